@@ -1,0 +1,62 @@
+"""Snowmelt: train image diffusion models and, strictly apart from that, sample from them.
+
+The public names below are loaded when they are first asked for (PEP 562), so that a process that only
+samples never loads the trainer, and a process that only asks for the version loads nothing.
+
+>>> import snowmelt
+>>> model = snowmelt.create_ddpm(image_size=8, in_channels=1, model_channels=32)
+>>> snowmelt.DiffusionSampler(model, solver="ddim", steps=2).sample(num_samples=1).shape
+torch.Size([1, 1, 8, 8])
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from snowmelt._version import __version__
+
+if TYPE_CHECKING:
+    from snowmelt.data import DiffusionDataLoader
+    from snowmelt.denoisers import DDPMModel, create_ddpm
+    from snowmelt.ema import EMA
+    from snowmelt.plans import Plan, make_plan
+    from snowmelt.sampling import DiffusionSampler
+    from snowmelt.training import BaseTrainer, DiffusionLogger, DiffusionTrainer
+
+_HOMES = {
+    "BaseTrainer": "snowmelt.training",
+    "DDPMModel": "snowmelt.denoisers",
+    "DiffusionDataLoader": "snowmelt.data",
+    "DiffusionLogger": "snowmelt.training",
+    "DiffusionSampler": "snowmelt.sampling",
+    "DiffusionTrainer": "snowmelt.training",
+    "EMA": "snowmelt.ema",
+    "Plan": "snowmelt.plans",
+    "create_ddpm": "snowmelt.denoisers",
+    "make_plan": "snowmelt.plans",
+}
+
+__all__ = [
+    "EMA",
+    "BaseTrainer",
+    "DDPMModel",
+    "DiffusionDataLoader",
+    "DiffusionLogger",
+    "DiffusionSampler",
+    "DiffusionTrainer",
+    "Plan",
+    "__version__",
+    "create_ddpm",
+    "make_plan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'snowmelt' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""``python -m snowmelt``."""
+
+from snowmelt.cli import app
+
+app(prog_name="python -m snowmelt")

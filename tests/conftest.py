@@ -1,0 +1,42 @@
+"""What many tests share: every schedule by name, and one thread, so that small networks run fast."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from snowmelt.core import VE, CosineVP, DiscreteSchedule, LinearVP, NoiseSchedule, RectifiedFlow, make_betas
+
+
+def all_schedules() -> dict[str, NoiseSchedule]:
+    discrete = {
+        f"ddpm-{name}": DiscreteSchedule(make_betas(name))
+        for name in ("linear", "cosine", "quadratic", "sigmoid")
+    }
+    return {
+        **discrete,
+        "ddpm-zero-snr": DiscreteSchedule(make_betas("linear"), zero_terminal_snr=True),
+        "ddpm-short": DiscreteSchedule(make_betas("linear", 10, 1e-3, 0.5)),
+        "vp-linear": LinearVP(),
+        "vp-cosine": CosineVP(),
+        "ve": VE(),
+        "flow": RectifiedFlow(),
+    }
+
+
+SCHEDULES = all_schedules()
+
+
+@pytest.fixture(params=SCHEDULES, ids=str)
+def schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
+    return SCHEDULES[request.param]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
