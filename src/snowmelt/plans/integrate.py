@@ -1,0 +1,101 @@
+"""The one loop that runs every plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snowmelt.core import Level
+from snowmelt.denoisers import Denoiser
+from snowmelt.plans.plan import Combination, Plan
+
+__all__ = ["State", "integrate", "trajectory"]
+
+
+class State(NamedTuple):
+    """Where a run stands after a row.
+
+    Attributes:
+        x_t: the state, (B, C, H, W), at `level`.
+        level: the level that the state has reached.
+        x0: what the denoiser made of the state before this row.
+    """
+
+    x_t: Tensor
+    level: Level[float]
+    x0: Tensor
+
+
+def trajectory(
+    plan: Plan,
+    denoiser: Denoiser,
+    x: Tensor,
+    class_labels: Tensor | None = None,
+    noise: Callable[[], Tensor] | None = None,
+) -> Iterator[State]:
+    """Run `plan` from `x` and yield the state after every row: plan.nfe of them.
+
+    Args:
+        plan: the table to run.
+        denoiser: called once a row, at exactly the row's level.
+        x: the first state, (B, C, H, W), float32 or better.
+        class_labels: handed to the denoiser as they are.
+        noise: returns standard normal noise shaped like `x`, drawn anew at each call; torch's global
+            generator if None. Called only in rows that use fresh noise.
+    """
+    draw = noise or (lambda: torch.randn_like(x))
+    y, z = x, None
+    outputs: list[Tensor] = []  # newest first
+    for row, reached in zip(plan.rows, plan.levels[1:], strict=True):
+        x0 = denoiser(y, row.level, class_labels)
+        outputs = [_QUANTITIES[plan.quantity](y, x0, row.level), *outputs[: plan.history - 1]]
+        x = _combine(row.correct, x, y, outputs, z)
+        z = draw() if row.advance.z else None
+        y = _combine(row.advance, x, y, outputs, z)
+        yield State(y, reached, x0)
+
+
+def integrate(
+    plan: Plan,
+    denoiser: Denoiser,
+    x: Tensor,
+    class_labels: Tensor | None = None,
+    noise: Callable[[], Tensor] | None = None,
+) -> Tensor:
+    """Run `plan` from `x` to its end and return the last state; arguments as in `trajectory`.
+
+    >>> from snowmelt.core import RectifiedFlow
+    >>> from snowmelt.plans import make_plan
+    >>> plan = make_plan(RectifiedFlow(), "ddim", steps=3)
+    >>> gray = lambda x_t, level, class_labels=None: torch.full_like(x_t, 0.5)
+    >>> integrate(plan, gray, torch.randn(1, 1, 2, 2))
+    tensor([[[[0.5000, 0.5000],
+              [0.5000, 0.5000]]]])
+    """
+    states = trajectory(plan, denoiser, x, class_labels, noise)
+    (last,) = islice(states, plan.nfe - 1, None)
+    return last.x_t
+
+
+_QUANTITIES: dict[str, Callable[[Tensor, Tensor, Level[float]], Tensor]] = {
+    "x0": lambda y, x0, level: x0,
+    "eps": lambda y, x0, level: (y - level.alpha * x0) / level.sigma,
+    "v": lambda y, x0, level: (level.alpha * y - x0) / level.sigma,
+}
+
+
+def _combine(c: Combination, x: Tensor, y: Tensor, outputs: list[Tensor], z: Tensor | None) -> Tensor:
+    """Return the linear combination `c`, leaving out what has no weight."""
+    pairs = ((c.x, x), (c.y, y), *zip(c.m, outputs, strict=False), (c.z, z))
+    terms = [(weight, tensor) for weight, tensor in pairs if weight and tensor is not None]
+    if not terms:
+        return torch.zeros_like(y)
+    (weight, tensor), *others = terms
+    total = tensor if weight == 1.0 and not others else weight * tensor
+    for weight, tensor in others:
+        total.add_(tensor, alpha=weight)
+    return total

@@ -1,0 +1,160 @@
+"""A plan: a sampling method written out as a table of numbers.
+
+Every fast diffusion solver in use is linear in the current state, in the last few network outputs and in
+fresh noise, with coefficients that depend on the schedule and the chosen times only. In numerical analysis
+this is a general linear method (Butcher). Row i of the table reads
+
+    m_i = what the denoiser says at (y, level_i)                      one network evaluation
+    x   = c_x x + c_y y + sum_j c_j m_{i-j} + c_z z                   correct the base state
+    y   = a_x x + a_y y + sum_j a_j m_{i-j} + a_z z'                  advance to the next level
+
+with z the noise that the last row used and z' fresh noise. m is the denoiser's x0, or the eps or v that
+follows from it at (y, level_i): `Plan.quantity` says which. `snowmelt.plans.integrate` runs any such table.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+from snowmelt.core import Level
+
+__all__ = ["Combination", "Plan", "Quantity", "Row"]
+
+Quantity = Literal["x0", "eps", "v"]
+
+
+class Combination(NamedTuple):
+    """The coefficients of one linear combination: of x, of y, of the outputs (newest first), of noise."""
+
+    x: float = 0.0
+    y: float = 0.0
+    m: tuple[float, ...] = ()
+    z: float = 0.0
+
+
+KEEP_X = Combination(x=1.0)
+
+
+class Row(NamedTuple):
+    """One network evaluation and what is done with it; `correct` leaves x alone unless it says otherwise."""
+
+    level: Level[float]
+    advance: Combination
+    correct: Combination = KEEP_X
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole sampling method, ready to run: immutable, comparable, hashable, and saved as JSON.
+
+    Attributes:
+        rows: the table, one row a network evaluation.
+        end: the level of the state that the last row leaves.
+        quantity: which of the denoiser's outputs the coefficients weigh.
+        name: what made it, for people to read.
+
+    >>> from snowmelt.core import RectifiedFlow
+    >>> from snowmelt.plans import make_plan
+    >>> plan = make_plan(RectifiedFlow(), "ddim", steps=4)
+    >>> plan.nfe, plan.stochastic, [level.t for level in plan.levels]
+    (4, False, [1.0, 0.75, 0.5, 0.25, 0.0])
+    >>> Plan.from_json(plan.to_json()) == plan
+    True
+    """
+
+    rows: tuple[Row, ...]
+    end: Level[float]
+    quantity: Quantity = "x0"
+    name: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise ValueError("a plan needs at least one row")
+        if self.quantity not in get_args(Quantity):
+            raise ValueError(
+                f"quantity must be one of {', '.join(get_args(Quantity))}, got {self.quantity!r}"
+            )
+
+    @property
+    def nfe(self) -> int:
+        """Number of function evaluations: how often the denoiser is called."""
+        return len(self.rows)
+
+    @property
+    def levels(self) -> tuple[Level[float], ...]:
+        """The level of every evaluation, then the level of the result."""
+        return (*(row.level for row in self.rows), self.end)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether it draws noise beyond the initial one."""
+        return any(row.advance.z or row.correct.z for row in self.rows)
+
+    @property
+    def history(self) -> int:
+        """How many network outputs a row may look at."""
+        return max(len(c.m) for row in self.rows for c in (row.correct, row.advance))
+
+    @property
+    def prior_std(self) -> float:
+        """Standard deviation of the first state, for data of unit variance: sqrt(alpha^2 + sigma^2).
+
+        That is 1 for a variance-preserving schedule and sigma_max, but for rounding, for an exploding one.
+        """
+        start = self.rows[0].level
+        return math.hypot(start.alpha, start.sigma)
+
+    def __repr__(self) -> str:
+        noise = "stochastic" if self.stochastic else "deterministic"
+        span = f"t = {self.rows[0].level.t:g} -> {self.end.t:g}"
+        return f"<Plan {self.name or 'unnamed'}: {self.nfe} evaluations, {span}, {noise}, on {self.quantity}>"
+
+    def __str__(self) -> str:
+        """The table, for people to read."""
+        lines = [repr(self), f"{'t':>8} {'alpha':>8} {'sigma':>8}   combination"]
+        for row in self.rows:
+            t, alpha, sigma = row.level
+            parts = [] if row.correct == KEEP_X else [f"x = {_terms(row.correct)}"]
+            parts.append(f"y = {_terms(row.advance)}")
+            lines.append(f"{t:8.4f} {alpha:8.4f} {sigma:8.4f}   {'; '.join(parts)}")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Return the plan as JSON; every float keeps all its bits."""
+        rows = [
+            {"level": row.level, "advance": row.advance._asdict(), "correct": row.correct._asdict()}
+            for row in self.rows
+        ]
+        fields = {"name": self.name, "quantity": self.quantity, "rows": rows, "end": self.end}
+        return json.dumps(fields, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Return the plan that `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not JSON or lacks a part of a plan.
+        """
+        try:
+            fields = json.loads(text)
+            rows = tuple(
+                Row(Level(*row["level"]), _combination(row["advance"]), _combination(row["correct"]))
+                for row in fields["rows"]
+            )
+            return cls(rows, Level(*fields["end"]), fields["quantity"], fields["name"])
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a plan, which Plan.to_json writes: {error!r}") from error
+
+
+def _combination(fields: dict[str, Any]) -> Combination:
+    return Combination(**{**fields, "m": tuple(fields["m"])})
+
+
+def _terms(combination: Combination) -> str:
+    names = {"x": combination.x, "y": combination.y}
+    names |= {f"m{-j}" if j else "m": value for j, value in enumerate(combination.m)}
+    names |= {"z": combination.z}
+    return " ".join(f"{value:+.5f} {name}" for name, value in names.items() if value) or "0"

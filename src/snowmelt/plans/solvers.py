@@ -1,0 +1,93 @@
+"""The solvers by name, and the way from names and options to a plan.
+
+A solver is a function ``(schedule, times, *, options) -> Plan``. A new one is that function, in its family's
+file, and one line in `SOLVERS`: configurations, the command line and the law tests find it there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from snowmelt.core import NoiseSchedule
+from snowmelt.plans.ddim import ddim
+from snowmelt.plans.ddpm import ddpm
+from snowmelt.plans.grids import GRIDS
+from snowmelt.plans.plan import Plan
+
+__all__ = ["SOLVERS", "Solver", "make_plan"]
+
+Solver = Callable[..., Plan]
+V = TypeVar("V")
+
+SOLVERS: dict[str, Solver] = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+}
+
+
+def make_plan(
+    schedule: NoiseSchedule,
+    solver: str = "ddpm",
+    steps: int | None = None,
+    grid: str = "trailing",
+    **options: Any,
+) -> Plan:
+    """Return the plan of a solver on a time grid.
+
+    Args:
+        schedule: what the network was trained on.
+        solver: a key of `SOLVERS`.
+        steps: number of time steps, >= 1; None takes every trained index of a discrete schedule.
+        grid: a key of `GRIDS`.
+        options: of the solver (``eta``, ...) or of the grid (``rho``, ...).
+
+    Raises:
+        ValueError: an unknown name or option, with those that exist, or a value that makes no sense.
+        TypeError: `steps` is not an integer.
+
+    >>> from snowmelt.core import LinearVP
+    >>> make_plan(LinearVP(), "ddim", steps=10, grid="karras", eta=0.5, rho=5)
+    <Plan ddim: 10 evaluations, t = 1 -> 0, stochastic, on x0>
+    >>> make_plan(LinearVP(), "dimm", steps=10)
+    Traceback (most recent call last):
+    ValueError: unknown solver 'dimm', did you mean 'ddim'? Known: ddpm, ddim
+    """
+    make = _lookup("solver", solver, SOLVERS)
+    place = _lookup("grid", grid, GRIDS)
+    if steps is None:
+        if schedule.num_timesteps is None:
+            raise ValueError(
+                "steps is needed: this schedule is continuous and has no trained indices to count"
+            )
+        steps = schedule.num_timesteps
+    if not isinstance(steps, int) or isinstance(steps, bool):
+        raise TypeError(f"steps must be an integer, got {type(steps).__name__}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+
+    solver_options, grid_options = _options_of(make), _options_of(place)
+    for name in options.keys() - solver_options - grid_options:
+        known = sorted(solver_options | grid_options)
+        raise ValueError(f"solver {solver!r} on grid {grid!r} has no option {_suggest(name, known)}")
+    times = place(schedule, steps, **{k: v for k, v in options.items() if k in grid_options})
+    return make(schedule, times, **{k: v for k, v in options.items() if k in solver_options})
+
+
+def _options_of(function: Callable[..., Any]) -> set[str]:
+    return set(list(inspect.signature(function).parameters)[2:])
+
+
+def _lookup(kind: str, name: str, table: Mapping[str, V]) -> V:
+    if name not in table:
+        raise ValueError(f"unknown {kind} {_suggest(name, table)}")
+    return table[name]
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f", did you mean {near[0]!r}?" if near else "."
+    return f"{name!r}{hint} Known: {', '.join(known) or 'none'}"
