@@ -1,0 +1,234 @@
+"""Checkpoints: one dictionary in one file, written whole or not at all, read without running code.
+
+Keys, all but the first optional:
+
+    model_state_dict       weights
+    model_config           the arguments of `create_ddpm` that rebuild the network
+    num_classes            None for an unconditional model
+    ema_state_dict         of `snowmelt.EMA`
+    optimizer_state_dict, scheduler_state_dict, rng_state, epoch, global_step, ...    what resuming needs
+    config                 the resolved YAML, for people to read
+    format_version, snowmelt_version
+
+A ``.pth`` file is torch's own format and holds all of it; a ``.safetensors`` file holds what sampling needs
+(weights, EMA and the plain values), and leaves the optimizer's and the generators' states out.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from snowmelt._version import __version__
+from snowmelt.errors import InputError
+from snowmelt.files import atomic_write
+
+__all__ = [
+    "FORMAT_VERSION",
+    "CheckpointError",
+    "CheckpointNotFoundError",
+    "load_weights",
+    "read_checkpoint",
+    "save_checkpoint",
+]
+
+FORMAT_VERSION = 1
+
+_ONLY_FOR_TRAINING = ("optimizer_state_dict", "scheduler_state_dict", "scaler_state_dict", "rng_state")
+_WRAPPERS = ("module.", "_orig_mod.")  # prefixes of weights that were saved through a wrapper
+
+
+class CheckpointError(InputError):
+    """A checkpoint cannot be used; the message names the file and says what to do."""
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """There is no such file."""
+
+
+def save_checkpoint(checkpoint: Mapping[str, Any], path: str | PathLike[str]) -> None:
+    """Write `checkpoint` to `path`, in the format that its suffix names.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> layer = nn.Linear(2, 1)
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "model.safetensors"
+    ...     save_checkpoint({"model_state_dict": layer.state_dict(), "num_classes": 10}, path)
+    ...     again = read_checkpoint(path)
+    >>> torch.equal(again["model_state_dict"]["weight"], layer.weight), again["num_classes"]
+    (True, 10)
+    """
+    path = Path(path)
+    if "model_state_dict" not in checkpoint:
+        raise ValueError(
+            f"a checkpoint needs model_state_dict, got only {', '.join(checkpoint) or 'nothing'}"
+        )
+    checkpoint = {"format_version": FORMAT_VERSION, "snowmelt_version": __version__, **checkpoint}
+    if path.suffix == ".safetensors":
+        data = _to_safetensors({k: v for k, v in checkpoint.items() if k not in _ONLY_FOR_TRAINING})
+        with atomic_write(path) as file:
+            file.write(data)
+    else:
+        with atomic_write(path) as file:
+            torch.save(checkpoint, file)
+
+
+def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Return the checkpoint in `path`. No code in the file is ever run.
+
+    A bare state dict becomes ``{"model_state_dict": ...}``; the prefixes that wrappers leave in names
+    (``module.``, ``_orig_mod.``) are taken off.
+
+    Raises:
+        CheckpointNotFoundError: there is no such file.
+        CheckpointError: it is a folder, broken, not a checkpoint, refused because it could run code, or
+            made by a newer version of snowmelt.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"Checkpoint is a folder: {path}. Give the file inside it, such as latest.pth")
+    if not path.exists():
+        raise CheckpointNotFoundError(
+            f"Checkpoint not found: {path}. Train one first, or correct generation.checkpoint"
+        )
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
+    checkpoint = read(path, map_location)
+    if not isinstance(checkpoint, dict) or not checkpoint:
+        raise CheckpointError(
+            f"{path} is not a checkpoint: it holds {type(checkpoint).__name__}, not a dictionary"
+        )
+    if all(isinstance(value, Tensor) for value in checkpoint.values()):
+        checkpoint = {"model_state_dict": checkpoint}
+    if "model_state_dict" not in checkpoint:
+        raise CheckpointError(
+            f"{path} has no model_state_dict, only {', '.join(map(str, checkpoint))}: "
+            "it is not a checkpoint of a model"
+        )
+    version = checkpoint.get("format_version", FORMAT_VERSION)
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format {version}, made by snowmelt {checkpoint.get('snowmelt_version')}; this is "
+            f"snowmelt {__version__}, which reads up to {FORMAT_VERSION}: update snowmelt"
+        )
+    checkpoint["model_state_dict"] = _unwrapped(checkpoint["model_state_dict"])
+    return checkpoint
+
+
+def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source: object) -> None:
+    """Load `state_dict` into `module`, all of it or nothing.
+
+    Args:
+        module: keeps its device and dtype.
+        state_dict: names and shapes as the module's.
+        source: where the weights come from, for the message.
+
+    Raises:
+        CheckpointError: names or shapes differ; the module is as it was.
+
+    >>> load_weights(nn.Linear(2, 1), {"weight": torch.zeros(1, 3)}, source="other.pth")
+    Traceback (most recent call last):
+    snowmelt.checkpoint.CheckpointError: other.pth does not fit the model, which was probably trained with ...
+      missing: bias
+      other shape: weight (file (1, 3), model (1, 2))
+    """
+    own = module.state_dict()
+    problems = {
+        "missing": [name for name in own if name not in state_dict],
+        "unexpected": [name for name in state_dict if name not in own],
+        "other shape": [
+            f"{name} (file {tuple(state_dict[name].shape)}, model {tuple(own[name].shape)})"
+            for name in own
+            if name in state_dict and state_dict[name].shape != own[name].shape
+        ],
+    }
+    if any(problems.values()):
+        lines = [f"  {kind}: {_some(names)}" for kind, names in problems.items() if names]
+        raise CheckpointError(
+            f"{source} does not fit the model, which was probably trained with other options (image_size, "
+            "model_channels, channel_multipliers, use_attention, num_classes, ...):\n" + "\n".join(lines)
+        )
+    module.load_state_dict(state_dict)
+
+
+def _read_torch(path: Path, map_location: str | torch.device) -> Any:
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        if zipfile.is_zipfile(path):
+            raise CheckpointError(
+                f"{path} was not opened: beside weights it holds objects that could run code. Load it where "
+                "you trust it, and save its state_dict() alone, or as .safetensors"
+            ) from error
+        raise _broken(path) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise _broken(path) from error
+
+
+def _broken(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read: it is truncated, damaged, or not a checkpoint at all "
+        f"({path.stat().st_size:,} bytes). Copy it again, or take an earlier one"
+    )
+
+
+def _to_safetensors(checkpoint: Mapping[str, Any]) -> bytes:
+    """Return nested dictionaries of tensors and plain values as the bytes of a safetensors file."""
+    tensors: dict[str, Tensor] = {}
+
+    def split(value: Any, name: str) -> Any:
+        if isinstance(value, Tensor):
+            tensors[name] = value.detach().contiguous().clone()
+            return {"tensor": name}
+        if isinstance(value, Mapping):
+            return {key: split(item, f"{name}.{key}" if name else str(key)) for key, item in value.items()}
+        return value
+
+    plain = split(checkpoint, "")
+    return safetensors.torch.save(tensors, metadata={"snowmelt": json.dumps(plain)})
+
+
+def _read_safetensors(path: Path, map_location: str | torch.device) -> Any:
+    try:
+        with safetensors.safe_open(path, framework="pt", device=str(map_location)) as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _broken(path) from error
+    if "snowmelt" not in metadata:
+        return tensors
+
+    def join(value: Any) -> Any:
+        if isinstance(value, dict):
+            return (
+                tensors[value["tensor"]]
+                if value.keys() == {"tensor"}
+                else {k: join(v) for k, v in value.items()}
+            )
+        return value
+
+    return join(json.loads(metadata["snowmelt"]))
+
+
+def _unwrapped(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {_without_wrappers(name): value for name, value in state_dict.items()}
+
+
+def _without_wrappers(name: str) -> str:
+    for prefix in _WRAPPERS:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,113 @@
+"""Images as tensors and as files.
+
+Inside snowmelt an image is a float tensor (C, H, W) in [-1, 1], C = 1 for gray and 3 for colour. Going out,
+-1 is 0 and 1 is 255 for every image: nothing is stretched, so gray stays gray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, PngImagePlugin
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+from torchvision.utils import make_grid
+
+from snowmelt.files import atomic_write
+
+__all__ = ["film_strip", "from_uint8", "save_grid", "save_png", "to_uint8"]
+
+READABLE_SIDE = 32  # smaller images are enlarged in pictures made for people
+CAPTION_HEIGHT = 12
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Return images in [-1, 1] as uint8, rounded; values outside are clamped.
+
+    >>> to_uint8(torch.tensor([-1.0, 0.0, 1.0, 7.0]))
+    tensor([  0, 128, 255, 255], dtype=torch.uint8)
+    """
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [-1, 1]: the inverse of `to_uint8`.
+
+    >>> from_uint8(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([-1.,  1.])
+    """
+    return images.float() / 127.5 - 1
+
+
+def save_png(image: Tensor, path: str | PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
+    """Write one image (C, H, W) in [-1, 1] as PNG, whole or not at all.
+
+    Args:
+        image: one or three channels.
+        path: the file; missing folders are made.
+        metadata: texts that the file carries along.
+    """
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise ValueError(f"an image to save has shape (1, H, W) or (3, H, W), got {tuple(image.shape)}")
+    _write(to_pil_image(to_uint8(image.detach().cpu())), path, metadata)
+
+
+def save_grid(
+    images: Tensor,
+    path: str | PathLike[str],
+    *,
+    nrow: int = 8,
+    captions: Sequence[str] | None = None,
+    scale: int | None = None,
+) -> None:
+    """Write images (N, C, H, W) in [-1, 1] as one picture, `nrow` to a row.
+
+    Args:
+        images: one or three channels each.
+        path: the PNG file.
+        nrow: images in a row, >= 1.
+        captions: a line of text above each image.
+        scale: each pixel becomes `scale` by `scale`; None makes small images readable.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
+        raise ValueError(f"images for a grid have shape (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"captions length ({len(captions)}) must match the images ({len(images)})")
+    tiles = to_uint8(images.detach().cpu())
+    tiles = tiles.expand(-1, 3, -1, -1) if captions is not None else tiles
+    scale = scale or max(1, -(-READABLE_SIDE // max(tiles.shape[-2:])))
+    tiles = tiles.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    if captions is not None:
+        tiles = torch.stack([_captioned(tile, text) for tile, text in zip(tiles, captions, strict=True)])
+    _write(to_pil_image(make_grid(tiles, nrow=nrow, padding=2, pad_value=255)), path)
+
+
+def film_strip(states: Sequence[Tensor], path: str | PathLike[str], *, scale: int | None = None) -> None:
+    """Write how images came about: one row an image, one column a state.
+
+    Args:
+        states: each (N, C, H, W), from noise to image.
+        path: the PNG file.
+        scale: as in `save_grid`.
+    """
+    frames = torch.stack([state.detach().cpu() for state in states], dim=1)
+    save_grid(frames.flatten(0, 1), path, nrow=len(states), scale=scale)
+
+
+def _captioned(tile: Tensor, text: str) -> Tensor:
+    strip = Image.new("RGB", (tile.shape[-1], CAPTION_HEIGHT), "white")
+    ImageDraw.Draw(strip).text((1, 0), text, fill="black")
+    return torch.cat([pil_to_tensor(strip), tile], dim=-2)
+
+
+def _write(
+    picture: Image.Image, path: str | PathLike[str], metadata: Mapping[str, str] | None = None
+) -> None:
+    texts = PngImagePlugin.PngInfo()
+    for key, value in (metadata or {}).items():
+        texts.add_itxt(key, value)
+    with atomic_write(Path(path)) as file:
+        picture.save(file, format="png", pnginfo=texts)

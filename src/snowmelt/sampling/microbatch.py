@@ -1,0 +1,51 @@
+"""Running a network on pieces of one fixed size, so that its bits do not depend on the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from snowmelt.core import Level
+from snowmelt.denoisers import Denoiser
+
+__all__ = ["MICRO_BATCH", "MicroBatches"]
+
+MICRO_BATCH = 16
+
+
+class MicroBatches:
+    """A denoiser that is always called with exactly `size` images.
+
+    Convolution and matrix kernels choose their blocking by the batch size, and another blocking rounds
+    differently. At one fixed size, the last piece padded, an image's bits no longer depend on its company.
+
+    Args:
+        denoiser: any.
+        size: images a call, >= 1.
+
+    >>> seen = []
+    >>> spy = lambda x_t, level, class_labels: seen.append(len(x_t)) or x_t
+    >>> MicroBatches(spy, size=4)(torch.zeros(6, 1, 2, 2), None).shape, seen
+    (torch.Size([6, 1, 2, 2]), [4, 4])
+    """
+
+    def __init__(self, denoiser: Denoiser, size: int = MICRO_BATCH) -> None:
+        self.denoiser = denoiser
+        self.size = size
+
+    def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
+        count = len(x_t)
+        x_t = self._padded(x_t)
+        if class_labels is not None:
+            class_labels = self._padded(class_labels)
+        pieces = []
+        for start in range(0, len(x_t), self.size):
+            piece = slice(start, start + self.size)
+            labels = None if class_labels is None else class_labels[piece]
+            pieces.append(self.denoiser(x_t[piece], level, labels))
+        return torch.cat(pieces)[:count]
+
+    def _padded(self, batch: Tensor) -> Tensor:
+        """Return `batch`, its last entry repeated up to a multiple of the size."""
+        missing = -len(batch) % self.size
+        return torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch

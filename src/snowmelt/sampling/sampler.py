@@ -1,0 +1,257 @@
+"""Pictures from a trained model: a network, its schedule, a plan, and nothing else."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from snowmelt.checkpoint import CheckpointError, load_weights, read_checkpoint
+from snowmelt.core import NoiseSchedule
+from snowmelt.denoisers import THRESHOLDS, ClassifierFreeGuidance, Denoiser, create_ddpm
+from snowmelt.ema import EMA
+from snowmelt.plans import Plan, State, make_plan, trajectory
+from snowmelt.sampling.checks import (
+    check_class_labels,
+    check_count,
+    check_guidance_scale,
+    check_seeds,
+)
+from snowmelt.sampling.microbatch import MicroBatches
+from snowmelt.sampling.noise import SeededNoise
+
+__all__ = ["DiffusionSampler", "ImageModel"]
+
+
+class ImageModel(Denoiser, Protocol):
+    """A denoiser that knows what it was trained on; `DDPMModel` is one."""
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """What it was trained on."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes; None for an unconditional model."""
+
+    @property
+    def null_class(self) -> int | None:
+        """The label that stands for no condition; None for an unconditional model."""
+
+
+class DiffusionSampler:
+    """Samples from a trained model. It needs no optimizer, no data and no trainer.
+
+    Args:
+        model: a `DDPMModel` or anything that has its attributes; moved to `device`.
+        device: where to sample.
+        ema: averaged weights to sample with, if there are any.
+        solver: a key of `snowmelt.plans.SOLVERS`.
+        steps: time steps; None takes every trained index.
+        grid: a key of `snowmelt.plans.GRIDS`.
+        plan: a ready plan, in place of `solver`, `steps`, `grid` and `options`.
+        threshold: how predicted images are kept in range: ``"clip"``, ``"dynamic"`` or None.
+        options: of the solver or the grid, such as ``eta`` or ``rho``.
+
+    Attributes:
+        plan: the table of numbers that is run; ``plan.nfe`` is how often the network is called.
+
+    Unconditional samples, and four of each of three classes:
+
+    >>> from snowmelt import DiffusionSampler, create_ddpm
+    >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32, num_classes=3)
+    >>> sampler = DiffusionSampler(model, solver="ddim", steps=4)
+    >>> sampler.sample(num_samples=2).shape
+    torch.Size([2, 1, 8, 8])
+    >>> samples, class_labels = sampler.sample_by_class(4, num_classes=3, guidance_scale=3.0)
+    >>> class_labels
+    [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+    """
+
+    def __init__(
+        self,
+        model: ImageModel,
+        device: str | torch.device = "cpu",
+        ema: EMA | None = None,
+        *,
+        solver: str = "ddpm",
+        steps: int | None = None,
+        grid: str = "trailing",
+        plan: Plan | None = None,
+        threshold: str | None = "clip",
+        **options: Any,
+    ) -> None:
+        if threshold is not None and threshold not in THRESHOLDS:
+            raise ValueError(f"threshold must be None or one of {', '.join(THRESHOLDS)}, got {threshold!r}")
+        if plan is not None and (options or steps is not None):
+            raise ValueError(
+                "plan is complete in itself: give either plan, or solver, steps, grid and options"
+            )
+        self.model = model
+        self.device = device
+        self.ema = ema
+        self.plan = plan or make_plan(model.schedule, solver, steps, grid, **options)
+        self.threshold = threshold
+        if isinstance(model, nn.Module):
+            model.to(device)
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, device: str | torch.device = "cpu", *, use_ema: bool = True, **options: Any
+    ) -> DiffusionSampler:
+        """Build model and sampler from a checkpoint file alone.
+
+        Args:
+            path: a checkpoint that `DiffusionTrainer` wrote (``.pth`` or ``.safetensors``).
+            device: where to sample.
+            use_ema: load the EMA weights too, where the file has some.
+            options: as for the constructor.
+
+        Raises:
+            CheckpointError: the file is missing, broken, or does not say how to build its network.
+        """
+        checkpoint = read_checkpoint(path)
+        if "model_config" not in checkpoint:
+            raise CheckpointError(
+                f"{path} holds weights but not the model's configuration: build the model with create_ddpm, "
+                "load the weights with load_weights, and give the model to DiffusionSampler"
+            )
+        model = create_ddpm(**checkpoint["model_config"])
+        load_weights(model, checkpoint["model_state_dict"], source=path)
+        ema = None
+        if use_ema and "ema_state_dict" in checkpoint:
+            ema = EMA(model, device=device)
+            ema.load_state_dict(checkpoint["ema_state_dict"])
+        return cls(model, device, ema, **options)
+
+    def sample(
+        self,
+        num_samples: int,
+        class_labels: Tensor | Sequence[int] | None = None,
+        guidance_scale: float = 0.0,
+        use_ema: bool = True,
+        show_progress: bool = False,
+        *,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Generate samples.
+
+        Args:
+            num_samples: how many, >= 1.
+            class_labels: (num_samples,) integers of any dtype and device; None samples a conditional model
+                through its null class, that is, unconditionally.
+            guidance_scale: s in D_u + s (D_c - D_u); 0 (and 1) is purely conditional.
+            use_ema: sample with the EMA weights, if the sampler has some.
+            show_progress: show a bar over the plan's evaluations.
+            seeds: one int a sample; each image then depends on its seed and label alone, to the bit. None
+                draws from torch's global generator.
+
+        Returns:
+            (num_samples, C, H, W), float32 on the sampler's device, in [-1, 1].
+
+        Raises:
+            TypeError, ValueError: an argument makes no sense; the message says what to do.
+        """
+        states = self.trajectory(num_samples, class_labels, guidance_scale, use_ema, seeds=seeds)
+        bar = tqdm(states, "Sampling", self.plan.nfe, leave=False, unit="step", disable=not show_progress)
+        last = deque(bar, maxlen=1).pop()
+        return last.x_t.clamp(-1, 1)
+
+    def sample_by_class(
+        self,
+        samples_per_class: int,
+        num_classes: int,
+        guidance_scale: float = 0.0,
+        use_ema: bool = True,
+        show_progress: bool = False,
+        *,
+        seeds: Sequence[int] | None = None,
+    ) -> tuple[Tensor, list[int]]:
+        """Generate the same number of samples for each of the first `num_classes` classes.
+
+        Returns:
+            The samples, class by class, and their labels; other arguments as in `sample`.
+        """
+        samples_per_class = check_count("samples_per_class", samples_per_class)
+        num_classes = check_count("num_classes", num_classes)
+        labels = [label for label in range(num_classes) for _ in range(samples_per_class)]
+        samples = self.sample(len(labels), labels, guidance_scale, use_ema, show_progress, seeds=seeds)
+        return samples, labels
+
+    def trajectory(
+        self,
+        num_samples: int,
+        class_labels: Tensor | Sequence[int] | None = None,
+        guidance_scale: float = 0.0,
+        use_ema: bool = True,
+        *,
+        seeds: Sequence[int] | None = None,
+    ) -> Iterator[State]:
+        """Generate samples and yield the state after every evaluation; arguments as in `sample`.
+
+        The arguments are checked at once, the work is done as the iterator is read. Between two states the
+        model holds the EMA weights: read to the end or close the iterator before training on.
+        """
+        num_samples = check_count("num_samples", num_samples)
+        labels = check_class_labels(class_labels, num_samples, self.model.num_classes)
+        scale = check_guidance_scale(guidance_scale, labels)
+        numbers = check_seeds(seeds, num_samples)
+        return self._run(num_samples, labels, scale, use_ema, numbers)
+
+    def _run(
+        self,
+        num_samples: int,
+        labels: Tensor | None,
+        guidance_scale: float,
+        use_ema: bool,
+        seeds: list[int] | None,
+    ) -> Iterator[State]:
+        shape = self.model.image_shape
+        if labels is not None:
+            labels = labels.to(self.device)
+        denoiser: Denoiser = self.model
+        noise: Callable[[], Tensor] = partial(torch.randn, num_samples, *shape, device=self.device)
+        if seeds is not None:
+            denoiser = MicroBatches(denoiser)
+            noise = SeededNoise(seeds, shape, self.device)
+        if guidance_scale not in (0.0, 1.0) and self.model.null_class is not None:
+            denoiser = ClassifierFreeGuidance(denoiser, guidance_scale, self.model.null_class)
+        if self.threshold is not None:
+            denoiser = THRESHOLDS[self.threshold](denoiser)
+
+        averaged = self.ema.applied() if use_ema and self.ema is not None else nullcontext()
+        with averaged, _evaluating(self.model):
+            x = self.plan.prior_std * noise()
+            states = trajectory(self.plan, denoiser, x, labels, noise)
+            while True:
+                # Autograd is off for the work, not for whoever reads the states
+                with torch.no_grad():
+                    state = next(states, None)
+                if state is None:
+                    return
+                yield state
+
+
+@contextmanager
+def _evaluating(model: object) -> Iterator[None]:
+    """Hold every part of `model` in eval mode, then give each back the mode that it had."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
