@@ -1,0 +1,213 @@
+"""The data of a training run, in an order that can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from snowmelt.data.digits import digits
+from snowmelt.data.errors import DataError
+from snowmelt.data.folders import image_folder
+from snowmelt.data.torchvision_sets import cifar10, fashion_mnist, mnist
+from snowmelt.data.transforms import Augmented, augmentation, derived_seed
+
+__all__ = ["DATASETS", "DiffusionDataLoader", "EpochBatches"]
+
+Batch = tuple[Tensor, Tensor]
+
+DATASETS: dict[str, Callable[..., Any]] = {
+    "digits": digits,
+    "MNIST": mnist,
+    "FashionMNIST": fashion_mnist,
+    "CIFAR10": cifar10,
+}
+
+
+class EpochBatches(Sampler[list[int]]):
+    """The batches of one epoch, in an order that depends on (seed, epoch) alone.
+
+    Args:
+        num_images: to be divided into batches.
+        batch_size: images a batch.
+        shuffle: in random order, else in the data set's.
+        drop_last: leave out a last batch that is not full.
+        seed, epoch: decide the order.
+        start: batches to leave out at the beginning, for a run that is resumed within an epoch.
+        process: which of how many processes; each takes every so-many-th batch, all equally many.
+
+    >>> list(EpochBatches(5, batch_size=2, shuffle=False))
+    [[0, 1], [2, 3], [4]]
+    >>> whole = list(EpochBatches(100, 7, seed=3, epoch=2))
+    >>> list(EpochBatches(100, 7, seed=3, epoch=2, start=5)) == whole[5:]
+    True
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        process: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.num_images, self.batch_size = num_images, batch_size
+        self.shuffle, self.seed, self.epoch = shuffle, seed, epoch
+        rank, processes = process
+        batches = num_images // batch_size if drop_last else -(-num_images // batch_size)
+        self.chosen = range(batches)[rank : batches - batches % processes : processes][start:]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.arange(self.num_images)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
+            order = torch.randperm(self.num_images, generator=generator)
+        for batch in self.chosen:
+            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
+
+class DiffusionDataLoader:
+    """Training and validation images, in [-1, 1], with their class labels.
+
+    Args:
+        train_path: a folder with one folder of images a class, or a name in `DATASETS`: ``digits`` (all
+            1,797 images that scikit-learn ships), ``MNIST``, ``FashionMNIST``, ``CIFAR10``, each with
+            ``:train`` or ``:test`` for a part.
+        val_path: the same for validation data; None for none.
+        image_size: side of the images, or (H, W).
+        batch_size: images a batch.
+        in_channels: 1 for gray, 3 for colour.
+        num_workers: processes that load images; 0 loads in this one.
+        pin_memory: for faster copies to a CUDA device.
+        shuffle_train: a new order each epoch.
+        drop_last: leave out a last training batch that is not full.
+        horizontal_flip, rotation_degrees, color_jitter: augmentation of the training images.
+        seed: decides order and augmentation, together with the epoch.
+
+    Attributes:
+        num_classes: number of classes in the training data.
+        class_names: their names.
+        image_shape: (C, H, W).
+
+    Raises:
+        DataError: the data is missing or cannot be read.
+
+    >>> data = DiffusionDataLoader("digits:train", "digits:test", image_size=8, batch_size=100, in_channels=1)
+    >>> images, class_labels = next(iter(data.train_loader(epoch=0)))
+    >>> images.shape, class_labels.shape, data.num_classes, data.num_train_images
+    (torch.Size([100, 1, 8, 8]), torch.Size([100]), 10, 1437)
+    """
+
+    def __init__(
+        self,
+        train_path: str | Path,
+        val_path: str | Path | None = None,
+        image_size: int | tuple[int, int] = 32,
+        batch_size: int = 64,
+        in_channels: int = 3,
+        *,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        shuffle_train: bool = True,
+        drop_last: bool = False,
+        horizontal_flip: bool = False,
+        rotation_degrees: float = 0.0,
+        color_jitter: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        if in_channels not in (1, 3):
+            raise DataError(f"in_channels must be 1 (gray) or 3 (colour) for image data, got {in_channels}")
+        self._train = _open(train_path, image_size, in_channels)
+        self._val = _open(val_path, image_size, in_channels) if val_path is not None else None
+        self.class_names: list[str] = list(self._train.classes)
+        if self._val is not None and list(self._val.classes) != self.class_names:
+            raise DataError(
+                f"{val_path} has the classes {', '.join(self._val.classes)}, but {train_path} has "
+                f"{', '.join(self.class_names)}: they must be the same"
+            )
+        self.num_classes = len(self.class_names)
+        self.num_train_images = len(self._train)
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.image_shape = (in_channels, height, width)
+        self.batch_size = batch_size
+        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.shuffle_train, self.drop_last, self.seed = shuffle_train, drop_last, seed
+        self._augment = augmentation(horizontal_flip, rotation_degrees, color_jitter)
+        if self.batches_per_epoch() == 0:
+            raise DataError(
+                f"{train_path} has {self.num_train_images} images, fewer than batch_size ({batch_size}), and "
+                "drop_last leaves out batches that are not full: lower batch_size or set drop_last to false"
+            )
+
+    def batches_per_epoch(self, process: tuple[int, int] = (0, 1)) -> int:
+        """Return how many batches a process sees in an epoch."""
+        return len(self._batches(0, 0, process))
+
+    def train_loader(
+        self, epoch: int, start_batch: int = 0, process: tuple[int, int] = (0, 1)
+    ) -> DataLoader[Batch]:
+        """Return the batches of an epoch, from `start_batch` on.
+
+        Args:
+            epoch: decides the order, together with the seed.
+            start_batch: where to begin; what lies before is not loaded.
+            process: (rank, number of processes).
+        """
+        dataset = self._train
+        if self._augment is not None:
+            dataset = Augmented(dataset, self._augment, self.seed, epoch)
+        return self._loader(dataset, self._batches(epoch, start_batch, process))
+
+    def val_loader(self) -> DataLoader[Batch] | None:
+        """Return all validation batches, in order; None if there is no validation data."""
+        if self._val is None:
+            return None
+        return self._loader(self._val, EpochBatches(len(self._val), self.batch_size, shuffle=False))
+
+    def _batches(self, epoch: int, start: int, process: tuple[int, int]) -> EpochBatches:
+        return EpochBatches(
+            self.num_train_images,
+            self.batch_size,
+            shuffle=self.shuffle_train,
+            drop_last=self.drop_last,
+            seed=self.seed,
+            epoch=epoch,
+            start=start,
+            process=process,
+        )
+
+    def _loader(self, dataset: Dataset[Any], batches: EpochBatches) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            collate_fn=_collate,
+            generator=torch.Generator(),  # else each new iterator would draw from the global one
+        )
+
+
+def _open(path: str | Path, image_size: int | tuple[int, int], in_channels: int) -> Any:
+    name, _, split = str(path).partition(":")
+    if name in DATASETS and not Path(path).is_dir():
+        return DATASETS[name](split or None, image_size, in_channels)
+    if not Path(path).exists():
+        raise DataError(f"{path} is neither a folder nor one of {', '.join(DATASETS)}: correct data.paths")
+    return image_folder(Path(path), image_size, in_channels)
+
+
+def _collate(samples: Any) -> Batch:
+    """Return a batch of what a data set gave: a batch already, or a list of samples."""
+    images, labels = samples if isinstance(samples, tuple) else default_collate(samples)
+    return images, labels

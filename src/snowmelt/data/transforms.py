@@ -1,0 +1,102 @@
+"""From whatever was stored to tensors in [-1, 1], and from there to augmented ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode, v2
+
+__all__ = ["Augmented", "augmentation", "derived_seed", "prepare"]
+
+Sample = tuple[Tensor, int]
+
+
+def prepare(image_size: int | tuple[int, int], in_channels: int) -> Callable[[object], Tensor]:
+    """Return the transform of a stored image to a float tensor (C, H, W) in [-1, 1].
+
+    The shorter side is resized, with antialiasing, and the middle is cut out.
+
+    >>> from PIL import Image
+    >>> image = prepare(8, in_channels=1)(Image.new("RGB", (20, 30), "white"))
+    >>> image.shape, image.min().item()
+    (torch.Size([1, 8, 8]), 1.0)
+    """
+    side = image_size if isinstance(image_size, int) else max(image_size)
+    steps: Callable[[object], Tensor] = v2.Compose(
+        [
+            v2.ToImage(),
+            v2.Grayscale() if in_channels == 1 else v2.RGB(),
+            v2.Resize(side, antialias=True),
+            v2.CenterCrop(image_size),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.5] * in_channels, [0.5] * in_channels),
+            v2.ToPureTensor(),
+        ]
+    )
+    return steps
+
+
+def augmentation(
+    horizontal_flip: bool = False, rotation_degrees: float = 0.0, color_jitter: float | None = None
+) -> Callable[[Tensor], Tensor] | None:
+    """Return the random changes of a training image (C, H, W) in [-1, 1]; None if there are none.
+
+    Args:
+        horizontal_flip: mirror half of the images.
+        rotation_degrees: turn by up to so many degrees either way; corners are filled with black.
+        color_jitter: change brightness, contrast and (in colour) saturation by up to this share.
+    """
+    steps: list[Callable[[Tensor], Tensor]] = []
+    if horizontal_flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if rotation_degrees:
+        steps.append(v2.RandomRotation(rotation_degrees, InterpolationMode.BILINEAR, fill=-1.0))
+    if color_jitter:
+        steps.append(_Jitter(color_jitter))
+    return v2.Compose(steps) if steps else None
+
+
+class _Jitter:
+    """Colour jitter on [-1, 1]: torchvision's works on [0, 1]."""
+
+    def __init__(self, strength: float) -> None:
+        self.jitter = v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        changed: Tensor = self.jitter((image + 1) / 2)
+        return changed * 2 - 1
+
+
+class Augmented(Dataset[Sample]):
+    """A data set whose image i is changed at random, the same way whenever (seed, epoch, i) is the same.
+
+    So it does not matter which worker, process or batch loads an image, or whether the run was resumed.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Sample], augment: Callable[[Tensor], Tensor], seed: int, epoch: int
+    ) -> None:
+        self.dataset = dataset
+        self.augment = augment
+        self.seed, self.epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Sample:
+        image, label = self.dataset[index]
+        outside = torch.get_rng_state()  # torchvision draws from the global generator
+        torch.default_generator.manual_seed(derived_seed(self.seed, self.epoch, index))
+        try:
+            return self.augment(image), label
+        finally:
+            torch.set_rng_state(outside)
+
+
+def derived_seed(*numbers: int) -> int:
+    """Return a seed that depends on all of `numbers` and nothing else."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])

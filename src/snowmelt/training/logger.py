@@ -1,0 +1,177 @@
+"""What a training run leaves behind: curves, pictures and settings.
+
+Everything stands in files that need no program to read: ``metrics.csv``, ``losses.png``, sample grids and
+film strips as PNG, ``hyperparameters.json``. TensorBoard gets the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+
+from snowmelt.files import atomic_write
+from snowmelt.images import film_strip, save_grid
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["DiffusionLogger"]
+
+Row = dict[str, str]
+
+
+class DiffusionLogger:
+    """Writes metrics to CSV and TensorBoard, and pictures to PNG.
+
+    Each row is on the disk when `log_metrics` returns. Opened again on the same folder, it goes on where
+    the file ends; a line that a kill left half written is dropped.
+
+    Args:
+        log_dir: where metrics go; made if missing.
+        samples_dir: where pictures go; ``log_dir/samples`` if None.
+        tensorboard: write event files too.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, DiffusionLogger(folder, tensorboard=False) as logger:
+    ...     logger.log_metrics({"train_loss": 0.5}, step=10, epoch=1)
+    ...     print((Path(folder) / "metrics.csv").read_text())
+    step,epoch,train_loss
+    10,1,0.5
+    """
+
+    def __init__(
+        self, log_dir: str | Path, samples_dir: str | Path | None = None, *, tensorboard: bool = True
+    ) -> None:
+        self.log_dir = Path(log_dir)
+        self.samples_dir = Path(samples_dir) if samples_dir is not None else self.log_dir / "samples"
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        self._csv = self.log_dir / "metrics.csv"
+        self._rows = _read_rows(self._csv)
+        self._board = self._open_board() if tensorboard else None
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int | None = None) -> None:
+        """Add a row; metrics that were not there before become new columns."""
+        row = {"step": str(step)}
+        if epoch is not None:
+            row["epoch"] = str(epoch)
+        row |= {name: repr(float(value)) for name, value in metrics.items()}
+        known = _columns(self._rows)
+        self._rows.append(row)
+        if self._csv.exists() and row.keys() <= set(known):
+            with self._csv.open("a", newline="") as file:
+                csv.DictWriter(file, known, lineterminator="\n").writerow(row)
+        else:
+            self._rewrite()
+        if self._board is not None:
+            for name, value in metrics.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+
+    def rewind(self, step: int) -> None:
+        """Forget the rows after `step`: those of a run that is being resumed from there."""
+        kept = [row for row in self._rows if int(row["step"]) <= step]
+        if len(kept) < len(self._rows):
+            self._rows = kept
+            self._rewrite()
+
+    def log_hyperparameters(self, hyperparameters: Mapping[str, Any]) -> None:
+        """Write the run's settings to ``hyperparameters.json``."""
+        text = json.dumps(hyperparameters, indent=2, default=str)
+        with atomic_write(self.log_dir / "hyperparameters.json", "w") as file:
+            file.write(text + "\n")
+        if self._board is not None:
+            self._board.add_text("hyperparameters", f"```\n{text}\n```")
+
+    def log_images(
+        self, images: Tensor, name: str, step: int, class_labels: Sequence[int] | None = None
+    ) -> Path:
+        """Write a grid of images (N, C, H, W) in [-1, 1], with the classes as captions; return its path."""
+        captions = [str(label) for label in class_labels] if class_labels is not None else None
+        path = self.samples_dir / f"{name}_{step:07d}.png"
+        save_grid(images, path, nrow=_row_length(len(images), class_labels), captions=captions)
+        if self._board is not None:
+            self._board.add_images(name, images.clamp(-1, 1) / 2 + 0.5, step)
+        return path
+
+    def log_film_strip(self, states: Sequence[Tensor], name: str, step: int) -> Path:
+        """Write how images came about, one row an image, one column a state; return the picture's path."""
+        path = self.samples_dir / f"{name}_{step:07d}.png"
+        film_strip(states, path)
+        return path
+
+    def plot_losses(self) -> Path | None:
+        """Draw every logged loss to ``losses.png`` and return its path; None if there is none."""
+        from matplotlib.figure import Figure
+
+        names = [name for name in _columns(self._rows) if name.endswith("loss")]
+        if not names:
+            return None
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        for name in names:
+            points = [(int(row["step"]), float(row[name])) for row in self._rows if row.get(name)]
+            axes.plot(*zip(*points, strict=True), label=name)
+        axes.set(xlabel="step", ylabel="loss", yscale="log")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+        path = self.log_dir / "losses.png"
+        with atomic_write(path) as file:
+            figure.savefig(file, format="png", dpi=120)
+        return path
+
+    def close(self) -> None:
+        """Close the event file; the other files are complete at any time."""
+        if self._board is not None:
+            self._board.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_board(self) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.log_dir))
+
+    def _rewrite(self) -> None:
+        with atomic_write(self._csv, "w") as file:
+            writer = csv.DictWriter(file, _columns(self._rows), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """Return every column, in the order of its first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _read_rows(path: Path) -> list[Row]:
+    """Return the whole rows of a metrics file, dropping a last line that was cut off."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        with atomic_write(path, "w") as file:
+            file.write(whole)
+    return [
+        {name: value for name, value in row.items() if value} for row in csv.DictReader(whole.splitlines())
+    ]
+
+
+def _row_length(count: int, class_labels: Sequence[int] | None) -> int:
+    """Return how many images stand in a row: one class a row, or about a square."""
+    if class_labels is not None and len(set(class_labels)) > 1:
+        return -(-count // len(set(class_labels)))
+    return max(1, round(math.sqrt(count)))

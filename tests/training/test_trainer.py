@@ -1,0 +1,319 @@
+"""What `DiffusionTrainer` promises: it learns, it resumes to the bit, and it does not sample."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from snowmelt import DiffusionDataLoader, DiffusionLogger, DiffusionTrainer, create_ddpm
+from snowmelt.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from snowmelt.core import PARAMETERIZATIONS, DiscreteSchedule, RectifiedFlow, make_betas
+from snowmelt.training.loss import denoising_loss, drop_labels
+
+
+def digits(**options) -> DiffusionDataLoader:
+    options = {"image_size": 8, "batch_size": 60, "in_channels": 1, **options}
+    return DiffusionDataLoader("digits:test", **options)
+
+
+def make_trainer(data: DiffusionDataLoader | None = None, seed: int = 0, **options) -> DiffusionTrainer:
+    torch.manual_seed(seed)
+    model = create_ddpm(
+        image_size=8,
+        in_channels=1,
+        model_channels=8,
+        channel_multipliers=(1, 2),
+        num_classes=10,
+        num_timesteps=20,
+        beta_end=0.3,
+        norm_groups=4,
+        layers_per_block=1,
+        dropout=0.1,
+    )
+    optimizer = AdamW(model.parameters(), lr=2e-3)
+    options.setdefault("scheduler", CosineAnnealingLR(optimizer, T_max=4))
+    return DiffusionTrainer(model, data or digits(), optimizer, gradient_clip_norm=1.0, **options)
+
+
+def weights(trainer: DiffusionTrainer) -> list[torch.Tensor]:
+    assert trainer.ema is not None
+    return [*trainer.model.state_dict().values(), *trainer.ema.state_dict()["shadow"].values()]
+
+
+def same(one: DiffusionTrainer, other: DiffusionTrainer) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+
+
+# -- the objective -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
+def test_the_loss_is_zero_for_a_network_that_knows_the_answer(name):
+    """All images equal: then x_t determines eps, and the target is a function of what the network sees."""
+    parameterization = PARAMETERIZATIONS[name]
+    schedule = DiscreteSchedule(make_betas())
+    x0 = torch.full((32, 1, 2, 2), 0.3, dtype=torch.float64)
+
+    def network(x, time, class_labels):
+        level = schedule((time.double() + 1) / 1000)
+        level = type(level)(*(number.view(-1, 1, 1, 1) for number in level))
+        eps = (x / parameterization.input_scale(level) - level.alpha * x0) / level.sigma
+        return parameterization.target(x0, eps, level)
+
+    assert denoising_loss(network, schedule, parameterization, x0).item() == pytest.approx(0.0, abs=1e-8)
+
+
+def test_the_loss_of_a_silent_network_is_the_targets_variance():
+    silent = lambda x, time, class_labels: torch.zeros_like(x)  # noqa: E731
+    x0 = torch.zeros(4000, 1, 2, 2)
+    # eps has variance 1; flow's eps - x0 on black images too
+    for name in ("eps", "flow"):
+        loss = denoising_loss(silent, RectifiedFlow(), PARAMETERIZATIONS[name], x0)
+        assert loss.item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_labels_are_dropped_as_often_as_asked():
+    labels = torch.arange(10).repeat(2000)
+    dropped = drop_labels(labels, null_class=10, prob=0.2)
+    assert (dropped == 10).float().mean().item() == pytest.approx(0.2, abs=0.015)
+    kept = dropped != 10
+    assert torch.equal(dropped[kept], labels[kept])
+    assert torch.equal(drop_labels(labels, 10, 0.0), labels)
+
+
+# -- training ------------------------------------------------------------------------------------------
+
+
+def test_training_learns():
+    trainer = make_trainer(digits(batch_size=20), scheduler=None)
+    first = trainer.train_epoch()["loss"]
+    for _ in range(5):
+        last = trainer.train_epoch()["loss"]
+    assert last < 0.6 * first
+    assert trainer.epoch == 6
+    assert trainer.global_step == 6 * 18
+
+
+def test_the_trainer_trains_and_the_sampler_samples():
+    trainer = make_trainer()
+    assert not hasattr(trainer, "generate_samples")
+    assert trainer.sampler.model is trainer.model
+    assert trainer.sampler.ema is trainer.ema
+    assert trainer.sampler.sample(2, [0, 1]).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("use_ema", [True, False])
+def test_validation_is_repeatable_and_leaves_no_trace(use_ema):
+    data = digits(val_path="digits:train")
+    trainer = make_trainer(data, use_ema=use_ema)
+    before = torch.get_rng_state(), [v.clone() for v in trainer.model.state_dict().values()]
+    losses = {trainer.validate_epoch()["loss"] for _ in range(3)}
+    assert len(losses) == 1
+    assert torch.equal(before[0], torch.get_rng_state())
+    after = trainer.model.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(before[1], after, strict=True))
+
+
+def test_without_validation_data_there_is_no_validation():
+    assert make_trainer().validate_epoch() == {}
+
+
+@pytest.mark.parametrize("num_classes", [10, None])
+def test_the_network_is_told_the_class_only_if_it_has_classes(num_classes):
+    model = create_ddpm(
+        8, 1, 8, (1, 2), num_classes=num_classes, class_dropout_prob=0.5, norm_groups=4, num_timesteps=20
+    )
+    trainer = DiffusionTrainer(model, digits(), AdamW(model.parameters()))
+    seen = []
+    model.network.register_forward_pre_hook(lambda module, args: seen.append(args[2]))
+    trainer.train_epoch()
+    if num_classes is None:
+        assert all(labels is None for labels in seen)
+    else:
+        labels = torch.cat(seen)
+        assert (labels == 10).float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+# -- resuming ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resumed_equals_straight_to_the_bit(tmp_path, workers):
+    options = {"horizontal_flip": True, "rotation_degrees": 10.0, "num_workers": workers}
+    straight = make_trainer(digits(**options))
+    straight.train(4)
+
+    first = make_trainer(digits(**options))
+    first.train(2, tmp_path)
+    resumed = make_trainer(digits(**options), seed=99)
+    resumed.load_checkpoint(tmp_path / "latest.pth")
+    resumed.train(4)
+
+    assert same(straight, resumed)
+    assert resumed.global_step == straight.global_step
+    assert resumed.optimizer.param_groups[0]["lr"] == straight.optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 7, 12])
+def test_ctrl_c_saves_and_a_resumed_run_ends_with_the_same_bits(tmp_path, stop_after):
+    straight = make_trainer()
+    metrics = straight.train(3)
+
+    stopped = make_trainer()
+    step, taken = stopped._train_step, []
+
+    def step_then_ctrl_c(x0, class_labels):
+        loss = step(x0, class_labels)
+        taken.append(1)
+        if len(taken) == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss
+
+    stopped._train_step = step_then_ctrl_c
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train(3, tmp_path, save_frequency=100)
+    assert len(taken) == stop_after
+
+    resumed = make_trainer(seed=99)
+    resumed.load_checkpoint(tmp_path / "latest.pth")
+    assert resumed.global_step == stop_after
+    assert resumed.train(3) == metrics
+    assert same(straight, resumed)
+
+
+def test_checkpoints_have_the_documented_keys(tmp_path):
+    trainer = make_trainer(config={"experiment": "x"})
+    trainer.train(1, tmp_path)
+    checkpoint = read_checkpoint(tmp_path / "latest.pth")
+    expected = {
+        "format_version", "snowmelt_version", "model_config", "model_state_dict", "ema_state_dict",
+        "optimizer_state_dict", "scheduler_state_dict", "num_classes", "epoch", "global_step", "rng_state",
+        "config",
+    }  # fmt: skip
+    assert expected <= checkpoint.keys()
+    assert checkpoint["num_classes"] == 10
+    assert checkpoint["epoch"] == 1
+
+
+def test_which_files_are_written(tmp_path):
+    data = digits(val_path="digits:test")
+    make_trainer(data).train(3, tmp_path / "all", save_frequency=2)
+    assert sorted(p.name for p in (tmp_path / "all").iterdir()) == [
+        "best_model.pth", "epoch_0002.pth", "epoch_0003.pth", "latest.pth",
+    ]  # fmt: skip
+    make_trainer(data).train(2, tmp_path / "few", save_best_only=True, save_optimizer=False)
+    assert sorted(p.name for p in (tmp_path / "few").iterdir()) == ["best_model.pth", "latest.pth"]
+    assert "optimizer_state_dict" not in read_checkpoint(tmp_path / "few" / "latest.pth")
+
+
+def test_the_best_model_is_the_one_with_the_lowest_watched_loss(tmp_path):
+    trainer = make_trainer()
+    losses = iter([3.0, 1.0, 2.0])
+    trainer.validate_epoch = lambda: {"loss": next(losses)}
+    trainer.train(3, tmp_path)
+    assert read_checkpoint(tmp_path / "best_model.pth")["epoch"] == 2
+    assert trainer.best_metric == 1.0
+
+
+def test_a_checkpoint_without_optimizer_can_be_resumed_only_when_told(tmp_path):
+    make_trainer().train(1, tmp_path, save_optimizer=False)
+    trainer = make_trainer(seed=5)
+    before = [value.clone() for value in weights(trainer)]
+    with pytest.raises(CheckpointError, match="lacks optimizer_state_dict, scheduler_state_dict"):
+        trainer.load_checkpoint(tmp_path / "latest.pth")
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
+    trainer.load_checkpoint(tmp_path / "latest.pth", reset_optimizer=True, reset_scheduler=True)
+    assert trainer.epoch == 1
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    trainer = make_trainer()
+    checkpoint = {"model_state_dict": {"weight": torch.zeros(1)}, "epoch": 1, "global_step": 1}
+    checkpoint |= {"optimizer_state_dict": {}, "scheduler_state_dict": {}, "rng_state": {}}
+    save_checkpoint(checkpoint, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        trainer.load_checkpoint(tmp_path / "other.pth")
+    assert trainer.epoch == 0
+
+
+def test_a_checkpoint_without_ema_warns_and_starts_the_average_anew(tmp_path):
+    make_trainer(use_ema=False).train(1, tmp_path)
+    trainer = make_trainer(seed=5)
+    with pytest.warns(UserWarning, match="holds no EMA weights"):
+        trainer.load_checkpoint(tmp_path / "latest.pth")
+    assert trainer.ema is not None
+    assert trainer.sampler.ema is trainer.ema
+    live = dict(trainer.model.named_parameters())
+    assert all(torch.equal(value, live[name]) for name, value in trainer.ema.shadow.items())
+
+
+def test_a_loss_that_is_not_finite_stops_before_anything_is_overwritten(tmp_path):
+    trainer = make_trainer()
+    trainer.train(1, tmp_path)
+    before = (tmp_path / "latest.pth").read_bytes()
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(math.nan)
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        trainer.train(2, tmp_path)
+    assert (tmp_path / "latest.pth").read_bytes() == before
+
+
+# -- what it leaves behind -----------------------------------------------------------------------------
+
+
+def test_metrics_grids_and_film_strips_are_logged(tmp_path):
+    with DiffusionLogger(tmp_path, tensorboard=False) as logger:
+        data = digits(val_path="digits:test")
+        trainer = make_trainer(
+            data,
+            logger=logger,
+            sample_images=True,
+            sample_interval=2,
+            samples_per_class=1,
+            guidance_scale=2.0,
+        )
+        trainer.train(3)
+        logger.plot_losses()
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert {"train_loss", "val_loss", "learning_rate"} <= rows[0].keys()
+    pictures = sorted(path.name for path in Path(trainer.logger.samples_dir).glob("*.png"))
+    assert pictures == ["denoising_0000012.png", "samples_0000012.png"]
+    assert (tmp_path / "losses.png").stat().st_size > 0
+
+
+def test_sample_grids_do_not_disturb_training(tmp_path):
+    plain = make_trainer()
+    plain.train(2)
+    with DiffusionLogger(tmp_path, tensorboard=False) as logger:
+        drawing = make_trainer(logger=logger, sample_images=True, samples_per_class=1)
+        drawing.train(2)
+    assert same(plain, drawing)
+
+
+def test_progress_is_shown_on_demand(capsys):
+    make_trainer(show_progress=True).train(1)
+    assert "Epoch 1" in capsys.readouterr().err
+    make_trainer().train(1)
+    assert capsys.readouterr().err == ""
+
+
+def test_mixed_precision_on_the_cpu_warns_and_is_left_out():
+    with pytest.warns(UserWarning, match="use_amp is left out on cpu"):
+        trainer = make_trainer(use_amp=True)
+    assert trainer.accelerator.mixed_precision == "no"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="no CUDA device is there"):
+        make_trainer(device="cuda")
