@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from os import PathLike
@@ -45,7 +47,7 @@ __all__ = [
 FORMAT_VERSION = 1
 
 _ONLY_FOR_TRAINING = ("optimizer_state_dict", "scheduler_state_dict", "scaler_state_dict", "rng_state")
-_WRAPPERS = ("module.", "_orig_mod.")  # prefixes of weights that were saved through a wrapper
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # what DDP and torch.compile put before names
 
 
 class CheckpointError(InputError):
@@ -57,7 +59,16 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
 
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: str | PathLike[str]) -> None:
-    """Write `checkpoint` to `path`, in the format that its suffix names.
+    """Write `checkpoint` to `path`, whole or not at all.
+
+    Args:
+        checkpoint: the keys above; tensors, numbers, strings, lists and dictionaries.
+        path: ends in ``.safetensors`` for a file to sample from, which leaves the optimizer's and the
+            generators' states out and turns tuples into lists; any other name gets everything.
+
+    Raises:
+        ValueError: there is no model_state_dict.
+        TypeError: it holds other objects, which `read_checkpoint` would refuse.
 
     >>> from tempfile import TemporaryDirectory
     >>> layer = nn.Linear(2, 1)
@@ -79,8 +90,14 @@ def save_checkpoint(checkpoint: Mapping[str, Any], path: str | PathLike[str]) ->
         with atomic_write(path) as file:
             file.write(data)
     else:
-        with atomic_write(path) as file:
+        with atomic_write(path, "w+b") as file:
             torch.save(checkpoint, file)
+            file.seek(0)
+            if refused := torch.serialization.get_unsafe_globals_in_checkpoint(file):
+                raise TypeError(
+                    f"{path} was not written, for it could not be read again: a checkpoint holds tensors, "
+                    f"numbers, strings, lists and dictionaries, got {_some(refused)}"
+                )
 
 
 def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device = "cpu") -> dict[str, Any]:
@@ -88,6 +105,10 @@ def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device 
 
     A bare state dict becomes ``{"model_state_dict": ...}``; the prefixes that wrappers leave in names
     (``module.``, ``_orig_mod.``) are taken off.
+
+    Args:
+        path: a file of `save_checkpoint`, or weights that torch.save or safetensors wrote.
+        map_location: the device of the tensors.
 
     Raises:
         CheckpointNotFoundError: there is no such file.
@@ -101,24 +122,26 @@ def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device 
         raise CheckpointNotFoundError(
             f"Checkpoint not found: {path}. Train one first, or correct generation.checkpoint"
         )
+    torch.empty(0, device=map_location)  # an absent device is not the file's fault
     read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
     checkpoint = read(path, map_location)
-    if not isinstance(checkpoint, dict) or not checkpoint:
+    if not isinstance(checkpoint, dict):
         raise CheckpointError(
-            f"{path} is not a checkpoint: it holds {type(checkpoint).__name__}, not a dictionary"
+            f"{path} is not a checkpoint: it holds {type(checkpoint).__name__}, not a dictionary. "
+            "Save the model's state_dict(), or train with snowmelt"
         )
-    if all(isinstance(value, Tensor) for value in checkpoint.values()):
+    if _are_weights(checkpoint):
         checkpoint = {"model_state_dict": checkpoint}
-    if "model_state_dict" not in checkpoint:
-        raise CheckpointError(
-            f"{path} has no model_state_dict, only {', '.join(map(str, checkpoint))}: "
-            "it is not a checkpoint of a model"
-        )
     version = checkpoint.get("format_version", FORMAT_VERSION)
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format {version}, made by snowmelt {checkpoint.get('snowmelt_version')}; this is "
             f"snowmelt {__version__}, which reads up to {FORMAT_VERSION}: update snowmelt"
+        )
+    if not _are_weights(checkpoint.get("model_state_dict")):
+        raise CheckpointError(
+            f"{path} has no weights under model_state_dict; its keys are "
+            f"{_some(list(map(str, checkpoint))) or 'none'}. Give a checkpoint of snowmelt, or a state dict"
         )
     checkpoint["model_state_dict"] = _unwrapped(checkpoint["model_state_dict"])
     return checkpoint
@@ -161,23 +184,31 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source:
 
 
 def _read_torch(path: Path, map_location: str | torch.device) -> Any:
+    whole = zipfile.is_zipfile(path)  # its directory stands at the end; files of torch < 1.6 are no zip
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # on pickles by other programs
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=whole)
     except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(path):
+        if whole or _starts_as_pickle(path):
             raise CheckpointError(
-                f"{path} was not opened: beside weights it holds objects that could run code. Load it where "
-                "you trust it, and save its state_dict() alone, or as .safetensors"
+                f"{path} was not opened: it holds more than weights, and that could run code. If you trust "
+                "it, load it with the program that made it, and save the model's state_dict() alone"
             ) from error
-        raise _broken(path) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise _broken(path) from error
+        raise _broken(path, error) from error
+    except Exception as error:  # the unpickler stumbles over foreign bytes in many ways
+        raise _broken(path, error) from error
 
 
-def _broken(path: Path) -> CheckpointError:
+def _starts_as_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == pickle.PROTO
+
+
+def _broken(path: Path, error: Exception) -> CheckpointError:
+    first_line = str(error).partition("\n")[0]
     return CheckpointError(
-        f"{path} cannot be read: it is truncated, damaged, or not a checkpoint at all "
-        f"({path.stat().st_size:,} bytes). Copy it again, or take an earlier one"
+        f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is truncated, damaged, or not a "
+        f"checkpoint at all. Copy it again, or take another one. ({type(error).__name__}: {first_line})"
     )
 
 
@@ -202,31 +233,25 @@ def _read_safetensors(path: Path, map_location: str | torch.device) -> Any:
         with safetensors.safe_open(path, framework="pt", device=str(map_location)) as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise _broken(path) from error
-    if "snowmelt" not in metadata:
-        return tensors
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _broken(path, error) from error
 
     def join(value: Any) -> Any:
-        if isinstance(value, dict):
-            return (
-                tensors[value["tensor"]]
-                if value.keys() == {"tensor"}
-                else {k: join(v) for k, v in value.items()}
-            )
-        return value
+        if not isinstance(value, dict):
+            return value
+        if value.keys() == {"tensor"}:
+            return tensors[value["tensor"]]
+        return {key: join(item) for key, item in value.items()}
 
-    return join(json.loads(metadata["snowmelt"]))
+    return join(json.loads(metadata["snowmelt"])) if "snowmelt" in metadata else tensors
+
+
+def _are_weights(value: object) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
 
 
 def _unwrapped(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {_without_wrappers(name): value for name, value in state_dict.items()}
-
-
-def _without_wrappers(name: str) -> str:
-    for prefix in _WRAPPERS:
-        name = name.removeprefix(prefix)
-    return name
+    return {_WRAPPERS.sub("", name): value for name, value in state_dict.items()}
 
 
 def _some(names: list[str], most: int = 3) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 __all__ = ["EMA"]
 
-_PREFIXES = ("module.", "_orig_mod.")  # of weights saved through a wrapper
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # what DDP and torch.compile put before names
 
 
 class EMA:
@@ -24,8 +25,11 @@ class EMA:
         model: whose weights are averaged; it keeps them.
         decay: in [0, 1).
         device: where the shadow lives; None keeps it beside the weights.
-        warmup: let the decay rise as min(decay, (1 + n) / (10 + n)) over the updates n, so that the first
-            random weights are forgotten soon (as TensorFlow's ExponentialMovingAverage does).
+        warmup: let the decay rise with the number of updates, so that the first random weights are
+            forgotten soon.
+
+    Raises:
+        ValueError: `decay` is out of range.
 
     >>> model = nn.Linear(1, 1, bias=False)
     >>> _ = nn.init.zeros_(model.weight)
@@ -64,6 +68,7 @@ class EMA:
             raise RuntimeError("the model holds the EMA weights now: call restore() before update()")
         self.num_updates += 1
         n = self.num_updates
+        # TensorFlow's tf.train.ExponentialMovingAverage, with its argument num_updates
         decay = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
         averaged, weights = [], []
         for name, value in self._live().items():
@@ -72,7 +77,8 @@ class EMA:
                 weights.append(value.detach().to(self.shadow[name]))
             else:
                 self.shadow[name].copy_(value)
-        torch._foreach_lerp_(averaged, weights, 1 - decay)
+        if averaged:
+            torch._foreach_lerp_(averaged, weights, 1 - decay)
 
     def apply_shadow(self) -> None:
         """Give the model the EMA weights, until `restore`. Its parameters stay the same objects."""
@@ -81,9 +87,11 @@ class EMA:
                 "the EMA weights are applied already: call restore() first, or the raw weights would be lost"
             )
         live = self._live()
+        # All copies first: if one fails, the model still has its own weights
+        averaged = {name: self.shadow[name].to(value) for name, value in live.items()}
         self._raw = {name: value.data for name, value in live.items()}
         for name, value in live.items():
-            value.data = self.shadow[name].to(value)
+            value.data = averaged[name]
 
     def restore(self) -> None:
         """Give the model its own weights back."""
@@ -108,20 +116,25 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a state that `state_dict` returned.
+        """Take over a state that `state_dict` returned, its decay included.
 
         Raises:
             ValueError: its weights are not those of this model. Nothing is changed then.
         """
         if "shadow" not in state_dict:
-            raise ValueError(f"not an EMA state: it has no 'shadow', only {', '.join(map(str, state_dict))}")
-        given = {_bare(name): value for name, value in state_dict["shadow"].items()}
-        wrong = sorted(given.keys() ^ self.shadow.keys())
-        wrong += [n for n in given.keys() & self.shadow.keys() if given[n].shape != self.shadow[n].shape]
-        if wrong:
             raise ValueError(
-                f"the EMA weights do not fit the model: {len(wrong)} names or shapes differ, such as "
-                f"{wrong[0]}; build the model with the options that it was trained with"
+                f"not an EMA state: it has no 'shadow', only {', '.join(list(state_dict)[:3]) or 'nothing'}; "
+                "give what EMA.state_dict() returned (a checkpoint's ema_state_dict)"
+            )
+        given = _unwrapped(state_dict["shadow"])
+        names = sorted(given.keys() | self.shadow.keys())
+        wrong = [name for name in names if _shape(given, name) != _shape(self.shadow, name)]
+        if wrong:
+            first = wrong[0]
+            raise ValueError(
+                f"the EMA weights do not fit the model in {len(wrong)} names or shapes, first in {first}: "
+                f"given {_shape(given, first)}, expected {_shape(self.shadow, first)}; build the model with "
+                "the options that it was trained with"
             )
         for name, value in given.items():
             self.shadow[name].copy_(value)
@@ -129,14 +142,17 @@ class EMA:
         self.num_updates = int(state_dict.get("num_updates", 0))
 
     def _live(self) -> dict[str, Tensor]:
-        return {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        return _unwrapped(tensors)
 
     def _shadow_of(self, value: Tensor) -> Tensor:
         dtype = torch.promote_types(value.dtype, torch.float32) if value.is_floating_point() else value.dtype
         return value.detach().to(device=self.device, dtype=dtype, copy=True)
 
 
-def _bare(name: str) -> str:
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {_WRAPPERS.sub("", name): value for name, value in tensors.items()}
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(tensors[name].shape) if name in tensors else None

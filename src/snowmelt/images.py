@@ -6,14 +6,15 @@ Inside snowmelt an image is a float tensor (C, H, W) in [-1, 1], C = 1 for gray 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+from torchvision.transforms.functional import pad, pil_to_tensor, to_pil_image
 from torchvision.utils import make_grid
 
 from snowmelt.files import atomic_write
@@ -25,12 +26,14 @@ CAPTION_HEIGHT = 12
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Return images in [-1, 1] as uint8, rounded; values outside are clamped.
+    """Return images in [-1, 1] as uint8, rounded; values outside are clamped, NaN is a ValueError.
 
     >>> to_uint8(torch.tensor([-1.0, 0.0, 1.0, 7.0]))
     tensor([  0, 128, 255, 255], dtype=torch.uint8)
     """
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    if images.isnan().any():
+        raise ValueError("the images hold NaN: the model that made them has diverged")
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def from_uint8(images: Tensor) -> Tensor:
@@ -69,18 +72,25 @@ def save_grid(
         images: one or three channels each.
         path: the PNG file.
         nrow: images in a row, >= 1.
-        captions: a line of text above each image.
+        captions: a line of text above each image; where one is wider than its image, all tiles are widened.
         scale: each pixel becomes `scale` by `scale`; None makes small images readable.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
         raise ValueError(f"images for a grid have shape (N, 1 or 3, H, W), got {tuple(images.shape)}")
     if captions is not None and len(captions) != len(images):
         raise ValueError(f"captions length ({len(captions)}) must match the images ({len(images)})")
+    if nrow < 1:
+        raise ValueError(f"nrow must be at least 1, got {nrow}")
+    if scale is None:
+        scale = -(-READABLE_SIDE // min(images.shape[-2:]))
+    elif scale < 1:
+        raise ValueError(f"scale must be at least 1, or None to choose one, got {scale}")
     tiles = to_uint8(images.detach().cpu())
     tiles = tiles.expand(-1, 3, -1, -1) if captions is not None else tiles
-    scale = scale or max(1, -(-READABLE_SIDE // max(tiles.shape[-2:])))
     tiles = tiles.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
     if captions is not None:
+        width = max(tiles.shape[-1], *(_text_width(text) for text in captions))
+        tiles = pad(tiles, [0, 0, width - tiles.shape[-1], 0], fill=255)
         tiles = torch.stack([_captioned(tile, text) for tile, text in zip(tiles, captions, strict=True)])
     _write(to_pil_image(make_grid(tiles, nrow=nrow, padding=2, pad_value=255)), path)
 
@@ -95,6 +105,10 @@ def film_strip(states: Sequence[Tensor], path: str | PathLike[str], *, scale: in
     """
     frames = torch.stack([state.detach().cpu() for state in states], dim=1)
     save_grid(frames.flatten(0, 1), path, nrow=len(states), scale=scale)
+
+
+def _text_width(text: str) -> int:
+    return 2 + math.ceil(ImageFont.load_default().getbbox(text)[2])
 
 
 def _captioned(tile: Tensor, text: str) -> Tensor:

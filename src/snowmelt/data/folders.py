@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder
 
 from snowmelt.data.errors import DataError
@@ -33,6 +33,10 @@ def image_folder(path: Path, image_size: int | tuple[int, int], in_channels: int
 def _open(path: str) -> Image.Image:
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+            upright = ImageOps.exif_transpose(image)
+            upright.load()
+    except Exception as error:  # a damaged file may raise anything, depending on its format
         raise DataError(f"{path} cannot be read as an image ({error}): repair or remove it") from error
+    if upright.mode.startswith(("I", "F")):  # Pillow would cut them off at 255
+        raise DataError(f"{path} has more than 8 bits a channel (mode {upright.mode}): convert it to 8 bits")
+    return upright

@@ -89,7 +89,7 @@ class DiffusionDataLoader:
         batch_size: images a batch.
         in_channels: 1 for gray, 3 for colour.
         num_workers: processes that load images; 0 loads in this one.
-        pin_memory: for faster copies to a CUDA device.
+        pin_memory: for faster copies to a CUDA device; does nothing where there is none.
         shuffle_train: a new order each epoch.
         drop_last: leave out a last training batch that is not full.
         horizontal_flip, rotation_degrees, color_jitter: augmentation of the training images.
@@ -126,6 +126,16 @@ class DiffusionDataLoader:
         color_jitter: float | None = None,
         seed: int = 0,
     ) -> None:
+        side = image_size if isinstance(image_size, int) else min(image_size)
+        least = {
+            "image_size": (side, 1),
+            "batch_size": (batch_size, 1),
+            "num_workers": (num_workers, 0),
+            "seed": (seed, 0),
+        }
+        for name, (value, minimum) in least.items():
+            if value < minimum:
+                raise DataError(f"{name} must be at least {minimum}, got {value}")
         if in_channels not in (1, 3):
             raise DataError(f"in_channels must be 1 (gray) or 3 (colour) for image data, got {in_channels}")
         self._train = _open(train_path, image_size, in_channels)
@@ -141,7 +151,8 @@ class DiffusionDataLoader:
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.image_shape = (in_channels, height, width)
         self.batch_size = batch_size
-        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory and torch.cuda.is_available()
         self.shuffle_train, self.drop_last, self.seed = shuffle_train, drop_last, seed
         self._augment = augmentation(horizontal_flip, rotation_degrees, color_jitter)
         if self.batches_per_epoch() == 0:
@@ -164,6 +175,9 @@ class DiffusionDataLoader:
             start_batch: where to begin; what lies before is not loaded.
             process: (rank, number of processes).
         """
+        last = self.batches_per_epoch(process)
+        if not 0 <= start_batch <= last:
+            raise ValueError(f"start_batch must lie in 0..{last}, got {start_batch}")
         dataset = self._train
         if self._augment is not None:
             dataset = Augmented(dataset, self._augment, self.seed, epoch)

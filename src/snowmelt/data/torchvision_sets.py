@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch.utils.data import ConcatDataset
 from torchvision import datasets
 
 from snowmelt.data.errors import DataError
@@ -18,7 +19,7 @@ __all__ = ["cifar10", "fashion_mnist", "mnist"]
 def _open(name: str, split: str | None, image_size: int | tuple[int, int], in_channels: int) -> Any:
     """Return torchvision's data set `name`, from the disk if it is there, else downloaded.
 
-    It is looked for in ``$SNOWMELT_DATA`` or ``data``.
+    Without a `split` it is the whole set, both parts. It is looked for in ``$SNOWMELT_DATA`` or ``data``.
     """
     if split not in (None, "train", "test"):
         raise DataError(f"{name} has the parts {name}:train and {name}:test, not {name}:{split}")
@@ -26,20 +27,19 @@ def _open(name: str, split: str | None, image_size: int | tuple[int, int], in_ch
     make = partial(
         getattr(datasets, name),
         str(root),
-        train=split != "test",
         transform=prepare(image_size, in_channels),
     )
+    trains = {"train": [True], "test": [False], None: [True, False]}[split]
     try:
-        return make(download=False)
-    except RuntimeError:
-        pass  # it is not on the disk
-    try:
-        return make(download=True)
+        parts = [make(train=train, download=True) for train in trains]  # downloads only what is not there
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"{name} is not in {root.resolve()} and could not be downloaded ({error}): connect to the "
             "network once, put torchvision's files there, or set SNOWMELT_DATA to the folder with them"
         ) from error
+    whole: Any = ConcatDataset(parts)
+    whole.classes = parts[0].classes
+    return whole
 
 
 mnist = partial(_open, "MNIST")

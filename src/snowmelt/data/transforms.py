@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import methodcaller
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
+
+from snowmelt.data.errors import DataError
 
 __all__ = ["Augmented", "augmentation", "derived_seed", "prepare"]
 
 Sample = tuple[Tensor, int]
 
 
-def prepare(image_size: int | tuple[int, int], in_channels: int) -> Callable[[object], Tensor]:
+def prepare(image_size: int | tuple[int, int], in_channels: int) -> Callable[[Image], Tensor]:
     """Return the transform of a stored image to a float tensor (C, H, W) in [-1, 1].
 
     The shorter side is resized, with antialiasing, and the middle is cut out.
 
-    >>> from PIL import Image
-    >>> image = prepare(8, in_channels=1)(Image.new("RGB", (20, 30), "white"))
+    >>> import PIL.Image
+    >>> image = prepare(8, in_channels=1)(PIL.Image.new("RGB", (20, 30), "white"))
     >>> image.shape, image.min().item()
     (torch.Size([1, 8, 8]), 1.0)
     """
     side = image_size if isinstance(image_size, int) else max(image_size)
-    steps: Callable[[object], Tensor] = v2.Compose(
+    steps: Callable[[Image], Tensor] = v2.Compose(
         [
+            # PIL's conversion leaves gray images as they are, to the last bit
+            methodcaller("convert", "L" if in_channels == 1 else "RGB"),
             v2.ToImage(),
-            v2.Grayscale() if in_channels == 1 else v2.RGB(),
             v2.Resize(side, antialias=True),
             v2.CenterCrop(image_size),
             v2.ToDtype(torch.float32, scale=True),
@@ -47,9 +52,13 @@ def augmentation(
 
     Args:
         horizontal_flip: mirror half of the images.
-        rotation_degrees: turn by up to so many degrees either way; corners are filled with black.
-        color_jitter: change brightness, contrast and (in colour) saturation by up to this share.
+        rotation_degrees: turn by up to so many degrees either way, in [0, 180]; corners become black.
+        color_jitter: change brightness, contrast and (in colour) saturation by up to this share, in [0, 1].
     """
+    if not 0 <= rotation_degrees <= 180:
+        raise DataError(f"rotation_degrees must lie in [0, 180], got {rotation_degrees}")
+    if color_jitter is not None and not 0 <= color_jitter <= 1:
+        raise DataError(f"color_jitter must lie in [0, 1], or be None, got {color_jitter}")
     steps: list[Callable[[Tensor], Tensor]] = []
     if horizontal_flip:
         steps.append(v2.RandomHorizontalFlip())

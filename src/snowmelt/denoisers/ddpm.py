@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,6 @@ class DDPMModel(nn.Module):
         super().__init__()
         if not 0.0 <= class_dropout_prob < 1.0:
             raise ValueError(f"class_dropout_prob must lie in [0, 1), got {class_dropout_prob}")
-        self._denoise = NetworkDenoiser(network, schedule, parameterization)
         self.network = network
         self.schedule = schedule
         self.parameterization = parameterization
@@ -64,7 +64,8 @@ class DDPMModel(nn.Module):
 
     def forward(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
         """Return E[x0 | x_t]; without labels, a conditional model answers for its null class."""
-        return self._denoise(x_t, level, class_labels)
+        denoise = NetworkDenoiser(self.network, self.schedule, self.parameterization)
+        return denoise(x_t, level, class_labels)
 
     @torch.no_grad()
     def denoise_step(
@@ -93,7 +94,7 @@ class DDPMModel(nn.Module):
         # DDPM eq. 6 and 7: the posterior's mean and variance, with beta = 1 - alpha_s^2 / alpha_t^2
         beta = 1 - (s.alpha / t.alpha) ** 2
         mean = (t.alpha * beta * x0 + s.alpha / t.alpha * t.sigma**2 * x_t) / s.sigma**2
-        std = t.sigma * beta**0.5 / s.sigma
+        std = t.sigma * math.sqrt(beta) / s.sigma
         return mean + std * (torch.randn_like(x_t) if noise is None else noise)
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ class Clip:
         denoiser: any.
         bound: images live in [-bound, bound]; > 0.
 
+    >>> import torch
     >>> Clip(lambda x_t, level, class_labels=None: 3 * x_t)(torch.tensor([0.2, -0.5]), None)
     tensor([ 0.6000, -1.0000])
     """
@@ -41,6 +42,7 @@ class DynamicThresholding:
         denoiser: any.
         quantile: in (0, 1].
 
+    >>> import torch
     >>> bright = lambda x_t, level, class_labels=None: 4 * x_t
     >>> DynamicThresholding(bright, quantile=1.0)(torch.tensor([[0.5, -1.0]]), None)
     tensor([[ 0.5000, -1.0000]])

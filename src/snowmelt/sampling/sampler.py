@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from snowmelt.checkpoint import CheckpointError, load_weights, read_checkpoint
 from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers import THRESHOLDS, ClassifierFreeGuidance, Denoiser, create_ddpm
 from snowmelt.ema import EMA
 from snowmelt.plans import Plan, State, make_plan, trajectory
+from snowmelt.progress import progress
 from snowmelt.sampling.checks import (
     check_class_labels,
     check_count,
@@ -164,8 +164,8 @@ class DiffusionSampler:
             TypeError, ValueError: an argument makes no sense; the message says what to do.
         """
         states = self.trajectory(num_samples, class_labels, guidance_scale, use_ema, seeds=seeds)
-        bar = tqdm(states, "Sampling", self.plan.nfe, leave=False, unit="step", disable=not show_progress)
-        last = deque(bar, maxlen=1).pop()
+        bar = progress(states, "Sampling", show=show_progress, total=self.plan.nfe, unit="step", leave=False)
+        last: State = deque(bar, maxlen=1).pop()
         return last.x_t.clamp(-1, 1)
 
     def sample_by_class(

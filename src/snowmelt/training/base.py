@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from snowmelt.progress import progress
+
 __all__ = ["BaseTrainer", "Interrupt"]
 
 
@@ -51,11 +53,13 @@ class BaseTrainer(ABC):
     Attributes:
         epoch: epochs completed.
         best_metric: the lowest value of the watched loss so far.
+        show_progress: show a bar over the epochs.
     """
 
     def __init__(self) -> None:
         self.epoch = 0
         self.best_metric = math.inf
+        self.show_progress = False
         self.interrupt = Interrupt()
 
     @abstractmethod
@@ -116,7 +120,15 @@ class BaseTrainer(ABC):
             if directory is not None:
                 self.save_checkpoint(directory / name, save_optimizer=save_optimizer)
 
-        with self.interrupt.held_back():
+        bar = progress(
+            None,
+            "Training",
+            show=self.show_progress,
+            total=num_epochs,
+            initial=self.epoch,
+            unit="epoch",
+        )
+        with self.interrupt.held_back(), bar:
             while self.epoch < num_epochs:
                 try:
                     metrics = {f"train_{name}": value for name, value in self.train_epoch().items()}
@@ -132,6 +144,8 @@ class BaseTrainer(ABC):
                 if validate_frequency is not None and (self.epoch % validate_frequency == 0 or last):
                     metrics |= {f"val_{name}": value for name, value in self.validate_epoch().items()}
                 self.end_epoch(metrics)
+                bar.set_postfix({k: f"{v:.4f}" for k, v in metrics.items()}, refresh=False)
+                bar.update()
 
                 watched = metrics.get("val_loss", metrics["train_loss"])
                 improved = watched < self.best_metric

@@ -1,7 +1,7 @@
 """What a training run leaves behind: curves, pictures and settings.
 
 Everything stands in files that need no program to read: ``metrics.csv``, ``losses.png``, sample grids and
-film strips as PNG, ``hyperparameters.json``. TensorBoard gets the same.
+film strips as PNG, ``hyperparameters.json``. TensorBoard gets the metrics, grids and settings too.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Row = dict[str, str]
 class DiffusionLogger:
     """Writes metrics to CSV and TensorBoard, and pictures to PNG.
 
-    Each row is on the disk when `log_metrics` returns. Opened again on the same folder, it goes on where
+    Each row is in the file when `log_metrics` returns. Opened again on the same folder, it goes on where
     the file ends; a line that a kill left half written is dropped.
 
     Args:
         log_dir: where metrics go; made if missing.
         samples_dir: where pictures go; ``log_dir/samples`` if None.
-        tensorboard: write event files too.
+        tensorboard: write event files into `log_dir` too.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder, DiffusionLogger(folder, tensorboard=False) as logger:
@@ -53,22 +53,36 @@ class DiffusionLogger:
         self.samples_dir = Path(samples_dir) if samples_dir is not None else self.log_dir / "samples"
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._csv = self.log_dir / "metrics.csv"
-        self._rows = _read_rows(self._csv)
+        self._columns, self._rows = _read_table(self._csv)
         self._board = self._open_board() if tensorboard else None
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int | None = None) -> None:
-        """Add a row; metrics that were not there before become new columns."""
+        """Add a row; metrics that were not there before become new columns.
+
+        Args:
+            metrics: numbers by name.
+            step: optimizer steps so far.
+            epoch: epochs completed.
+
+        Raises:
+            ValueError: a metric is called ``step`` or ``epoch``, which have columns of their own.
+        """
+        if taken := {"step", "epoch"} & metrics.keys():
+            raise ValueError(
+                f"metrics must not hold {', '.join(sorted(taken))}: give it as an argument of its own"
+            )
         row = {"step": str(step)}
         if epoch is not None:
             row["epoch"] = str(epoch)
         row |= {name: repr(float(value)) for name, value in metrics.items()}
-        known = _columns(self._rows)
         self._rows.append(row)
-        if self._csv.exists() and row.keys() <= set(known):
-            with self._csv.open("a", newline="") as file:
-                csv.DictWriter(file, known, lineterminator="\n").writerow(row)
-        else:
+        new = [name for name in row if name not in self._columns]
+        if new or not self._csv.exists():
+            self._columns += new
             self._rewrite()
+        else:
+            with self._csv.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
         if self._board is not None:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
@@ -80,6 +94,9 @@ class DiffusionLogger:
         if len(kept) < len(self._rows):
             self._rows = kept
             self._rewrite()
+        if self._board is not None:
+            self._board.close()
+            self._board = self._open_board(purge_step=step + 1)
 
     def log_hyperparameters(self, hyperparameters: Mapping[str, Any]) -> None:
         """Write the run's settings to ``hyperparameters.json``."""
@@ -107,17 +124,18 @@ class DiffusionLogger:
         return path
 
     def plot_losses(self) -> Path | None:
-        """Draw every logged loss to ``losses.png`` and return its path; None if there is none."""
+        """Draw the metrics named ``...loss`` to ``losses.png`` and return its path; None without any."""
         from matplotlib.figure import Figure
 
-        names = [name for name in _columns(self._rows) if name.endswith("loss")]
-        if not names:
+        names = [name for name in self._columns if name.endswith("loss")]
+        rows = {name: [row for row in self._rows if name in row] for name in names}
+        if not any(rows.values()):
             return None
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
         for name in names:
-            points = [(int(row["step"]), float(row[name])) for row in self._rows if row.get(name)]
-            axes.plot(*zip(*points, strict=True), label=name)
+            steps = [int(row["step"]) for row in rows[name]]
+            axes.plot(steps, [float(row[name]) for row in rows[name]], marker=".", label=name)
         axes.set(xlabel="step", ylabel="loss", yscale="log")
         axes.grid(alpha=0.3, which="both")
         axes.legend()
@@ -139,39 +157,34 @@ class DiffusionLogger:
     ) -> None:
         self.close()
 
-    def _open_board(self) -> SummaryWriter:
+    def _open_board(self, purge_step: int | None = None) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(self.log_dir))
+        return SummaryWriter(str(self.log_dir), purge_step=purge_step)
 
     def _rewrite(self) -> None:
         with atomic_write(self._csv, "w") as file:
-            writer = csv.DictWriter(file, _columns(self._rows), lineterminator="\n")
+            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)
 
 
-def _columns(rows: Sequence[Row]) -> list[str]:
-    """Return every column, in the order of its first appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _read_rows(path: Path) -> list[Row]:
-    """Return the whole rows of a metrics file, dropping a last line that was cut off."""
+def _read_table(path: Path) -> tuple[list[str], list[Row]]:
+    """Return the columns and the whole rows of a metrics file, dropping a last line that was cut off."""
     if not path.exists():
-        return []
-    text = path.read_text()
+        return [], []
+    text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         with atomic_write(path, "w") as file:
             file.write(whole)
-    return [
-        {name: value for name, value in row.items() if value} for row in csv.DictReader(whole.splitlines())
-    ]
+    reader = csv.DictReader(whole.splitlines())
+    rows = [{name: value for name, value in row.items() if value} for row in reader]
+    return list(reader.fieldnames or ()), rows
 
 
 def _row_length(count: int, class_labels: Sequence[int] | None) -> int:
     """Return how many images stand in a row: one class a row, or about a square."""
     if class_labels is not None and len(set(class_labels)) > 1:
         return -(-count // len(set(class_labels)))
-    return max(1, round(math.sqrt(count)))
+    return math.ceil(math.sqrt(count))

@@ -13,13 +13,13 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from tqdm import tqdm
 
 from snowmelt._version import __version__
 from snowmelt.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.denoisers import DDPMModel
 from snowmelt.ema import EMA
+from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler, image_seeds
 from snowmelt.training.base import BaseTrainer
 from snowmelt.training.logger import DiffusionLogger
@@ -28,6 +28,7 @@ from snowmelt.training.loss import denoising_loss, drop_labels
 __all__ = ["DiffusionTrainer"]
 
 STEPS_BETWEEN_LOSS_DISPLAYS = 20  # showing the loss waits for the device
+SECONDS_BEFORE_A_BATCH_BAR = 5.0  # short epochs need no bar of their own
 
 
 class DiffusionTrainer(BaseTrainer):
@@ -43,7 +44,7 @@ class DiffusionTrainer(BaseTrainer):
         optimizer: over the model's parameters.
         logger: where metrics and sample grids go; None keeps no record.
         device: ``"cpu"``, ``"cuda"``, ...; with several processes, Accelerate gives each its own.
-        show_progress: show a bar over the batches of each epoch.
+        show_progress: show a bar over the epochs, and one over the batches of long ones.
         use_ema: keep an exponential moving average of the weights.
         ema_decay: its decay, in (0, 1); warmed up over the first steps.
         use_amp: mixed precision on CUDA (bfloat16 where the device has it, else float16). On the CPU it would
@@ -96,13 +97,13 @@ class DiffusionTrainer(BaseTrainer):
     ) -> None:
         super().__init__()
         self.accelerator = _accelerator(device, use_amp)
+        self.show_progress = show_progress and self.accelerator.is_main_process
         self.device = device
         self.model = model.to(self.accelerator.device)
         self.dataloader = dataloader
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.logger = logger
-        self.show_progress = show_progress
         self.gradient_clip_norm = gradient_clip_norm
         self.sample_images = sample_images
         self.sample_interval = sample_interval
@@ -126,13 +127,15 @@ class DiffusionTrainer(BaseTrainer):
         """Train for one epoch, or for what a resumed checkpoint left of it, and return the mean loss."""
         self.model.train()
         process = (self.accelerator.process_index, self.accelerator.num_processes)
-        bar = tqdm(
+        bar = progress(
             self.dataloader.train_loader(self.epoch, self._batch, process),
             f"Epoch {self.epoch + 1}",
+            show=self.show_progress,
             total=self.dataloader.batches_per_epoch(process),
             initial=self._batch,
-            disable=not (self.show_progress and self.accelerator.is_main_process),
+            unit="batch",
             leave=False,
+            delay=SECONDS_BEFORE_A_BATCH_BAR,
         )
         for x0, class_labels in bar:
             self._loss_sum += self._train_step(x0, class_labels)

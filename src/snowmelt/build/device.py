@@ -1,0 +1,24 @@
+"""The device that a configuration asks for."""
+
+from __future__ import annotations
+
+import torch
+
+from snowmelt.errors import InputError
+
+__all__ = ["resolve_device"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called `name`; ``auto`` is CUDA where there is one, else the CPU.
+
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, True):
+        raise InputError(f"compute.device: {name} was asked for, but this machine has none; use cpu or auto")
+    return device

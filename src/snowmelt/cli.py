@@ -1,0 +1,109 @@
+"""The command line: ``snowmelt train | generate | run``.
+
+Commands import what they need when they run: ``snowmelt generate`` never loads training code.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snowmelt._version import __version__
+from snowmelt.errors import InputError
+
+__all__ = ["app"]
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    help="Train image diffusion models and, strictly apart from that, sample from them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="YAML file; configs/diffusion has commented ones.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Changes to the file, e.g. training.epochs=5"),
+]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"snowmelt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(config_file: ConfigFile, overrides: Overrides = None) -> None:
+    """Train a model. Ctrl-C saves the work so far; resume with training.resume.enabled=true."""
+    _run(config_file, overrides, "train")
+
+
+@app.command()
+def generate(config_file: ConfigFile, overrides: Overrides = None) -> None:
+    """Generate images from a checkpoint. Loads no training code and no data."""
+    _run(config_file, overrides, "generate")
+
+
+@app.command()
+def run(config_file: ConfigFile, overrides: Overrides = None) -> None:
+    """Train or generate, as the file's `mode` says."""
+    _run(config_file, overrides, None)
+
+
+def _run(config_file: Path, overrides: list[str] | None, mode: str | None) -> None:
+    with _exit_codes():
+        from snowmelt.config import load_config
+
+        config = load_config(config_file, [*(overrides or []), *([f"mode={mode}"] if mode else [])])
+        if config.mode == "train":
+            from snowmelt.build.training import prepare_training as prepare
+        else:
+            from snowmelt.build.generation import prepare_generation as prepare
+        try:
+            job = prepare(config)
+        except (ValueError, OSError) as error:  # nothing has been done yet: it is the input
+            raise InputError(str(error)) from error
+        job()
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Turn what a user can mend into one message and exit code 2, Ctrl-C into 130.
+
+    Anything else is a defect or a failure of the machine: it shows its traceback, and Python exits with 1.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: typer.echo(f"Warning: {message}", err=True)
+        try:
+            yield
+        except InputError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(BAD_INPUT) from error
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,416 @@
+"""What a configuration may say: one frozen pydantic model a section, with ranges and defaults.
+
+`configs/diffusion/default.yaml` explains every key beside its default; here stand the same names as types.
+Only `data.paths.train` (to train) and `generation.checkpoint` (to generate) have no default. A value must
+have its key's type: ``"16"`` is not 16 and ``true`` is not 1. A key's `description`, where it has one, is
+what an error says was expected.
+
+Solvers and time grids are open vocabularies with options of their own, checked where the plan is made; all
+other names are checked here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails
+
+__all__ = [
+    "Architecture",
+    "Augmentation",
+    "Checkpointing",
+    "ColorJitter",
+    "Compute",
+    "Conditioning",
+    "Config",
+    "Data",
+    "Diffusion",
+    "Ema",
+    "Generation",
+    "GenerationOutput",
+    "Loading",
+    "Model",
+    "Optimizer",
+    "Output",
+    "Paths",
+    "Performance",
+    "Resume",
+    "Sampler",
+    "Sampling",
+    "Scheduler",
+    "Section",
+    "Subdirs",
+    "Training",
+    "Validation",
+    "Visualization",
+    "known_keys",
+]
+
+Share = Annotated[FiniteFloat, Field(gt=0, lt=1)]
+Name = Annotated[str, Field(min_length=1)]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+NonNegative = Annotated[FiniteFloat, Field(ge=0)]
+Probability = Annotated[FiniteFloat, Field(ge=0, lt=1)]
+# `null` and "none" are two spellings of one choice
+NullIsNone = BeforeValidator(lambda value: "none" if value is None else value)
+
+
+class Section(BaseModel):
+    """Abstract: a group of keys. Unknown keys are errors, and nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Compute(Section):
+    """Where to run, and the seed of every random number."""
+
+    device: Annotated[
+        str,
+        Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps"),
+    ] = "auto"
+    seed: NonNegativeInt = 0
+
+
+class Architecture(Section):
+    """The U-Net. `channel_multipliers` has one entry a stage, and so has `use_attention` if it is a list."""
+
+    image_size: PositiveInt = 32
+    in_channels: PositiveInt = 3
+    model_channels: PositiveInt = 64
+    channel_multipliers: Annotated[
+        list[PositiveInt],
+        Field(min_length=1, description="a list of positive integers, one for each stage"),
+    ] = [1, 2, 2]
+    use_attention: Annotated[
+        bool | list[bool], Field(description="true, false, or a list of them, one for each stage")
+    ] = False
+    layers_per_block: PositiveInt = 2
+    norm_groups: PositiveInt = 32
+    attention_head_dim: Annotated[
+        PositiveInt | None, Field(description="a positive integer, or null for one head")
+    ] = 8
+    dropout: Probability = 0.0
+
+    @field_validator("use_attention")
+    @classmethod
+    def _one_per_stage(cls, value: bool | list[bool], info: ValidationInfo) -> bool | list[bool]:
+        stages = len(info.data.get("channel_multipliers", ()))
+        if stages and isinstance(value, list) and len(value) != stages:
+            raise ValueError(f"{stages} entries, one for each of the channel_multipliers, or true or false")
+        return value
+
+
+class Diffusion(Section):
+    """The noise schedule, and what the network predicts."""
+
+    num_timesteps: Annotated[int, Field(ge=2)] = 1000
+    beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "linear"
+    beta_start: Share = 1e-4
+    beta_end: Annotated[Share, Field(validate_default=True)] = 0.02
+    parameterization: Literal["eps", "x0", "v", "flow", "edm"] = "eps"
+    zero_terminal_snr: bool = False
+
+    @field_validator("beta_end")
+    @classmethod
+    def _betas_rise(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("beta_start", 0.0):
+            raise ValueError(f"more than beta_start, which is {info.data['beta_start']}")
+        return value
+
+
+class Conditioning(Section):
+    """The classes. The model is unconditional if `type` is none or `num_classes` is null or 0."""
+
+    type: Annotated[Literal["none", "class"], NullIsNone] = "class"
+    num_classes: Annotated[
+        NonNegativeInt | None, Field(description="a number of classes, or null for none")
+    ] = None
+    class_dropout_prob: Probability = 0.1
+
+
+class Model(Section):
+    """What is trained. To generate, the checkpoint knows it all; what a file states is compared with it."""
+
+    architecture: Architecture = Architecture()
+    diffusion: Diffusion = Diffusion()
+    conditioning: Conditioning = Conditioning()
+
+
+class Paths(Section):
+    """Where the images are: a folder with one sub-folder for each class, or the name of a data set."""
+
+    train: Annotated[
+        str | None, Field(description="a folder of images, or a data set's name such as digits")
+    ] = None
+    val: str | None = None
+
+
+class Loading(Section):
+    """How batches are made."""
+
+    batch_size: PositiveInt = 64
+    num_workers: NonNegativeInt = 0
+    pin_memory: bool = False
+    shuffle_train: bool = True
+    drop_last: bool = False
+
+
+class ColorJitter(Section):
+    """Random brightness, contrast and saturation."""
+
+    enabled: bool = False
+    strength: NonNegative = 0.1
+
+
+class Augmentation(Section):
+    """Random changes to training images; rotation by up to so many degrees either way."""
+
+    horizontal_flip: bool = False
+    rotation_degrees: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
+    color_jitter: ColorJitter = ColorJitter()
+
+
+class Data(Section):
+    """What to train on."""
+
+    paths: Paths = Paths()
+    loading: Loading = Loading()
+    augmentation: Augmentation = Augmentation()
+
+
+class Subdirs(Section):
+    """Folders inside `output.base_dir`."""
+
+    logs: Name = "logs"
+    checkpoints: Name = "checkpoints"
+    samples: Name = "samples"
+    generated: Name = "generated"
+
+
+class Output(Section):
+    """Where files go."""
+
+    base_dir: Name = "outputs/diffusion"
+    subdirs: Subdirs = Subdirs()
+
+
+class Optimizer(Section):
+    """The optimizer; for sgd, the first of `betas` is the momentum."""
+
+    type: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Positive = 1e-4
+    weight_decay: NonNegative = 0.0
+    betas: Annotated[
+        tuple[Probability, Probability],
+        Field(strict=False, description="a list of two numbers from 0 to below 1"),
+    ] = (0.9, 0.999)
+    gradient_clip_norm: Annotated[
+        Positive | None, Field(description="a positive number, or null not to clip")
+    ] = 1.0
+
+
+class Scheduler(Section):
+    """The learning rate over `T_max` epochs, down to `eta_min`; ``auto`` takes `training.epochs`."""
+
+    type: Annotated[Literal["none", "constant", "cosine", "linear"], NullIsNone] = "none"
+    T_max: Annotated[
+        Literal["auto"] | PositiveInt, Field(description="auto, or a number of epochs above 0")
+    ] = "auto"
+    eta_min: NonNegative = 0.0
+
+
+class Ema(Section):
+    """The moving average of the weights."""
+
+    enabled: bool = True
+    decay: Share = 0.9999
+
+
+class Checkpointing(Section):
+    """What is kept, and how often in epochs."""
+
+    save_frequency: PositiveInt = 10
+    save_best_only: bool = False
+    save_optimizer: bool = True
+
+
+class Validation(Section):
+    """Evaluation on `data.paths.val`, every so many epochs."""
+
+    enabled: bool = True
+    frequency: PositiveInt = 1
+    metric: Literal["loss"] = "loss"
+
+
+class Visualization(Section):
+    """Sample grids, every so many epochs."""
+
+    enabled: bool = True
+    interval: PositiveInt = 10
+    num_samples: PositiveInt = 16
+    guidance_scale: FiniteFloat = 0.0
+
+
+class Performance(Section):
+    """Speed on accelerators."""
+
+    use_amp: bool = False
+    use_tf32: bool = True
+    cudnn_benchmark: bool = True
+    compile_model: bool = False
+
+
+class Resume(Section):
+    """Going on from a checkpoint; without a path, from the run's own latest one."""
+
+    enabled: bool = False
+    checkpoint: str | None = None
+    reset_optimizer: bool = False
+    reset_scheduler: bool = False
+
+
+class Training(Section):
+    """How to train."""
+
+    epochs: PositiveInt = 100
+    optimizer: Optimizer = Optimizer()
+    scheduler: Scheduler = Scheduler()
+    ema: Ema = Ema()
+    checkpointing: Checkpointing = Checkpointing()
+    validation: Validation = Validation()
+    visualization: Visualization = Visualization()
+    performance: Performance = Performance()
+    resume: Resume = Resume()
+
+
+# What the other keys of `generation` and the checkpoint give to the sampler
+_SET_ELSEWHERE = frozenset({"device", "ema", "model", "plan", "solver", "threshold"})
+
+
+class Sampler(Section):
+    """Solver, steps and time grid; every further key is an option of the solver or the grid.
+
+    >>> Sampler(type="ddim", steps=50, eta=0.5).arguments()
+    {'solver': 'ddim', 'steps': 50, 'grid': 'trailing', 'eta': 0.5}
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Name = "ddpm"
+    steps: Annotated[
+        PositiveInt | None, Field(description="a positive integer, or null for all trained steps")
+    ] = None
+    grid: Name = "trailing"
+
+    @model_validator(mode="after")
+    def _options_are_options(self) -> Sampler:
+        options = self.model_extra or {}
+        known = type(self).model_fields
+        wrong = [k for k in options if k in _SET_ELSEWHERE or difflib.get_close_matches(k, known, cutoff=0.8)]
+        if wrong:
+            raise _errors("extra_forbidden", *((name,) for name in wrong))
+        return self
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `snowmelt.DiffusionSampler` that this section stands for."""
+        return {"solver": self.type, "steps": self.steps, "grid": self.grid, **(self.model_extra or {})}
+
+
+class Sampling(Section):
+    """How many images, and how they are sampled."""
+
+    num_samples: PositiveInt = 16
+    guidance_scale: FiniteFloat = 0.0
+    use_ema: bool = True
+    sampler: Sampler = Sampler()
+    batch_size: PositiveInt = 64
+    threshold: Annotated[Literal["none", "clip", "dynamic"], NullIsNone] = "clip"
+
+
+class GenerationOutput(Section):
+    """Which pictures are written."""
+
+    save_individual: bool = True
+    save_grid: bool = True
+    grid_nrow: PositiveInt = 10
+
+
+class Generation(Section):
+    """What to generate, from which checkpoint."""
+
+    checkpoint: Annotated[str | None, Field(description="the path of a checkpoint to generate from")] = None
+    sampling: Sampling = Sampling()
+    output: GenerationOutput = GenerationOutput()
+
+
+class Config(Section):
+    """A whole configuration.
+
+    `Section.model_fields_set` tells which keys were stated and which are defaults.
+
+    Raises:
+        pydantic.ValidationError: with every problem; `load_config` puts them into words.
+
+    >>> config = Config(mode="generate", generation=Generation(checkpoint="model.pth"))
+    >>> config.generation.sampling.num_samples, config.model.model_fields_set
+    (16, set())
+    """
+
+    experiment: Name = "diffusion"
+    mode: Literal["train", "generate"] = "train"
+    compute: Compute = Compute()
+    model: Model = Model()
+    data: Annotated[Data, Field(validate_default=True)] = Data()
+    output: Output = Output()
+    training: Training = Training()
+    generation: Annotated[Generation, Field(validate_default=True)] = Generation()
+
+    @field_validator("data")
+    @classmethod
+    def _training_needs_images(cls, data: Data, info: ValidationInfo) -> Data:
+        if info.data.get("mode") == "train" and not data.paths.train:
+            raise _errors("missing", ("paths", "train"))
+        return data
+
+    @field_validator("generation")
+    @classmethod
+    def _generating_needs_a_checkpoint(cls, generation: Generation, info: ValidationInfo) -> Generation:
+        if info.data.get("mode") == "generate" and not generation.checkpoint:
+            raise _errors("missing", ("checkpoint",))
+        return generation
+
+
+def known_keys(section: type[BaseModel] = Config, parent: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the dotted path and the field of every key that a file may have, sections included.
+
+    >>> [path for path, field in known_keys(Data)][:4]
+    ['paths', 'paths.train', 'paths.val', 'loading']
+    """
+    for name, field in section.model_fields.items():
+        yield parent + name, field
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
+            yield from known_keys(field.annotation, f"{parent}{name}.")
+
+
+def _errors(kind: str, *paths: tuple[str, ...]) -> ValidationError:
+    """Return pydantic's own error of that `kind` at `paths`, relative to the section that raises it."""
+    return ValidationError.from_exception_data(
+        "Config", [InitErrorDetails(type=kind, loc=path, input=None) for path in paths]
+    )

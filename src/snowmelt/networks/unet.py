@@ -1,0 +1,317 @@
+"""The U-Net of DDPM: down through ever smaller maps, and up again with a skip from each layer passed.
+
+    conv_in -> stage 0 -> ... -> stage n-1 -> middle -> stage n-1 -> ... -> stage 0 -> conv_out
+                  |_______________ skips _________________________________|
+
+Stage i works on 1 / 2^i of the image's side, with ``model_channels * channel_multipliers[i]`` channels. Time
+and class enter every residual block as one vector, the condition. Source: Ho et al. 2020 (DDPM),
+appendix B; Dhariwal & Nichol 2021 (Diffusion Models Beat GANs), section 3, for what ``scale_shift`` and
+resampling ``resnet`` add. Parameters are named and shaped as in diffusers' UNet2DModel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import gcd
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snowmelt.networks.blocks import (
+    Attention,
+    Downsample,
+    DownStage,
+    MiddleStage,
+    ResidualBlock,
+    Upsample,
+    UpStage,
+    double,
+    halve,
+    zeroed,
+)
+from snowmelt.networks.embeddings import FourierFeatures, PositionalFeatures, TimeEmbedding
+
+__all__ = ["UNet"]
+
+_CHOICES = {
+    "time_embedding": ("positional", "fourier"),
+    "resnet_time_scale_shift": ("default", "scale_shift"),
+    "downsample": ("conv", "resnet"),
+    "upsample": ("conv", "resnet"),
+    "downsample_padding": (0, 1),
+}
+_COUNTS = (
+    "in_channels",
+    "out_channels",
+    "model_channels",
+    "layers_per_block",
+    "mid_attention_norm_groups",
+    "attention_head_dim",
+    "norm_groups",
+)
+
+
+class UNet(nn.Module):
+    """A network that maps a noisy image, its time and its class to an image of the same size.
+
+    All biases and weights start as torch makes them, but for the last layer of each residual block and of
+    each attention, and the last convolution: these start at zero, so that the network starts as the zero
+    function, every block as the identity, and training begins gently.
+
+    Args:
+        image_size: side of the square images, or (H, W), that it is made for; None for any. It is checked
+            here and kept; the network runs on every size that `stride` divides.
+        in_channels: channels of the noisy image.
+        out_channels: channels of the result; None for `in_channels`.
+        model_channels: width that the multipliers multiply.
+        channel_multipliers: width of each stage, in units of `model_channels`.
+        layers_per_block: residual blocks of a stage on the way down; one more on the way up.
+        use_attention: attention behind the residual blocks: of all stages, of none, or one bool a stage.
+        mid_attention: attention in the middle.
+        mid_attention_norm_groups: groups of the norm before it. None: `norm_groups`, but no norm at all with
+            ``scale_shift``, as diffusers has it.
+        attention_head_dim: channels of one attention head; None for one head of all channels.
+        norm_groups: groups of every other norm.
+        norm_eps: added to the variance in every norm.
+        dropout: probability, inside the residual blocks.
+        num_classes: number of classes; None or 0 for an unconditional network.
+        time_embedding: ``positional``, or ``fourier``, which reads log t and divides the result by t (Song
+            et al. 2021, score networks of the VE SDE): its times must be > 0.
+        flip_sin_to_cos: positional: cosines before sines.
+        freq_shift: positional: 1 makes the last frequency 1/10000, 0 stops one step above.
+        fourier_scale: fourier: standard deviation of the frequencies.
+        resnet_time_scale_shift: ``default``: the condition shifts what enters a block's second norm;
+            ``scale_shift``: it scales and shifts what leaves it.
+        downsample: ``conv`` or ``resnet``, a residual block that averages.
+        upsample: ``conv`` or ``resnet``, a residual block that repeats.
+        downsample_padding: of ``conv``: 1 on all sides, 0 on the right and the lower side only.
+        mid_block_scale_factor: divides what each block of the middle makes.
+
+    Attributes:
+        config: the arguments; ``UNet(**network.config)`` builds an equal network, also after JSON.
+        image_size: (H, W), or None.
+        null_class: the label that stands for no condition, `num_classes`; None if unconditional.
+        stride: what must divide H and W, 2 ** (stages - 1).
+
+    Raises:
+        ValueError: options that don't fit each other, or the image size.
+
+    >>> network = UNet(8, in_channels=1, model_channels=32, channel_multipliers=(1, 2), num_classes=10)
+    >>> x_t, timesteps = torch.randn(3, 1, 8, 12), torch.tensor([0.0, 10.5, 999.0])
+    >>> network(x_t, timesteps, class_labels=torch.tensor([7, 0, 10])).shape
+    torch.Size([3, 1, 8, 12])
+    >>> network.stride, network.null_class
+    (2, 10)
+    """
+
+    def __init__(
+        self,
+        image_size: int | Sequence[int] | None,
+        in_channels: int,
+        out_channels: int | None = None,
+        *,
+        model_channels: int = 64,
+        channel_multipliers: Sequence[int] = (1, 2, 2),
+        layers_per_block: int = 2,
+        use_attention: bool | Sequence[bool] = False,
+        mid_attention: bool = True,
+        mid_attention_norm_groups: int | None = None,
+        attention_head_dim: int | None = 8,
+        norm_groups: int = 32,
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+        num_classes: int | None = None,
+        time_embedding: str = "positional",
+        flip_sin_to_cos: bool = True,
+        freq_shift: float = 0.0,
+        fourier_scale: float = 16.0,
+        resnet_time_scale_shift: str = "default",
+        downsample: str = "conv",
+        upsample: str = "conv",
+        downsample_padding: int = 1,
+        mid_block_scale_factor: float = 1.0,
+    ) -> None:
+        # First of all, while the arguments are all there is
+        options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__()
+        self.config = {name: _as_json(value) for name, value in options.items()}
+        _check_options(self.config)
+
+        channels = [model_channels * multiplier for multiplier in channel_multipliers]
+        last = len(channels) - 1
+        attended = [use_attention] * len(channels) if isinstance(use_attention, bool) else list(use_attention)
+        _check_stages(channels, attended, self.config)
+        self.stride = 2**last
+        self.image_size = None if image_size is None else _pair(image_size)
+        if self.image_size is not None:
+            _check_size(self.image_size, self.stride)
+
+        width = channels[0]
+        condition_channels = 4 * width
+        scale_shift = resnet_time_scale_shift == "scale_shift"
+        residual = partial(
+            ResidualBlock,
+            condition_channels=condition_channels,
+            groups=norm_groups,
+            eps=norm_eps,
+            dropout=dropout,
+            scale_shift=scale_shift,
+        )
+        attend = partial(Attention, head_dim=attention_head_dim, groups=norm_groups, eps=norm_eps)
+        down: Callable[[int, int], nn.Module] = (
+            partial(Downsample, padding=downsample_padding)
+            if downsample == "conv"
+            else partial(residual, resample=halve)
+        )
+        up: Callable[[int, int], nn.Module] = (
+            Upsample if upsample == "conv" else partial(residual, resample=double)
+        )
+
+        self.time_proj: PositionalFeatures | FourierFeatures = (
+            PositionalFeatures(width, flip_sin_to_cos, freq_shift)
+            if time_embedding == "positional"
+            else FourierFeatures(2 * width, fourier_scale)
+        )
+        self.time_embedding = TimeEmbedding(self.time_proj.channels, condition_channels)
+        self.null_class = num_classes or None
+        self.class_embedding = nn.Embedding(num_classes + 1, condition_channels) if num_classes else None
+
+        self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
+        # The channels that come into stage i: from above on the way down, from below on the way up
+        above, below = [width, *channels[:-1]], [*channels[1:], channels[-1]]
+        self.down_blocks = nn.ModuleList()
+        for i, count in enumerate(channels):
+            flowing = [above[i]] + [count] * (layers_per_block - 1)
+            self.down_blocks.append(
+                DownStage(
+                    [residual(flow, count) for flow in flowing],
+                    [attend(count) if attended[i] else nn.Identity() for _ in flowing],
+                    [down(count, count)] if i < last else [],
+                )
+            )
+        count = channels[-1]
+        mid_groups = mid_attention_norm_groups or (None if scale_shift else norm_groups)
+        self.mid_block = MiddleStage(
+            [residual(count, count), residual(count, count)],
+            [attend(count, groups=mid_groups)] if mid_attention else [],
+            mid_block_scale_factor,
+        )
+        self.up_blocks = nn.ModuleList()
+        for i, count in reversed(list(enumerate(channels))):
+            # What flows up, and the skips that join it: of this stage's layers, then of its input
+            flowing = [below[i]] + [count] * layers_per_block
+            joining = [count] * layers_per_block + [above[i]]
+            self.up_blocks.append(
+                UpStage(
+                    [residual(flow + skip, count) for flow, skip in zip(flowing, joining, strict=True)],
+                    [attend(count) if attended[i] else nn.Identity() for _ in flowing],
+                    [up(count, count)] if i > 0 else [],
+                )
+            )
+        self.conv_norm_out = nn.GroupNorm(norm_groups, width, norm_eps)
+        self.conv_out = zeroed(nn.Conv2d(width, out_channels or in_channels, 3, padding=1))
+
+    def forward(self, x_t: Tensor, timesteps: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """Return the network's output, in the dtype of its weights.
+
+        Args:
+            x_t: (B, in_channels, H, W), with H and W multiples of `stride`.
+            timesteps: (B,), the times on the scale of the trained indices, whole or not.
+            class_labels: (B,) int64, 0 .. num_classes; None for the null class.
+
+        Returns:
+            (B, out_channels, H, W).
+
+        Raises:
+            ValueError: a size that `stride` does not divide, or labels for an unconditional network.
+        """
+        _check_size(x_t.shape[-2:], self.stride)
+        dtype = self.conv_in.weight.dtype
+        condition = self._condition(timesteps, class_labels, dtype)
+        skips: list[Tensor] = [self.conv_in(x_t.to(dtype))]
+        for stage in self.down_blocks:
+            skips += stage(skips[-1], condition)
+        x = self.mid_block(skips[-1], condition)
+        for stage in self.up_blocks:
+            x = stage(x, skips, condition)
+        y: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        if isinstance(self.time_proj, PositionalFeatures):
+            return y
+        # Song & Ermon 2020 (Improved Techniques), technique 3: s(x, sigma) = s(x) / sigma
+        return y / timesteps.to(dtype)[:, None, None, None]
+
+    def _condition(self, timesteps: Tensor, class_labels: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Return what every residual block reads of time and class, (B, 4 * width), activation applied."""
+        embedding: Tensor = self.time_embedding(self.time_proj(timesteps).to(dtype))
+        if self.class_embedding is not None:
+            if class_labels is None:
+                null_class = self.class_embedding.num_embeddings - 1
+                class_labels = torch.full_like(timesteps, null_class, dtype=torch.long)
+            embedding = embedding + self.class_embedding(class_labels)
+        elif class_labels is not None:
+            raise ValueError(
+                "class_labels given to an unconditional network: leave them out, or build it with num_classes"
+            )
+        return F.silu(embedding)
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def _check_size(size: Sequence[int], stride: int) -> None:
+    if any(side % stride for side in size):
+        smaller = " x ".join(str(max(1, side // stride) * stride) for side in size)
+        larger = " x ".join(str(-(-side // stride) * stride) for side in size)
+        nearest = larger if smaller == larger else f"{smaller} or {larger}"
+        raise ValueError(
+            f"image size {' x '.join(map(str, size))} does not fit: this network shrinks it by {stride}, so "
+            f"height and width must be multiples of {stride}; the nearest sizes that work: {nearest}"
+        )
+
+
+def _check_options(config: dict[str, Any]) -> None:
+    for name, choices in _CHOICES.items():
+        if config[name] not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {config[name]!r}")
+    for name in _COUNTS:
+        if config[name] is not None and config[name] < 1:
+            raise ValueError(f"{name} must be at least 1, got {config[name]}")
+    multipliers = config["channel_multipliers"]
+    if not multipliers or min(multipliers) < 1:
+        raise ValueError(f"channel_multipliers must be one integer >= 1 for each stage, got {multipliers}")
+    if (config["num_classes"] or 0) < 0:
+        raise ValueError(f"num_classes must be None, 0 or positive, got {config['num_classes']}")
+
+
+def _check_stages(channels: list[int], attended: list[bool], config: dict[str, Any]) -> None:
+    if len(attended) != len(channels):
+        raise ValueError(
+            f"use_attention must be one bool, or one for each of the {len(channels)} stages, got {attended}"
+        )
+    stages = dict(enumerate(channels))
+    middle = {len(channels) - 1: channels[-1]} if config["mid_attention"] else {}
+    with_attention = {i: count for i, count in stages.items() if attended[i]} | middle
+    _check_divides("norm_groups", config["norm_groups"], stages)
+    _check_divides("mid_attention_norm_groups", config["mid_attention_norm_groups"], middle)
+    _check_divides("attention_head_dim", config["attention_head_dim"], with_attention)
+
+
+def _check_divides(name: str, value: int | None, stages: dict[int, int]) -> None:
+    """Raise unless `value` divides the channels of all `stages`, {number: channels}."""
+    for stage, count in stages.items():
+        if value is not None and count % value:
+            common = gcd(*stages.values())
+            fitting = ", ".join(str(n) for n in range(1, common + 1) if common % n == 0)
+            raise ValueError(
+                f"{name}={value} does not divide the {count} channels of stage {stage} (counted from 0); "
+                f"take one of {fitting}, or change model_channels"
+            )

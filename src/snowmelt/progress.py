@@ -1,0 +1,29 @@
+"""How long work shows itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+__all__ = ["progress"]
+
+SECONDS_BETWEEN_LINES = 60.0  # where the output is no terminal, such as in a log file
+
+
+def progress(items: Iterable[Any] | None, what: str, *, show: bool = True, **options: Any) -> tqdm[Any]:
+    """Return `items` with a bar on standard error: live in a terminal, a line a minute elsewhere.
+
+    Args:
+        items: to iterate over; None for a bar that is updated by hand.
+        what: stands before the bar.
+        show: False shows nothing.
+        options: of tqdm (``total``, ``unit``, ``leave``, ``delay``, ...).
+
+    >>> list(progress(range(3), "Counting", show=False))
+    [0, 1, 2]
+    """
+    every = 0.1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
+    return tqdm(items, what, disable=not show, mininterval=every, maxinterval=max(10.0, every), **options)

@@ -1,0 +1,87 @@
+"""The schema beside what it configures: the same defaults, the same vocabularies."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from pydantic import ValidationError
+
+from snowmelt.config import Config
+from snowmelt.config.schema import Architecture, Diffusion, Model, Sampler, Sampling, known_keys
+from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS
+from snowmelt.denoisers import THRESHOLDS, create_ddpm
+from snowmelt.networks import UNet
+from snowmelt.plans import GRIDS, SOLVERS
+from snowmelt.sampling import DiffusionSampler
+
+
+def defaults_of(*functions):
+    parameters = [item for function in functions for item in inspect.signature(function).parameters.items()]
+    return {name: item.default for name, item in parameters if item.default is not inspect.Parameter.empty}
+
+
+def test_an_empty_model_section_is_an_empty_call():
+    code = defaults_of(UNet, create_ddpm)
+    model = Model()
+    sections = (model.architecture, model.diffusion, model.conditioning)
+    for name, value in {k: v for section in sections for k, v in section}.items():
+        if name != "type":
+            assert (tuple(value) if isinstance(value, list) else value) == code[name], name
+
+
+def test_an_empty_sampling_section_is_an_empty_call():
+    code = defaults_of(DiffusionSampler)
+    sampling = Sampling()
+    for name, value in {**sampling.sampler.arguments(), "threshold": sampling.threshold}.items():
+        assert value == code[name], name
+    call = defaults_of(DiffusionSampler.sample)
+    assert (sampling.guidance_scale, sampling.use_ema) == (call["guidance_scale"], call["use_ema"])
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "table"),
+    [
+        (Diffusion, "beta_schedule", BETA_SCHEDULES),
+        (Diffusion, "parameterization", PARAMETERIZATIONS),
+        (Sampling, "threshold", {"none": None, **THRESHOLDS}),
+    ],
+)
+def test_every_name_that_exists_can_be_configured_and_no_other(section, key, table):
+    for name in table:
+        assert getattr(section(**{key: name}), key) == name
+    with pytest.raises(ValidationError) as caught:
+        section(**{key: "nonsense"})
+    offered = caught.value.errors()[0]["ctx"]["expected"]
+    assert all(repr(name) in offered for name in table)
+    assert offered.count("'") == 2 * len(table)
+
+
+@pytest.mark.parametrize("function", [*SOLVERS.values(), *GRIDS.values()], ids=lambda f: f.__name__)
+def test_no_option_of_a_solver_or_grid_is_taken_for_a_misspelling(function):
+    options = dict.fromkeys(list(inspect.signature(function).parameters)[2:], 0.5)
+    assert Sampler(**options).arguments().items() >= options.items()
+
+
+def test_sections_are_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        Architecture().image_size = 64
+
+
+def test_stated_keys_can_be_told_from_defaults():
+    config = Config.model_validate(
+        {
+            "mode": "generate",
+            "generation": {"checkpoint": "m.pth"},
+            "model": {"architecture": {"dropout": 0.0}},
+        }
+    )
+    assert config.model.architecture.model_fields_set == {"dropout"}
+    assert config.model.model_dump(exclude_unset=True) == {"architecture": {"dropout": 0.0}}
+
+
+def test_each_class_of_the_schema_says_what_it_is():
+    for path, field in known_keys():
+        section = field.annotation
+        if inspect.isclass(section) and hasattr(section, "model_fields"):
+            assert section.__doc__, path

@@ -1,0 +1,216 @@
+"""What a run sees follows from seed and epoch, whatever happened before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from snowmelt.data import DataError, DiffusionDataLoader
+from snowmelt.data.loader import EpochBatches
+
+CHANGES = {"horizontal_flip": True, "rotation_degrees": 30.0, "color_jitter": 0.5}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of five colour images each, every image its own gradient."""
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        for index in range(5):
+            picture = Image.linear_gradient("L").rotate(90).resize((12, 10))
+            red = picture.point(lambda value, shift=20 * index: (value + shift) % 256)
+            Image.merge("RGB", (red, picture, picture.rotate(180))).save(
+                tmp_path / name / f"{label}{index}.png"
+            )
+    return tmp_path
+
+
+def digits(**options) -> DiffusionDataLoader:
+    return DiffusionDataLoader(
+        "digits:test", **{"image_size": 8, "in_channels": 1, "batch_size": 50, **options}
+    )
+
+
+def seen(loader) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = zip(*loader, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def same(one, other) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+# -- order ---------------------------------------------------------------------------------------------
+
+sizes = {"num_images": st.integers(1, 60), "batch_size": st.integers(1, 20), "seed": st.integers(0, 5)}
+
+
+@given(**sizes, epoch=st.integers(0, 5), shuffle=st.booleans())
+def test_an_epoch_shows_every_image_once(num_images, batch_size, seed, epoch, shuffle):
+    batches = EpochBatches(num_images, batch_size, seed=seed, epoch=epoch, shuffle=shuffle)
+    assert sorted(index for batch in batches for index in batch) == list(range(num_images))
+    assert len(list(batches)) == len(batches)
+
+
+@given(**sizes)
+def test_drop_last_drops_only_a_batch_that_is_not_full(num_images, batch_size, seed):
+    whole = list(EpochBatches(num_images, batch_size, seed=seed))
+    dropped = list(EpochBatches(num_images, batch_size, seed=seed, drop_last=True))
+    assert dropped == [batch for batch in whole if len(batch) == batch_size]
+
+
+@given(**sizes, start=st.integers(0, 60))
+def test_starting_later_leaves_out_the_beginning_alone(num_images, batch_size, seed, start):
+    whole = list(EpochBatches(num_images, batch_size, seed=seed))
+    assert list(EpochBatches(num_images, batch_size, seed=seed, start=start)) == whole[start:]
+
+
+@given(**sizes, processes=st.integers(1, 4))
+def test_processes_share_the_epoch_equally(num_images, batch_size, seed, processes):
+    whole = list(EpochBatches(num_images, batch_size, seed=seed))
+    parts = [
+        list(EpochBatches(num_images, batch_size, seed=seed, process=(rank, processes)))
+        for rank in range(processes)
+    ]
+    assert {len(part) for part in parts} == {len(whole) // processes}
+    together = [batch for step in zip(*parts, strict=True) for batch in step]
+    assert together == whole[: len(together)]
+
+
+def test_the_order_changes_with_epoch_and_seed_and_with_nothing_else():
+    orders = [
+        tuple(map(tuple, EpochBatches(100, 10, seed=seed, epoch=epoch)))
+        for seed in range(5)
+        for epoch in range(5)
+    ]
+    assert len(set(orders)) == 25
+    torch.manual_seed(1)
+    assert tuple(map(tuple, EpochBatches(100, 10, seed=0, epoch=0))) == orders[0]
+
+
+def test_without_shuffling_every_epoch_is_in_the_datas_order():
+    data = digits(shuffle_train=False)
+    assert same(seen(data.train_loader(0)), seen(data.train_loader(7)))
+    assert not same(seen(digits().train_loader(0)), seen(digits().train_loader(7)))
+
+
+# -- batches -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_counts_are_those_of_the_batches(drop_last):
+    data = digits(drop_last=drop_last)
+    lengths = [len(labels) for _, labels in data.train_loader(0)]
+    assert len(lengths) == data.batches_per_epoch() == len(data.train_loader(0))
+    assert sum(lengths) == (350 if drop_last else data.num_train_images)
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+@pytest.mark.parametrize("augmented", [{}, CHANGES])
+def test_batches_are_images_in_range_with_labels(folder, in_channels, augmented):
+    data = DiffusionDataLoader(folder, image_size=8, batch_size=4, in_channels=in_channels, **augmented)
+    for images, labels in data.train_loader(0):
+        assert images.shape[1:] == data.image_shape == (in_channels, 8, 8)
+        assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
+        assert images.abs().max() <= 1
+        assert len(images) == len(labels)
+        assert set(labels.tolist()) <= set(range(data.num_classes))
+
+
+def test_a_resumed_epoch_reads_only_what_is_left(folder, monkeypatch):
+    data = DiffusionDataLoader(folder, image_size=8, batch_size=4, **CHANGES)
+    whole = list(data.train_loader(3))
+    opened, read = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(path) or read(path, *rest))
+    rest = list(data.train_loader(3, start_batch=1))
+    assert len(opened) == 6
+    assert all(same(one, other) for one, other in zip(rest, whole[1:], strict=True))
+
+
+def test_validation_shows_everything_in_order_and_unchanged(folder):
+    data = DiffusionDataLoader(folder, folder, 8, 4, drop_last=True, **CHANGES)
+    images, labels = seen(data.val_loader())
+    assert labels.tolist() == [0] * 5 + [1] * 5
+    plain = DiffusionDataLoader(folder, image_size=8, batch_size=4, shuffle_train=False)
+    assert same((images, labels), seen(plain.train_loader(0)))
+
+
+def test_validation_shows_the_validation_data():
+    data = DiffusionDataLoader("digits:train", "digits:test", 8, 100, 1)
+    wanted = DiffusionDataLoader("digits:test", None, 8, 100, 1, shuffle_train=False)
+    assert same(seen(data.val_loader()), seen(wanted.train_loader(0)))
+
+
+def test_no_validation_data_no_loader():
+    assert digits().val_loader() is None
+
+
+def test_loading_leaves_the_global_generator_alone(folder):
+    data = DiffusionDataLoader(folder, folder, 8, 4, **CHANGES)
+    before = torch.get_rng_state()
+    seen(data.train_loader(0))
+    seen(data.val_loader())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# -- augmentation --------------------------------------------------------------------------------------
+
+
+def in_order(folder, epoch: int = 0, **options):
+    options = {"batch_size": 4, "shuffle_train": False, **options}
+    return seen(DiffusionDataLoader(folder, image_size=8, **options).train_loader(epoch))[0]
+
+
+@pytest.mark.parametrize("change", CHANGES.items(), ids=lambda change: change[0])
+def test_every_augmentation_changes_images_anew_each_epoch(folder, change):
+    epochs = [in_order(folder, epoch, **dict([change])) for epoch in range(4)]
+    plain = in_order(folder)
+    assert any(not torch.equal(images, plain) for images in epochs)
+    assert any(not torch.equal(images, epochs[0]) for images in epochs)
+
+
+def test_flipping_mirrors_some_images_and_leaves_the_others(folder):
+    plain, flipped = in_order(folder), in_order(folder, horizontal_flip=True)
+    mirrored = [torch.equal(b, a.flip(-1)) for a, b in zip(plain, flipped, strict=True)]
+    left = [torch.equal(a, b) for a, b in zip(plain, flipped, strict=True)]
+    assert all(one or other for one, other in zip(mirrored, left, strict=True))
+    assert any(mirrored)
+    assert any(left)
+
+
+def test_a_little_colour_jitter_changes_little(folder):
+    torch.testing.assert_close(in_order(folder, color_jitter=1e-3), in_order(folder), rtol=0, atol=0.02)
+
+
+def test_augmentation_follows_from_the_seed_and_not_from_the_batch(folder):
+    one = in_order(folder, batch_size=4, **CHANGES)
+    assert torch.equal(one, in_order(folder, batch_size=10, **CHANGES))
+    assert not torch.equal(one, in_order(folder, seed=1, **CHANGES))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_workers_change_nothing(folder):
+    assert torch.equal(in_order(folder, num_workers=2, **CHANGES), in_order(folder, **CHANGES))
+
+
+# -- what is refused -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_channels", [0, 2, 4])
+def test_other_channel_counts_are_refused(in_channels):
+    with pytest.raises(DataError, match=rf"in_channels must be 1 .* or 3 .* got {in_channels}"):
+        digits(in_channels=in_channels)
+
+
+def test_an_epoch_without_batches_is_refused():
+    with pytest.raises(DataError, match=r"360 images, fewer than batch_size \(512\)"):
+        digits(batch_size=512, drop_last=True)
+    assert digits(batch_size=512).batches_per_epoch() == 1
+
+
+def test_validation_data_with_other_classes_is_refused(folder):
+    with pytest.raises(DataError, match="they must be the same"):
+        DiffusionDataLoader("digits", folder, 8)
