@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
+import warnings
+from types import ModuleType
+
 import pytest
 import torch
 
@@ -40,3 +46,15 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def k_diffusion() -> ModuleType:
+    """The peer's `sampling` module, without its package's __init__, which imports half the world."""
+    (folder,) = importlib.util.find_spec("k_diffusion").submodule_search_locations
+    package = ModuleType("k_diffusion")
+    package.__path__ = [folder]
+    sys.modules["k_diffusion"] = package
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("k_diffusion.sampling")

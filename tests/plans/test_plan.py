@@ -20,6 +20,7 @@ plans = st.builds(
     st.lists(st.builds(Row, levels, combinations, combinations), min_size=1, max_size=4).map(tuple),
     levels,
     st.sampled_from(["x0", "eps", "v"]),
+    st.integers(1, 5),
     st.text(max_size=8),
 )
 

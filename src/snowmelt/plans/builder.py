@@ -26,7 +26,7 @@ import numpy as np
 from snowmelt.core import Level
 from snowmelt.plans.plan import Combination
 
-__all__ = ["first_order_step", "multistep_weights", "ratio"]
+__all__ = ["first_order_step", "multistep_weights", "out_of_frame", "ratio"]
 
 
 def ratio(s: Level[float], t: Level[float]) -> float:
@@ -54,6 +54,30 @@ def first_order_step(s: Level[float], t: Level[float], decay: float = 1.0) -> Co
         y=t.sigma / s.sigma * decay,
         m=(t.alpha * (1 - ratio(s, t) * decay),),
         z=t.sigma * math.sqrt(1 - decay**2),
+    )
+
+
+def out_of_frame(combination: Combination, to: float, x: float = 1.0, y: float = 1.0) -> Combination:
+    """Return a combination written for scaled states as one for the states themselves.
+
+    A method that is written for x / scale (k-diffusion's frame has scale = alpha, a rectified flow's has
+    alpha + sigma) reaches x itself by this.
+
+    Args:
+        combination: gives the scaled new state from the scaled base state x, the scaled y, outputs (x0 or
+            eps, which have no scale) and noise.
+        to: scale at the new level.
+        x: scale at the base state's level.
+        y: scale at y's level.
+
+    >>> out_of_frame(Combination(y=0.5, m=(0.5,)), to=0.6, y=0.3)
+    Combination(x=0.0, y=1.0, m=(0.3,), z=0.0)
+    """
+    return Combination(
+        x=combination.x * to / x,
+        y=combination.y * to / y,
+        m=tuple(to * weight for weight in combination.m),
+        z=to * combination.z,
     )
 
 

@@ -54,6 +54,7 @@ class Plan:
         rows: the table, one row a network evaluation.
         end: the level of the state that the last row leaves.
         quantity: which of the denoiser's outputs the coefficients weigh.
+        order: order of convergence that the method claims, in steps of lam or of its own coordinate.
         name: what made it, for people to read.
 
     >>> from snowmelt.core import RectifiedFlow
@@ -68,6 +69,7 @@ class Plan:
     rows: tuple[Row, ...]
     end: Level[float]
     quantity: Quantity = "x0"
+    order: int = 1
     name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -128,7 +130,7 @@ class Plan:
             {"level": row.level, "advance": row.advance._asdict(), "correct": row.correct._asdict()}
             for row in self.rows
         ]
-        fields = {"name": self.name, "quantity": self.quantity, "rows": rows, "end": self.end}
+        fields = {"name": self.name, "quantity": self.quantity, "order": self.order, "rows": rows, "end": self.end}
         return json.dumps(fields, indent=1, allow_nan=False)
 
     @classmethod
@@ -144,7 +146,7 @@ class Plan:
                 Row(Level(*row["level"]), _combination(row["advance"]), _combination(row["correct"]))
                 for row in fields["rows"]
             )
-            return cls(rows, Level(*fields["end"]), fields["quantity"], fields["name"])
+            return cls(rows, Level(*fields["end"]), fields["quantity"], fields["order"], fields["name"])
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not a plan, which Plan.to_json writes: {error!r}") from error
 
