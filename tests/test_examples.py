@@ -1,0 +1,81 @@
+"""The examples run as they stand."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from PIL import Image
+
+from snowmelt import EMA, create_ddpm
+from snowmelt.checkpoint import save_checkpoint
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    model = create_ddpm(8, 1, 8, (1, 2), num_classes=2, norm_groups=4, layers_per_block=1)
+    path = tmp_path_factory.mktemp("example") / "model.pth"
+    ema = EMA(model).state_dict()
+    save_checkpoint(
+        {"model_config": model.config, "model_state_dict": model.state_dict(), "ema_state_dict": ema}, path
+    )
+    return path
+
+
+def test_standalone_sampler(capsys):
+    example("standalone_sampler").main()
+    shown = capsys.readouterr().out
+    assert "by class: [0, 0, 1, 1, 2, 2]" in shown
+    assert "seed 42 twice: True" in shown
+
+
+def test_inference_from_checkpoint(checkpoint, tmp_path, capsys):
+    example("inference_from_checkpoint").main(checkpoint, tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.width > picture.height  # two rows of eight
+
+
+def test_dataset_augmentation_fills_the_rare_class(checkpoint, tmp_path, capsys):
+    for name, count in (("common", 5), ("rare", 2)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("L", (8, 8)).save(tmp_path / "data" / name / f"{i}.png")
+    run = example("dataset_augmentation").main
+    run(checkpoint, tmp_path / "data", tmp_path / "out")
+    assert not (tmp_path / "out" / "common").exists()
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out" / "rare").iterdir()}
+    assert len(first) == 3
+    run(checkpoint, tmp_path / "data", tmp_path / "again")
+    assert first == {path.name: path.read_bytes() for path in (tmp_path / "again" / "rare").iterdir()}
+
+
+def test_the_demos_judgement_can_fail(tmp_path, monkeypatch, capsys):
+    """Noise in place of digits, and copies of training images, are both found out."""
+    demo = example("demo")
+    monkeypatch.setattr(demo, "PICTURES", tmp_path)
+    monkeypatch.setattr(demo, "snowmelt", lambda *arguments: 0.0)
+    noise = torch.randint(256, (100, 64), generator=torch.Generator().manual_seed(0)).numpy() / 127.5 - 1
+    labels = torch.arange(100).numpy() // 10
+    monkeypatch.setattr(demo, "generated", lambda: (noise, labels))
+    assert demo.main() == 1
+    images, classes = demo.load_digits_split("train")
+    monkeypatch.setattr(demo, "generated", lambda: (images[:100], classes[:100]))
+    assert demo.main() == 1
+    assert "Recognised as the digit asked for:           100 of 100" in capsys.readouterr().out
+    images, classes = demo.load_digits_split("test")
+    monkeypatch.setattr(demo, "generated", lambda: (images, classes))
+    assert demo.main() == 0
