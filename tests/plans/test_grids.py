@@ -8,9 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from diffusers import DDIMScheduler
+from diffusers.schedulers import AysSchedules
 
-from snowmelt.core import VE, DiscreteSchedule, make_betas
-from snowmelt.plans import GRIDS
+from snowmelt.core import VE, DiscreteSchedule, RectifiedFlow, make_betas
+from snowmelt.plans import GRIDS, make_plan
+from snowmelt.plans.grids import ays, explicit
 
 
 @pytest.mark.parametrize("grid", ["leading", "trailing", "linspace"])
@@ -63,3 +65,93 @@ def test_uniform_lam_is_even_between_the_finite_ends(schedule):
     np.testing.assert_allclose(np.diff(inner), inner[1] - inner[0], rtol=1e-6)
     assert inner[-1] == pytest.approx(schedule(schedule.t_min).lam)
     assert lam[-1] == math.inf
+
+
+def test_exponential_falls_by_one_factor_as_k_diffusions_does(k_diffusion):
+    schedule = VE(sigma_min=0.02, sigma_max=40.0)
+    expected = k_diffusion.get_sigmas_exponential(9, 0.02, 40.0).double()
+    sigmas = [schedule(t).sigma for t in GRIDS["exponential"](schedule, 9)]
+    np.testing.assert_allclose(sigmas, expected, rtol=1e-5)
+
+
+def test_quadratic_is_even_in_the_root():
+    schedule = RectifiedFlow()
+    root = np.sqrt(GRIDS["quadratic"](schedule, 6)[:-1])
+    np.testing.assert_allclose(np.diff(root), root[1] - root[0], rtol=1e-12)
+    assert root[-1] ** 2 == pytest.approx(schedule.t_min)
+    assert GRIDS["quadratic"](schedule, 6, power=1.0)[3] == pytest.approx(1 - 0.6 * (1 - schedule.t_min))
+
+
+@pytest.mark.parametrize(
+    ("knots", "sigmas", "indices"),
+    [
+        ("sd15", "StableDiffusionSigmas", "StableDiffusionTimesteps"),
+        ("sdxl", "StableDiffusionXLSigmas", "StableDiffusionXLTimesteps"),
+    ],
+)
+def test_ten_aligned_steps_are_the_published_ones(knots, sigmas, indices):
+    # Stable Diffusion's own schedule: "scaled linear" in its terms
+    schedule = DiscreteSchedule(make_betas("quadratic", 1000, 0.00085, 0.012))
+    levels = [schedule(t) for t in GRIDS["ays"](schedule, 10, knots=knots)]
+    # Published to three digits, and stretched from 14.615..0.029 to the schedule's 14.6146..0.0292
+    expected = AysSchedules[sigmas][:-1]
+    np.testing.assert_allclose([level.sigma / level.alpha for level in levels[:-1]], expected, rtol=6e-3)
+    index = [schedule.index_of_t(level.t) for level in levels[:-1]]
+    np.testing.assert_allclose(index, AysSchedules[indices], atol=1.5)
+
+
+def test_aligned_steps_are_log_linear_between_the_knots():
+    schedule = VE(sigma_min=0.01, sigma_max=10.0)
+    knots = [10.0, 1.0, 0.01]
+    lam = [schedule(t).lam for t in ays(schedule, 4, knots)]
+    np.testing.assert_allclose(lam[:-1], -np.log([10.0, math.sqrt(10), 1.0, 0.1]), atol=1e-9)
+
+
+def test_a_list_is_taken_as_it_stands():
+    flow, discrete = RectifiedFlow(), DiscreteSchedule(make_betas())
+    assert explicit(flow, times=[1.0, 0.25, 0.0]) == explicit(flow, times=[1.0, 0.25]) == (1.0, 0.25, 0.0)
+    times = explicit(discrete, indices=[999, 500, 0])
+    assert [round(discrete.index_of_t(t), 9) for t in times] == [999, 500, 0, -1]
+    sigmas = [discrete(t).sigma / discrete(t).alpha for t in explicit(discrete, 3, sigmas=[100.0, 3.0, 0.5])]
+    np.testing.assert_allclose(sigmas, [100.0, 3.0, 0.5, 0.0], rtol=1e-9)
+
+
+def test_a_rounded_largest_sigma_is_the_largest():
+    schedule = DiscreteSchedule(make_betas("quadratic", 1000, 0.00085, 0.012))  # ends at 14.6146
+    assert explicit(schedule, sigmas=[14.615, 1.0])[0] == 1.0
+
+
+def test_a_list_makes_a_plan():
+    plan = make_plan(DiscreteSchedule(make_betas()), "ddim", indices=[999, 600, 200])
+    assert [round(level.t, 9) for level in plan.levels] == [1.0, 0.601, 0.201, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"times": [0.5, 0.5]}, "times must fall strictly, from noise to image; 0.5 is followed by 0.5"),
+        ({"times": [1.5, 0.5]}, r"t must lie in \[0, 1\]"),
+        ({"times": []}, "times must list at least one evaluation"),
+        ({"times": [0.0]}, "times must list at least one evaluation"),
+        ({"sigmas": [1.0, 2.0]}, "sigmas must fall strictly"),
+        ({"sigmas": [500.0]}, "at most 157.4.*got 500"),
+        ({"sigmas": [1.0, -1.0]}, "above 0"),
+        ({"indices": [1000, 5]}, r"integers in 0..999, got 1000"),
+        ({"indices": [9, 2.5]}, r"integers in 0..999, got 2.5"),
+        ({"indices": [9, 2], "times": [1.0]}, "exactly one of times, sigmas and indices"),
+        ({"indices": [9, 2], "steps": 3}, "steps is 3, but indices lists 2 evaluations"),
+        ({"indices": [9, 2], "grid": "karras"}, "give either grid, got 'karras', or a list"),
+        ({"steps": 4, "grid": "ays", "knots": "sd3"}, "knots must be a list of sigma/alpha or one of sd15"),
+        ({"steps": 4, "grid": "ays", "knots": [1.0, 2.0]}, "knots must fall strictly"),
+        ({"steps": 4, "grid": "ays", "knots": [1.0, 0.0]}, "at least two positive"),
+        ({"steps": 4, "grid": "quadratic", "power": 0}, "power must be positive"),
+    ],
+)
+def test_nonsense_lists_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_plan(DiscreteSchedule(make_betas()), "ddim", **arguments)
+
+
+def test_indices_need_trained_steps():
+    with pytest.raises(ValueError, match="indices count trained steps"):
+        explicit(RectifiedFlow(), indices=[5, 2])

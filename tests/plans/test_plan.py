@@ -53,14 +53,13 @@ def test_json_without_a_part_is_not_a_plan():
 def test_plans_say_what_they_do(solver, grid, steps):
     schedule = DiscreteSchedule(make_betas())
     plan = make_plan(schedule, solver, steps, grid)
-    assert plan.nfe == steps == len(plan.rows)
-    assert len(plan.levels) == steps + 1
+    assert steps <= plan.nfe <= 4 * steps
+    assert plan.nfe == len(plan.rows) == len(plan.levels) - 1
     assert plan.levels[-1] == (0.0, 1.0, 0.0)
-    times = [level.t for level in plan.levels]
-    assert times == sorted(set(times), reverse=True)
+    assert set(GRIDS[grid](schedule, steps)[:-1]) <= {level.t for level in plan.levels}
     assert all(level == schedule(level.t) for level in plan.levels)
-    assert f"{solver}: {steps} evaluations" in repr(plan)
-    assert len(str(plan).splitlines()) == steps + 2
+    assert f"{solver}: {plan.nfe} evaluations" in repr(plan)
+    assert len(str(plan).splitlines()) == plan.nfe + 2
 
 
 def test_every_number_of_every_plan_is_finite(schedule):

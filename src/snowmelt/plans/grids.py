@@ -2,22 +2,46 @@
 
 A grid is a function ``(schedule, steps, **options) -> times``: a tuple of steps + 1 numbers in [0, 1] that
 falls strictly from the first evaluation to 0, the clean image. A new grid is one function and one line in
-`GRIDS`.
+`GRIDS`. What a grid cannot say is written out as a list: `explicit` reads times, noise levels or trained
+indices.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from snowmelt.core import DiscreteSchedule, NoiseSchedule
 
-__all__ = ["GRIDS", "Grid", "karras", "leading", "linspace", "trailing", "uniform_lam", "uniform_t"]
+__all__ = [
+    "ALIGNED",
+    "GRIDS",
+    "Grid",
+    "ays",
+    "explicit",
+    "karras",
+    "leading",
+    "linspace",
+    "quadratic",
+    "trailing",
+    "uniform_lam",
+    "uniform_t",
+]
 
 Times = tuple[float, ...]
 Grid = Callable[..., Times]
+
+# Align Your Steps (Sabour, Fidler and Kreis 2024): sigma/alpha of the ten optimised steps, as published
+ALIGNED: dict[str, tuple[float, ...]] = {
+    "sd15": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
+    "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
+    "svd": (700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
+}
 
 
 def uniform_t(schedule: NoiseSchedule, steps: int) -> Times:
@@ -74,8 +98,30 @@ def linspace(schedule: NoiseSchedule, steps: int) -> Times:
     return _of_index(schedule, np.round(np.linspace(0, schedule.num_timesteps - 1, steps))[::-1])
 
 
+def quadratic(schedule: NoiseSchedule, steps: int, power: float = 2.0) -> Times:
+    """Even steps in the square root of t, from 1 to the schedule's last useful time, then the clean image.
+
+    DDIM's `quadratic` on any schedule: the steps shrink in proportion to the root of what is left (DEIS,
+    Zhang and Chen 2023, appendix H.3, whose kappa is `power`).
+
+    Args:
+        schedule: any.
+        steps: number of evaluations, >= 1.
+        power: how strongly the times crowd towards the image, > 0; 1 is even in t.
+
+    >>> from snowmelt.core import RectifiedFlow
+    >>> [round(t, 3) for t in quadratic(RectifiedFlow(), 4)]
+    [1.0, 0.459, 0.126, 0.001, 0.0]
+    """
+    if not power > 0:
+        raise ValueError(f"power must be positive, got {power}")
+    return _times(np.linspace(1.0, schedule.t_min ** (1 / power), steps) ** power)
+
+
 def uniform_lam(schedule: NoiseSchedule, steps: int) -> Times:
     """Even steps in lam between the schedule's finite ends, then the clean image (DPM-Solver's `logSNR`).
+
+    As lam = -log(sigma/alpha), the noise levels fall by one factor a step: k-diffusion's `exponential`.
 
     >>> from snowmelt.core import LinearVP
     >>> schedule = LinearVP()
@@ -106,25 +152,139 @@ def karras(schedule: NoiseSchedule, steps: int, rho: float = 7.0) -> Times:
     return _between_ends(schedule, -rho * np.log(np.linspace(first, last, steps)))
 
 
+def ays(schedule: NoiseSchedule, steps: int, knots: str | Sequence[float] = "sd15") -> Times:
+    """A short list of good noise levels, interpolated in lam to any number of steps (Align Your Steps).
+
+    The list is a shape: it is stretched in lam until its ends meet the schedule's finite ends. On the
+    schedule that it was found for, this changes no more than the rounding of the list.
+
+    Args:
+        schedule: any.
+        steps: number of evaluations, >= 1.
+        knots: a key of `ALIGNED`, or at least two falling sigma/alpha, all positive; the last stands where
+            the image is.
+
+    >>> from snowmelt.core import VE
+    >>> schedule = VE(sigma_min=0.029, sigma_max=14.615)
+    >>> [round(schedule(t).sigma, 3) for t in ays(schedule, 5)]
+    [14.615, 3.861, 1.886, 0.963, 0.399, 0.0]
+    """
+    if isinstance(knots, str):
+        if knots not in ALIGNED:
+            named = ", ".join(ALIGNED)
+            raise ValueError(f"knots must be a list of sigma/alpha or one of {named}, got {knots!r}")
+        knots = ALIGNED[knots]
+    _check_falling("knots", knots)
+    if len(knots) < 2 or not (knots[-1] > 0 and math.isfinite(knots[0])):
+        raise ValueError(f"knots must be at least two positive, finite numbers, got {list(knots)}")
+    # log sigma as a share of the way from the first knot to the last, at evenly spaced knots
+    log = np.log(knots)
+    share = (log - log[0]) / (log[-1] - log[0])
+    at = np.interp(np.linspace(0, 1, steps + 1), np.linspace(0, 1, len(knots)), share)[:-1]
+    first, last = schedule(schedule.t_max).lam, schedule(schedule.t_min).lam
+    return _between_ends(schedule, first + at * (last - first))
+
+
+def explicit(
+    schedule: NoiseSchedule,
+    steps: int | None = None,
+    *,
+    times: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
+    indices: Sequence[int] | None = None,
+) -> Times:
+    """The evaluations as they are listed, in exactly one of three ways, then the clean image.
+
+    Args:
+        schedule: any; `indices` needs a discrete one.
+        steps: None or the number of evaluations listed.
+        times: falling, each in [0, 1]; a 0 at the end is the image itself.
+        sigmas: the same as falling sigma/alpha; up to a thousandth above the schedule's largest counts as
+            that, since published lists are rounded.
+        indices: the same as falling trained indices, each in 0 .. T - 1.
+
+    >>> from snowmelt.core import RectifiedFlow
+    >>> explicit(RectifiedFlow(), times=[0.9, 0.5])
+    (0.9, 0.5, 0.0)
+    >>> explicit(RectifiedFlow(), sigmas=[math.inf, 1.0, 0.25, 0.0])
+    (1.0, 0.5, 0.2, 0.0)
+    """
+    lists = {"times": times, "sigmas": sigmas, "indices": indices}
+    given = {name: list(values) for name, values in lists.items() if values is not None}
+    if len(given) != 1:
+        raise ValueError(
+            f"exactly one of times, sigmas and indices is needed, got {', '.join(given) or 'none'}"
+        )
+    ((name, values),) = given.items()
+    _check_falling(name, values)
+    if name != "indices" and values[-1:] == [0]:
+        values = values[:-1]
+    if not values:
+        raise ValueError(f"{name} must list at least one evaluation before the image")
+    if steps is not None and steps != len(values):
+        raise ValueError(f"steps is {steps}, but {name} lists {len(values)} evaluations: leave steps out")
+    return _times([_TIME_OF[name](schedule, value) for value in values])
+
+
 GRIDS: dict[str, Grid] = {
     "trailing": trailing,
     "leading": leading,
     "linspace": linspace,
     "uniform_t": uniform_t,
+    "quadratic": quadratic,
     "uniform_lam": uniform_lam,
+    "exponential": uniform_lam,  # even in log(sigma/alpha) is even in lam
     "karras": karras,
+    "ays": ays,
 }
 
 
-def _times(times: Sequence[float] | np.ndarray) -> Times:
+def _of_time(schedule: NoiseSchedule, t: float) -> float:
+    return schedule(t).t
+
+
+def _of_sigma(schedule: NoiseSchedule, sigma: float) -> float:
+    lam, lowest = -math.log(sigma) if sigma > 0 else math.nan, schedule(1.0).lam
+    if not lam >= lowest - 1e-3:
+        raise ValueError(
+            f"sigmas (sigma/alpha) must be above 0 and at most {math.exp(-lowest):.6g}, the schedule's "
+            f"largest; got {sigma}"
+        )
+    return schedule.t_of_lam(max(lam, lowest))
+
+
+def _of_trained_index(schedule: NoiseSchedule, index: float) -> float:
+    if not isinstance(schedule, DiscreteSchedule):
+        raise ValueError(f"indices count trained steps, and {schedule!r} has none: list times or sigmas")
+    if index != int(index) or not 0 <= index < schedule.num_timesteps:
+        raise ValueError(f"indices must be integers in 0..{schedule.num_timesteps - 1}, got {index}")
+    return schedule.t_of_index(float(index))
+
+
+_TIME_OF: dict[str, Callable[[NoiseSchedule, float], float]] = {
+    "times": _of_time,
+    "sigmas": _of_sigma,
+    "indices": _of_trained_index,
+}
+
+
+def _check_falling(name: str, values: Sequence[float]) -> None:
+    for value, following in pairwise(values):
+        if not value > following:
+            raise ValueError(
+                f"{name} must fall strictly, from noise to image; {value} is followed by {following}"
+            )
+
+
+def _times(times: Sequence[float] | NDArray[Any]) -> Times:
     return (*(float(t) for t in times), 0.0)
 
 
-def _of_index(schedule: DiscreteSchedule, index: np.ndarray) -> Times:
+def _of_index(schedule: DiscreteSchedule, index: NDArray[Any]) -> Times:
     return _times([schedule.t_of_index(float(k)) for k in index])
 
 
-def _between_ends(schedule: NoiseSchedule, lam: np.ndarray) -> Times:
+def _between_ends(schedule: NoiseSchedule, lam: NDArray[Any]) -> Times:
     """Return the times of `lam`; the first is t = 1, where the state is drawn, whatever lam is there."""
     return _times([1.0, *(schedule.t_of_lam(float(value)) for value in lam[1:])])
 

@@ -24,6 +24,7 @@ from snowmelt.core import Level
 __all__ = ["Combination", "Plan", "Quantity", "Row"]
 
 Quantity = Literal["x0", "eps", "v"]
+Part = Literal["advance", "correct"]
 
 
 class Combination(NamedTuple):
@@ -101,6 +102,24 @@ class Plan:
         return max(len(c.m) for row in self.rows for c in (row.correct, row.advance))
 
     @property
+    def corrects(self) -> bool:
+        """Whether a row changes the base state x."""
+        return any(row.correct != KEEP_X for row in self.rows)
+
+    def weights(self, part: Part) -> dict[str, list[float]]:
+        """Return the coefficients by term, one a row, without terms that no row uses.
+
+        >>> from snowmelt.core import RectifiedFlow
+        >>> from snowmelt.plans import make_plan
+        >>> make_plan(RectifiedFlow(), "ddim", steps=2).weights("advance")
+        {'y': [0.5, 0.0], 'm': [0.5, 1.0]}
+        """
+        rows: list[dict[str, float]] = [_terms(getattr(row, part)) for row in self.rows]
+        names = ["x", "y", "m", *(f"m{-j}" for j in range(1, self.history)), "z"]
+        table = {name: [terms.get(name, 0.0) for terms in rows] for name in names}
+        return {name: column for name, column in table.items() if any(column)}
+
+    @property
     def prior_std(self) -> float:
         """Standard deviation of the first state, for data of unit variance: sqrt(alpha^2 + sigma^2).
 
@@ -115,14 +134,17 @@ class Plan:
         return f"<Plan {self.name or 'unnamed'}: {self.nfe} evaluations, {span}, {noise}, on {self.quantity}>"
 
     def __str__(self) -> str:
-        """The table, for people to read."""
-        lines = [repr(self), f"{'t':>8} {'alpha':>8} {'sigma':>8}   combination"]
-        for row in self.rows:
-            t, alpha, sigma = row.level
-            parts = [] if row.correct == KEEP_X else [f"x = {_terms(row.correct)}"]
-            parts.append(f"y = {_terms(row.advance)}")
-            lines.append(f"{t:8.4f} {alpha:8.4f} {sigma:8.4f}   {'; '.join(parts)}")
-        return "\n".join(lines)
+        """The table, for people to read: a row an evaluation, a column for each number that is ever used."""
+        numbers = [str(i + 1) for i in range(self.nfe)]
+        columns = [_column("#", numbers)]
+        for name, places in (("t", 4), ("alpha", 4), ("sigma", 4), ("lam", 3)):
+            columns.append(_column(name, [f"{getattr(row.level, name):.{places}f}" for row in self.rows]))
+        targets: dict[str, Part] = {"x": "correct", "y": "advance"} if self.corrects else {"y": "advance"}
+        for target, part in targets.items():
+            columns.append(_column(f" {target} =", [""] * self.nfe))
+            for term, weights in self.weights(part).items():
+                columns.append(_column(term, [f"{weight:.5f}" if weight else "." for weight in weights]))
+        return "\n".join([repr(self), *("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))])
 
     def to_json(self) -> str:
         """Return the plan as JSON; every float keeps all its bits."""
@@ -130,7 +152,13 @@ class Plan:
             {"level": row.level, "advance": row.advance._asdict(), "correct": row.correct._asdict()}
             for row in self.rows
         ]
-        fields = {"name": self.name, "quantity": self.quantity, "order": self.order, "rows": rows, "end": self.end}
+        fields = {
+            "name": self.name,
+            "quantity": self.quantity,
+            "order": self.order,
+            "rows": rows,
+            "end": self.end,
+        }
         return json.dumps(fields, indent=1, allow_nan=False)
 
     @classmethod
@@ -155,8 +183,11 @@ def _combination(fields: dict[str, Any]) -> Combination:
     return Combination(**{**fields, "m": tuple(fields["m"])})
 
 
-def _terms(combination: Combination) -> str:
-    names = {"x": combination.x, "y": combination.y}
-    names |= {f"m{-j}" if j else "m": value for j, value in enumerate(combination.m)}
-    names |= {"z": combination.z}
-    return " ".join(f"{value:+.5f} {name}" for name, value in names.items() if value) or "0"
+def _terms(combination: Combination) -> dict[str, float]:
+    outputs = {f"m{-j}" if j else "m": weight for j, weight in enumerate(combination.m)}
+    return {"x": combination.x, "y": combination.y, **outputs, "z": combination.z}
+
+
+def _column(title: str, cells: list[str]) -> list[str]:
+    width = max(map(len, (title, *cells)))
+    return [cell.rjust(width) for cell in (title, *cells)]

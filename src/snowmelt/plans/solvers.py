@@ -14,7 +14,11 @@ from typing import Any, TypeVar
 from snowmelt.core import NoiseSchedule
 from snowmelt.plans.ddim import ddim
 from snowmelt.plans.ddpm import ddpm
-from snowmelt.plans.grids import GRIDS
+from snowmelt.plans.dpm2 import dpm2, dpm2_ancestral
+from snowmelt.plans.euler import euler, euler_ancestral
+from snowmelt.plans.grids import GRIDS, explicit
+from snowmelt.plans.heun import edm_stochastic, heun
+from snowmelt.plans.lms import lms
 from snowmelt.plans.plan import Plan
 
 __all__ = ["SOLVERS", "Solver", "make_plan"]
@@ -25,6 +29,13 @@ V = TypeVar("V")
 SOLVERS: dict[str, Solver] = {
     "ddpm": ddpm,
     "ddim": ddim,
+    "euler": euler,
+    "euler_ancestral": euler_ancestral,
+    "heun": heun,
+    "edm_stochastic": edm_stochastic,
+    "lms": lms,
+    "dpm2": dpm2,
+    "dpm2_ancestral": dpm2_ancestral,
 }
 
 
@@ -42,7 +53,9 @@ def make_plan(
         solver: a key of `SOLVERS`.
         steps: number of time steps, >= 1; None takes every trained index of a discrete schedule.
         grid: a key of `GRIDS`.
-        options: of the solver (``eta``, ...) or of the grid (``rho``, ...).
+        options: of the solver (``eta``, ...) or of the grid (``rho``, ...). A list of the evaluations, as
+            ``times``, ``sigmas`` (sigma/alpha) or ``indices`` (trained ones), stands in place of `steps` and
+            `grid`.
 
     Raises:
         ValueError: an unknown name or option, with those that exist, or a value that makes no sense.
@@ -53,31 +66,57 @@ def make_plan(
     <Plan ddim: 10 evaluations, t = 1 -> 0, stochastic, on x0>
     >>> make_plan(LinearVP(), "dimm", steps=10)
     Traceback (most recent call last):
-    ValueError: unknown solver 'dimm', did you mean 'ddim'? Known: ddpm, ddim
+    ValueError: unknown solver 'dimm', did you mean 'ddim'? Known: ddpm, ddim...
     """
     make = _lookup("solver", solver, SOLVERS)
-    place = _lookup("grid", grid, GRIDS)
-    if steps is None:
-        if schedule.num_timesteps is None:
-            raise ValueError(
-                "steps is needed: this schedule is continuous and has no trained indices to count"
-            )
-        steps = schedule.num_timesteps
-    if not isinstance(steps, int) or isinstance(steps, bool):
-        raise TypeError(f"steps must be an integer, got {type(steps).__name__}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    if not options.keys() & _options_of(explicit):
+        place, steps = _lookup("grid", grid, GRIDS), _count(schedule, steps)
+    elif grid == "trailing":
+        place = explicit
+    else:
+        raise ValueError(f"give either grid, got {grid!r}, or a list of the evaluations, not both")
 
     solver_options, grid_options = _options_of(make), _options_of(place)
     for name in options.keys() - solver_options - grid_options:
         known = sorted(solver_options | grid_options)
-        raise ValueError(f"solver {solver!r} on grid {grid!r} has no option {_suggest(name, known)}")
+        raise ValueError(
+            f"solver {solver!r} on grid {grid!r} has no option {_suggest(name, known)}{_owners(name)}"
+        )
+    for function in (make, place):
+        _check_numbers(function, options)
     times = place(schedule, steps, **{k: v for k, v in options.items() if k in grid_options})
     return make(schedule, times, **{k: v for k, v in options.items() if k in solver_options})
 
 
 def _options_of(function: Callable[..., Any]) -> set[str]:
     return set(list(inspect.signature(function).parameters)[2:])
+
+
+def _count(schedule: NoiseSchedule, steps: int | None) -> int:
+    """Return the number of steps, checked; all trained ones for None."""
+    if steps is None:
+        steps = schedule.num_timesteps
+    if steps is None:
+        raise ValueError("steps is needed: this schedule is continuous and has no trained indices to count")
+    if not isinstance(steps, int) or isinstance(steps, bool):
+        raise TypeError(f"steps must be an integer, got {type(steps).__name__}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    return steps
+
+
+def _check_numbers(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse an option that is a number by default and none as given."""
+    for name, item in inspect.signature(function).parameters.items():
+        number = isinstance(item.default, int | float) and not isinstance(item.default, bool)
+        if number and name in options and not isinstance(options[name], int | float):
+            raise ValueError(f"{name} must be a number, such as {item.default}, got {options[name]!r}")
+
+
+def _owners(option: str) -> str:
+    """Return who does have the option."""
+    owners = [name for name, make in {**SOLVERS, **GRIDS}.items() if option in _options_of(make)]
+    return f". {option!r} is an option of {', '.join(owners)}" if owners else ""
 
 
 def _lookup(kind: str, name: str, table: Mapping[str, V]) -> V:
