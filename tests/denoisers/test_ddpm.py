@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -105,3 +106,11 @@ def test_a_low_precision_network_keeps_the_states_dtype():
     x0 = model(x, model.schedule(0.4))
     assert x0.dtype == torch.float32
     torch.testing.assert_close(x0, model.float()(x, model.schedule(0.4)), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("parameterization", ["eps", "x0", "v", "flow", "edm"])
+def test_a_model_can_be_sent_to_another_process(parameterization):
+    model = small(parameterization=parameterization)
+    again = pickle.loads(pickle.dumps(model))
+    x, level = torch.randn(2, 1, 8, 8), model.schedule(0.4)
+    assert torch.equal(again(x, level), model(x, level))

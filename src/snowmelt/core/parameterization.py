@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -89,19 +90,41 @@ def edm(sigma_data: float = 0.5) -> Parameterization:
     if not sigma_data > 0:
         raise ValueError(f"sigma_data must be positive, got {sigma_data}")
 
-    def scale(level: Level[Any]) -> Any:
-        return (level.sigma**2 + (level.alpha * sigma_data) ** 2) ** -0.5
+    return Parameterization("edm", partial(_edm_pair, sigma_data), partial(_edm_scale, sigma_data))
 
-    def pair(level: Level[Any]) -> tuple[Any, Any]:
-        return level.sigma / sigma_data * scale(level), -level.alpha * sigma_data * scale(level)
 
-    return Parameterization("edm", pair, scale)
+# Functions with names, so that a model can be pickled and sent to another process
+
+
+def _edm_scale(sigma_data: float, level: Level[Any]) -> Any:
+    return (level.sigma**2 + (level.alpha * sigma_data) ** 2) ** -0.5
+
+
+def _edm_pair(sigma_data: float, level: Level[Any]) -> tuple[Any, Any]:
+    scale = _edm_scale(sigma_data, level)
+    return level.sigma / sigma_data * scale, -level.alpha * sigma_data * scale
+
+
+def _x0_pair(level: Level[Any]) -> tuple[Any, Any]:
+    return 1.0, 0.0
+
+
+def _eps_pair(level: Level[Any]) -> tuple[Any, Any]:
+    return 0.0, 1.0
+
+
+def _v_pair(level: Level[Any]) -> tuple[Any, Any]:
+    return -level.sigma, level.alpha  # Salimans and Ho 2022, appendix D
+
+
+def _flow_pair(level: Level[Any]) -> tuple[Any, Any]:
+    return -1.0, 1.0  # the velocity of a rectified flow
 
 
 PARAMETERIZATIONS: dict[str, Parameterization] = {
-    "x0": Parameterization("x0", lambda level: (1.0, 0.0)),
-    "eps": Parameterization("eps", lambda level: (0.0, 1.0)),
-    "v": Parameterization("v", lambda level: (-level.sigma, level.alpha)),  # Salimans and Ho 2022, appendix D
-    "flow": Parameterization("flow", lambda level: (-1.0, 1.0)),  # the velocity of a rectified flow
+    "x0": Parameterization("x0", _x0_pair),
+    "eps": Parameterization("eps", _eps_pair),
+    "v": Parameterization("v", _v_pair),
+    "flow": Parameterization("flow", _flow_pair),
     "edm": edm(),
 }
