@@ -20,35 +20,45 @@ if TYPE_CHECKING:
     from snowmelt.data import DiffusionDataLoader
     from snowmelt.denoisers import DDPMModel, create_ddpm
     from snowmelt.ema import EMA
-    from snowmelt.plans import Plan, make_plan
-    from snowmelt.sampling import DiffusionSampler
+    from snowmelt.plans import Plan, make_plan, make_preset
+    from snowmelt.sampling import DDIMSampler, DDPMSampler, DiffusionSampler, DPMSolverSampler, EDMSampler
     from snowmelt.training import BaseTrainer, DiffusionLogger, DiffusionTrainer
 
 _HOMES = {
     "BaseTrainer": "snowmelt.training",
+    "DDIMSampler": "snowmelt.sampling",
     "DDPMModel": "snowmelt.denoisers",
+    "DDPMSampler": "snowmelt.sampling",
+    "DPMSolverSampler": "snowmelt.sampling",
     "DiffusionDataLoader": "snowmelt.data",
     "DiffusionLogger": "snowmelt.training",
     "DiffusionSampler": "snowmelt.sampling",
     "DiffusionTrainer": "snowmelt.training",
+    "EDMSampler": "snowmelt.sampling",
     "EMA": "snowmelt.ema",
     "Plan": "snowmelt.plans",
     "create_ddpm": "snowmelt.denoisers",
     "make_plan": "snowmelt.plans",
+    "make_preset": "snowmelt.plans",
 }
 
 __all__ = [
     "EMA",
     "BaseTrainer",
+    "DDIMSampler",
     "DDPMModel",
+    "DDPMSampler",
+    "DPMSolverSampler",
     "DiffusionDataLoader",
     "DiffusionLogger",
     "DiffusionSampler",
     "DiffusionTrainer",
+    "EDMSampler",
     "Plan",
     "__version__",
     "create_ddpm",
     "make_plan",
+    "make_preset",
 ]
 
 

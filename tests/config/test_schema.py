@@ -12,7 +12,7 @@ from snowmelt.config.schema import Architecture, Diffusion, Model, Sampler, Samp
 from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS
 from snowmelt.denoisers import THRESHOLDS, create_ddpm
 from snowmelt.networks import UNet
-from snowmelt.plans import GRIDS, SOLVERS
+from snowmelt.plans import GRIDS, PRESETS, SOLVERS
 from snowmelt.sampling import DiffusionSampler
 
 
@@ -45,6 +45,7 @@ def test_an_empty_sampling_section_is_an_empty_call():
         (Diffusion, "beta_schedule", BETA_SCHEDULES),
         (Diffusion, "parameterization", PARAMETERIZATIONS),
         (Sampling, "threshold", {"none": None, **THRESHOLDS}),
+        (Sampling, "preset", PRESETS),
     ],
 )
 def test_every_name_that_exists_can_be_configured_and_no_other(section, key, table):
@@ -61,6 +62,37 @@ def test_every_name_that_exists_can_be_configured_and_no_other(section, key, tab
 def test_no_option_of_a_solver_or_grid_is_taken_for_a_misspelling(function):
     options = dict.fromkeys(list(inspect.signature(function).parameters)[2:], 0.5)
     assert Sampler(**options).arguments().items() >= options.items()
+
+
+@pytest.mark.parametrize("given", [{}, {"sampler": None}, {"preset": None, "plan": None}])
+def test_without_a_method_it_is_ddpm_at_every_trained_step(given):
+    sampling = Sampling.model_validate(given)
+    assert (sampling.preset, sampling.plan) == (None, None)
+    assert sampling.sampler.arguments() == {"solver": "ddpm", "steps": None, "grid": "trailing"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"preset": "fast", "sampler": {}},
+        {"plan": "plan.json", "sampler": {"type": "ddim"}},
+        {"plan": "plan.json", "preset": "fast"},
+    ],
+)
+def test_there_is_one_method(given):
+    with pytest.raises(ValidationError, match="one of sampler, preset, plan, not") as caught:
+        Sampling.model_validate(given)
+    assert all(name in str(caught.value) for name in given)
+    nulled = dict.fromkeys(given) | {next(iter(given)): next(iter(given.values()))}
+    assert Sampling.model_validate(nulled)
+
+
+@pytest.mark.parametrize(
+    "given", [{"preset": "fast"}, {"plan": "p.json"}, {"sampler": {"type": "ddim", "eta": 0.5}}]
+)
+def test_what_is_written_is_read_back_as_the_same(given):
+    sampling = Sampling.model_validate(given)
+    assert Sampling.model_validate(sampling.model_dump(mode="json")) == sampling
 
 
 def test_sections_are_frozen():

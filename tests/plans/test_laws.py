@@ -119,13 +119,13 @@ def test_the_given_state_is_left_alone():
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @given(
-    inner=st.lists(st.floats(1e-3, 0.999), max_size=6, unique=True),
+    inner=st.lists(st.integers(1, 999), max_size=6, unique=True),
     value=st.floats(-1, 1),
     seed=st.integers(0, 99),
 )
 def test_a_constant_image_is_reached_on_any_grid(solver, schedule_name, inner, value, seed):
     schedule = {"ddpm": DDPM, "cosine": CosineVP(), "flow": RectifiedFlow(), "vp": LinearVP()}[schedule_name]
-    times = [1.0, *sorted(inner, reverse=True), 0.0]
+    times = [1.0, *(k / 1000 for k in sorted(inner, reverse=True)), 0.0]
     plan = SOLVERS[solver](schedule, times)
     x = torch.randn(1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     result = integrate(plan, lambda x_t, level, _: torch.full_like(x_t, value), x)
@@ -164,7 +164,7 @@ def test_all_dialects_give_one_image(name, solver, grid, schedule):
 
     plan = make_plan(schedule, solver, 6, grid)
     x = plan.prior_std * torch.randn(8, 3, dtype=torch.float64)
-    draws = torch.randn(6, 8, 3, dtype=torch.float64)
+    draws = torch.randn(24, 8, 3, dtype=torch.float64)
     one, other = (
         integrate(plan, d, x, noise=iter(draws).__next__)
         for d in (lambda x, level, _: oracle(x, level), spoken)

@@ -75,7 +75,7 @@ def deterministic() -> list[str]:
 def test_deterministic_plans_converge_at_the_order_that_they_claim(solver, flow):
     schedule, truth = flow
     errors = []
-    for steps in (80, 160):
+    for steps in (120, 240):
         plan = SOLVERS[solver](schedule, times(schedule, steps))
         errors.append((integrate(plan, MIXTURE, plan.prior_std * STARTS) - truth).abs().mean().item())
     assert math.log2(errors[0] / errors[1]) == pytest.approx(plan.order, abs=0.2), f"errors {errors}"

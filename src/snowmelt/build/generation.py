@@ -16,8 +16,11 @@ import torch
 
 from snowmelt.build.device import resolve_device
 from snowmelt.build.model import model_options, stated_model_options
+from snowmelt.build.plans import read_plan
 from snowmelt.checkpoint import load_weights, read_checkpoint
 from snowmelt.config import Config, resolve_output_path, save_config
+from snowmelt.config.schema import Sampling
+from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers import create_ddpm
 from snowmelt.ema import EMA
 from snowmelt.errors import InputError
@@ -54,7 +57,8 @@ def build_sampler(config: Config) -> DiffusionSampler:
             )
     sampling = config.generation.sampling
     threshold = None if sampling.threshold == "none" else sampling.threshold
-    return DiffusionSampler(model, device, ema, threshold=threshold, **sampling.sampler.arguments())
+    method = _method(sampling, model.schedule)
+    return DiffusionSampler(model, device, ema, threshold=threshold, **method)
 
 
 def prepare_generation(config: Config) -> Callable[[], Path]:
@@ -92,6 +96,15 @@ def prepare_generation(config: Config) -> Callable[[], Path]:
         return folder
 
     return generate
+
+
+def _method(sampling: Sampling, schedule: NoiseSchedule) -> dict[str, Any]:
+    """Return the arguments of `DiffusionSampler` that say how to sample."""
+    if sampling.plan is not None:
+        return {"plan": read_plan(sampling.plan, schedule)}
+    if sampling.preset is not None:
+        return {"preset": sampling.preset}
+    return sampling.sampler.arguments()
 
 
 def _sample(

@@ -24,9 +24,11 @@ from pydantic import (
     FiniteFloat,
     NonNegativeInt,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic.fields import FieldInfo
@@ -301,7 +303,7 @@ class Training(Section):
 
 
 # What the other keys of `generation` and the checkpoint give to the sampler
-_SET_ELSEWHERE = frozenset({"device", "ema", "model", "plan", "solver", "threshold"})
+_SET_ELSEWHERE = frozenset({"device", "ema", "model", "plan", "preset", "solver", "threshold"})
 
 
 class Sampler(Section):
@@ -333,15 +335,42 @@ class Sampler(Section):
         return {"solver": self.type, "steps": self.steps, "grid": self.grid, **(self.model_extra or {})}
 
 
+# The three ways to say how images are sampled
+_METHODS = ("sampler", "preset", "plan")
+
+
 class Sampling(Section):
-    """How many images, and how they are sampled."""
+    """How many images, and how they are sampled: by one of `sampler`, `preset` and `plan`.
+
+    >>> Sampling(preset="fast").model_dump(exclude_defaults=True)
+    {'preset': 'fast', 'sampler': None}
+    """
 
     num_samples: PositiveInt = 16
     guidance_scale: FiniteFloat = 0.0
     use_ema: bool = True
-    sampler: Sampler = Sampler()
+    sampler: Annotated[Sampler, BeforeValidator(lambda value: Sampler() if value is None else value)] = (
+        Sampler()
+    )
+    preset: Literal["draft", "fast", "balanced", "quality", "ddpm"] | None = None
+    plan: Annotated[str | None, Field(description="the path of a plan's JSON file")] = None
     batch_size: PositiveInt = 64
     threshold: Annotated[Literal["none", "clip", "dynamic"], NullIsNone] = "clip"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_method(cls, data: Any) -> Any:
+        given = [name for name in _METHODS if isinstance(data, dict) and data.get(name) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"one of {', '.join(_METHODS)}, not {' and '.join(given)}: set the others to null"
+            )
+        return data
+
+    @model_serializer(mode="wrap")
+    def _unused_sampler_is_null(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = serialize(self)
+        return data if self.preset is None and self.plan is None else {**data, "sampler": None}
 
 
 class GenerationOutput(Section):

@@ -12,14 +12,23 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from snowmelt.core import NoiseSchedule
+from snowmelt.plans.adams import adams
 from snowmelt.plans.ddim import ddim
 from snowmelt.plans.ddpm import ddpm
+from snowmelt.plans.deis import deis
 from snowmelt.plans.dpm2 import dpm2, dpm2_ancestral
+from snowmelt.plans.dpm_solver import dpm_solver
+from snowmelt.plans.dpmpp import dpmpp_2m, dpmpp_2s, dpmpp_3m
+from snowmelt.plans.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
 from snowmelt.plans.euler import euler, euler_ancestral
 from snowmelt.plans.grids import GRIDS, explicit
 from snowmelt.plans.heun import edm_stochastic, heun
+from snowmelt.plans.ipndm import ipndm, pndm
 from snowmelt.plans.lms import lms
 from snowmelt.plans.plan import Plan
+from snowmelt.plans.restart import restart
+from snowmelt.plans.sa_solver import sa_solver
+from snowmelt.plans.unipc import unipc
 
 __all__ = ["SOLVERS", "Solver", "make_plan"]
 
@@ -36,6 +45,20 @@ SOLVERS: dict[str, Solver] = {
     "lms": lms,
     "dpm2": dpm2,
     "dpm2_ancestral": dpm2_ancestral,
+    "dpm_solver": dpm_solver,
+    "dpmpp_2s": dpmpp_2s,
+    "dpmpp_2m": dpmpp_2m,
+    "dpmpp_3m": dpmpp_3m,
+    "dpmpp_sde": dpmpp_sde,
+    "dpmpp_2m_sde": dpmpp_2m_sde,
+    "dpmpp_3m_sde": dpmpp_3m_sde,
+    "unipc": unipc,
+    "sa_solver": sa_solver,
+    "deis": deis,
+    "adams": adams,
+    "ipndm": ipndm,
+    "pndm": pndm,
+    "restart": restart,
 }
 
 

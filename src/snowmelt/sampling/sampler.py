@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from snowmelt.checkpoint import CheckpointError, load_weights, read_checkpoint
 from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers import THRESHOLDS, ClassifierFreeGuidance, Denoiser, create_ddpm
 from snowmelt.ema import EMA
-from snowmelt.plans import Plan, State, make_plan, trajectory
+from snowmelt.plans import Plan, State, make_plan, make_preset, trajectory
 from snowmelt.progress import progress
 from snowmelt.sampling.checks import (
     check_class_labels,
@@ -60,7 +60,8 @@ class DiffusionSampler:
         solver: a key of `snowmelt.plans.SOLVERS`.
         steps: time steps; None takes every trained index.
         grid: a key of `snowmelt.plans.GRIDS`.
-        plan: a ready plan, in place of `solver`, `steps`, `grid` and `options`.
+        preset: a key of `snowmelt.plans.PRESETS`, in place of `solver`, `steps`, `grid` and `options`.
+        plan: a ready plan, in place of them too.
         threshold: how predicted images are kept in range: ``"clip"``, ``"dynamic"`` or None.
         options: of the solver or the grid, such as ``eta`` or ``rho``.
 
@@ -88,19 +89,24 @@ class DiffusionSampler:
         solver: str = "ddpm",
         steps: int | None = None,
         grid: str = "trailing",
+        preset: str | None = None,
         plan: Plan | None = None,
         threshold: str | None = "clip",
         **options: Any,
     ) -> None:
         if threshold is not None and threshold not in THRESHOLDS:
             raise ValueError(f"threshold must be None or one of {', '.join(THRESHOLDS)}, got {threshold!r}")
-        if plan is not None and (options or steps is not None):
+        chosen = (solver, steps, grid, options) != ("ddpm", None, "trailing", {})
+        if (plan is not None) + (preset is not None) + chosen > 1:
             raise ValueError(
-                "plan is complete in itself: give either plan, or solver, steps, grid and options"
+                "plan is complete in itself, and so is preset: give one of them, or solver, steps, grid and "
+                "options"
             )
         self.model = model
         self.device = device
         self.ema = ema
+        if plan is None and preset is not None:
+            plan = make_preset(model.schedule, preset)
         self.plan = plan or make_plan(model.schedule, solver, steps, grid, **options)
         self.threshold = threshold
         if isinstance(model, nn.Module):
@@ -109,7 +115,7 @@ class DiffusionSampler:
     @classmethod
     def from_pretrained(
         cls, path: str | Path, device: str | torch.device = "cpu", *, use_ema: bool = True, **options: Any
-    ) -> DiffusionSampler:
+    ) -> Self:
         """Build model and sampler from a checkpoint file alone.
 
         Args:
