@@ -51,7 +51,7 @@ def dpmpp_2s(schedule: NoiseSchedule, times: Sequence[float], *, eta: float = 0.
         schedule: any.
         times: strictly falling, from the first evaluation to the result.
         eta: share of fresh noise, in [0, 1]: 0 is deterministic; above, a step ends lower and fresh noise
-            lifts the state back (k-diffusion's `dpmpp_2s_ancestral`), which lowers the order to 1.
+            lifts the state back (k-diffusion's `dpmpp_2s_ancestral`).
 
     >>> from snowmelt.core import RectifiedFlow
     >>> dpmpp_2s(RectifiedFlow(), [0.9, 0.5, 0.0])
@@ -69,7 +69,7 @@ def dpmpp_2s(schedule: NoiseSchedule, times: Sequence[float], *, eta: float = 0.
         middle = between(schedule, s.lam, s.lam - math.log(ratio(s, t) * decay), 0.5)
         rows.append(Row(s, first_order_step(s, middle), correct=Combination(y=1.0)))
         rows.append(Row(middle, Combination(x=step.y, m=step.m, z=step.z)))
-    return Plan(tuple(rows), levels[-1], order=2 if eta == 0 else 1, name="dpmpp_2s")
+    return Plan(tuple(rows), levels[-1], order=2, name="dpmpp_2s")
 
 
 def dpmpp_2m(

@@ -25,16 +25,26 @@ from snowmelt.plans.plan import Combination, Plan, Row
 __all__ = ["dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_sde"]
 
 
-def dpmpp_sde(schedule: NoiseSchedule, times: Sequence[float], *, eta: float = 1.0, r: float = 0.5) -> Plan:
+def dpmpp_sde(
+    schedule: NoiseSchedule,
+    times: Sequence[float],
+    *,
+    eta: float = 1.0,
+    r: float = 0.5,
+    brownian: bool = True,
+) -> Plan:
     """Return the stochastic singlestep method's plan (SDE-DPM-Solver++(2S), k-diffusion's `dpmpp_sde`).
 
     It takes two evaluations a step, one where lam is infinite at either end, and draws noise after each.
+    The second evaluation must see the noise that the step will end with, or the weak order falls to 1.
 
     Args:
         schedule: any.
         times: strictly falling, from the first evaluation to the result.
         eta: share of fresh noise, in [0, 1].
         r: where in the step, in lam, the second evaluation lies; in (0, 1].
+        brownian: take both noises of a step from one Brownian path in sigma/alpha, as k-diffusion does by
+            default; False draws them independently.
 
     >>> from snowmelt.core import RectifiedFlow
     >>> dpmpp_sde(RectifiedFlow(), [0.9, 0.5, 0.0])
@@ -51,12 +61,16 @@ def dpmpp_sde(schedule: NoiseSchedule, times: Sequence[float], *, eta: float = 1
             continue
         stage = between(schedule, s.lam, t.lam, r)
         to_stage = first_order_step(s, stage, ancestral_decay(s, stage, eta))
-        # The step of first order on m_s + (m_stage - m_s) / (2 r), a guess at the image half way
+        # A first-order step on m_s + (m_stage - m_s) / (2 r), a guess at the image half way
         (weight,) = step.m
         m = (weight / (2 * r), weight * (1 - 1 / (2 * r)))
+        # W(n_s) - W(n_t) has a share of W(n_s) - W(n_stage) in it, n = sigma/alpha
+        n_s, n_stage, n_t = (level.sigma / level.alpha for level in (s, stage, t))
+        seen = (n_s - n_stage) / (n_s - n_t) if brownian else 0.0
+        shared, fresh = step.z * math.sqrt(seen), step.z * math.sqrt(1 - seen)
         rows.append(Row(s, to_stage, correct=Combination(y=1.0)))
-        rows.append(Row(stage, Combination(x=step.y, m=m, z=step.z)))
-    return Plan(tuple(rows), levels[-1], order=2 if eta == 0 else 1, name="dpmpp_sde")
+        rows.append(Row(stage, Combination(x=1.0, m=m, z=fresh), correct=Combination(x=step.y, z=shared)))
+    return Plan(tuple(rows), levels[-1], order=2 if brownian or eta == 0 else 1, name="dpmpp_sde")
 
 
 def dpmpp_2m_sde(
@@ -84,7 +98,7 @@ def dpmpp_2m_sde(
     _check_eta(eta)
     levels = [schedule(t) for t in times]
     rows = multistep_rows(levels, 2, solver_type, eta, lower_order_final=lower_order_final)
-    return Plan(rows, levels[-1], order=2 if eta == 0 else 1, name="dpmpp_2m_sde")
+    return Plan(rows, levels[-1], order=2, name="dpmpp_2m_sde")
 
 
 def dpmpp_3m_sde(
@@ -111,8 +125,7 @@ def dpmpp_3m_sde(
     _check_eta(eta)
     levels = [schedule(t) for t in times]
     rows = multistep_rows(levels, 3, "heun", eta, as_published, lower_order_final)
-    claimed = 1 if eta else 2 if as_published else 3
-    return Plan(rows, levels[-1], order=claimed, name="dpmpp_3m_sde")
+    return Plan(rows, levels[-1], order=2 if as_published or eta else 3, name="dpmpp_3m_sde")
 
 
 def _check_eta(eta: float) -> None:
