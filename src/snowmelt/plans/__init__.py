@@ -6,6 +6,7 @@ from snowmelt.plans.grids import GRIDS
 from snowmelt.plans.integrate import State, integrate, trajectory
 from snowmelt.plans.plan import Combination, Plan, Row
 from snowmelt.plans.presets import PRESETS, Preset, make_preset
+from snowmelt.plans.reverse import reverse
 from snowmelt.plans.solvers import SOLVERS, make_plan
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "integrate",
     "make_plan",
     "make_preset",
+    "reverse",
     "trajectory",
 ]

@@ -88,6 +88,7 @@ def adams(
 
     rows = predictor_corrector(levels, predict, correct if corrector_order else None)
     claim = 1 if tau else max(order, min(corrector_order, order + 1))
+    claim = min(claim, 2) if lower_order_final else claim  # the last step is of order 1
     if quantity == "eps":
         return plan_on_eps(rows, levels[-1], claim, "adams")
     return Plan(rows, levels[-1], quantity, claim, "adams")

@@ -107,8 +107,8 @@ def dpmpp_3m(
 ) -> Plan:
     """Return DPM-Solver++(3M)'s plan: value, slope and curvature from the last three outputs.
 
-    The authors' code, and with it every library, weighs the curvature with phi_3 where the integral of a
-    parabola asks for 2 phi_3; so it converges with order 2, though with a smaller error than 2M.
+    The authors' code, and with it k-diffusion and diffusers, weighs the curvature with phi_3 where the
+    integral of a parabola asks for 2 phi_3: so its order is 2, though its error is smaller than that of 2M.
 
     Args:
         schedule: any.
@@ -129,18 +129,18 @@ def dpmpp_3m(
 
 
 def phi(k: int, z: float) -> float:
-    """Return phi_k(z) = sum over n >= 0 of z^n / (n + k)!: phi_0 = e^z, phi_1 = (e^z - 1)/z, ...
+    """Return phi_k(z) = sum over n >= 0 of z^n / (n + k)!, for k >= 1: phi_1 = (e^z - 1)/z, ...
 
     >>> phi(1, 2.0) == math.expm1(2.0) / 2.0
     True
     >>> phi(2, 0.0), phi(2, 1e-9)
     (0.5, 0.500000000...)
     """
-    if abs(z) < 1:
+    if abs(z) < 1:  # where the recursion below would cancel
         return math.fsum(z**n / math.factorial(n + k) for n in range(18))
     if k == 1:
         return math.expm1(z) / z
-    return (phi(k - 1, z) - 1 / math.factorial(k - 1)) / z if k else math.exp(z)
+    return (phi(k - 1, z) - 1 / math.factorial(k - 1)) / z
 
 
 def moments(z: float, order: int, solver_type: SolverType, as_published: bool = False) -> tuple[float, ...]:
@@ -175,7 +175,7 @@ def taylor_weights(z: float, moments: Sequence[float], nodes: Sequence[float]) -
     if not others:
         return (-z * value,)
     if len(others) == 1:
-        (of_b,) = (moments[1] / others[0],)
+        of_b = moments[1] / others[0]
         return (-z * (value - of_b), -z * of_b)
     b, c = others
     of_curvature = (moments[2] - b * moments[1]) / (c - b)

@@ -42,7 +42,7 @@ def dpmpp_sde(
         schedule: any.
         times: strictly falling, from the first evaluation to the result.
         eta: share of fresh noise, in [0, 1].
-        r: where in the step, in lam, the second evaluation lies; in (0, 1].
+        r: where in the step, in lam, the second evaluation lies; in (0, 1).
         brownian: take both noises of a step from one Brownian path in sigma/alpha, as k-diffusion does by
             default; False draws them independently.
 
@@ -50,8 +50,8 @@ def dpmpp_sde(
     >>> dpmpp_sde(RectifiedFlow(), [0.9, 0.5, 0.0])
     <Plan dpmpp_sde: 3 evaluations, t = 0.9 -> 0, stochastic, on x0>
     """
-    if not 0.0 < r <= 1.0:
-        raise ValueError(f"r must lie in (0, 1] (the second evaluation's place in the step), got {r}")
+    if not 0.0 < r < 1.0:
+        raise ValueError(f"r must lie in (0, 1) (the second evaluation's place in the step), got {r}")
     levels = [schedule(t) for t in times]
     rows: list[Row] = []
     for s, t in pairwise(levels):

@@ -63,7 +63,8 @@ def pndm(schedule: NoiseSchedule, times: Sequence[float]) -> Plan:
     """Return PNDM's plan on `times` (its algorithm 2): up to three Runge-Kutta steps, then Adams-Bashforth.
 
     A Runge-Kutta step evaluates four times, so that n >= 4 steps take n + 9 evaluations. A step out of pure
-    noise or to the clean image, where there is no eps to evaluate, is DDIM's.
+    noise or to the clean image, where there is no eps to evaluate, is DDIM's. Out of almost pure noise each
+    stage magnifies errors of eps by alpha_t / alpha_s: start there with another method, or later.
 
     Args:
         schedule: any.

@@ -29,8 +29,8 @@ def lms(schedule: NoiseSchedule, times: Sequence[float], *, order: int = 4) -> P
 
     It starts with as many slopes as there are: Euler's step, the first, costs its h^2 once, which small
     first steps make up for. Slopes closer together than a hundredth of the step are left out: they would add
-    but rounding. At pure noise eps says nothing of the image: the step out of it is first order on x0, and so the whole
-    plan is written on x0.
+    but rounding. At pure noise eps says nothing of the image: the step out of it is first order on x0, and
+    so the whole plan is written on x0.
 
     Args:
         schedule: any.

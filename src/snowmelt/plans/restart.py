@@ -40,7 +40,7 @@ def restart(
 
     >>> from snowmelt.core import LinearVP
     >>> restart(LinearVP(), [1.0, 0.8, 0.6, 0.4, 0.2, 0.0], interval=(0.2, 0.6), repeats=2)
-    <Plan restart(ddim): 9 evaluations, t = 1 -> 0, stochastic, on x0>
+    <Plan restart: 9 evaluations, t = 1 -> 0, stochastic, on x0>
     """
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 0:
         raise ValueError(f"repeats must be an integer >= 0, got {repeats!r}")
@@ -122,4 +122,4 @@ def _afresh(row: Row, keeps_x: bool) -> Row:
 
 
 def _named(plan: Plan) -> Plan:
-    return Plan(plan.rows, plan.end, plan.quantity, plan.order, f"restart({plan.name})")
+    return Plan(plan.rows, plan.end, plan.quantity, plan.order, "restart")

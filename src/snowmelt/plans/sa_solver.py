@@ -63,9 +63,9 @@ def sa_solver(
         return _step(s, t, levels[i + 2 - k : i + 2][::-1], taus[i])
 
     rows = predictor_corrector(levels, predict, correct if corrector_order else None)
-    deterministic = tau == 0 or not any(taus)
-    order = max(predictor_order, corrector_order) if deterministic else 1
-    return Plan(rows, levels[-1], order=order, name="sa_solver")
+    claim = max(predictor_order, min(corrector_order, predictor_order + 1))
+    claim = min(claim, 2) if lower_order_final else claim  # the last step is of order 1
+    return Plan(rows, levels[-1], order=1 if any(taus) else claim, name="sa_solver")
 
 
 def _step(s: Level[float], t: Level[float], nodes: Sequence[Level[float]], tau: float) -> Combination:

@@ -72,7 +72,8 @@ def unipc(
         return _step(s, t, levels[i - k + 1 : i][::-1], variant, quantity, corrector=True)
 
     rows = predictor_corrector(levels, predict, correct if corrector else None)
-    claim = min(order + corrector, 2 if lower_order_final else 4)
+    claim = order + corrector
+    claim = min(claim, 2) if lower_order_final else claim  # the last step is of order 1
     if quantity == "eps":
         return plan_on_eps(rows, levels[-1], claim, "unipc")
     return Plan(rows, levels[-1], order=claim, name="unipc")
