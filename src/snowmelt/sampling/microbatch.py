@@ -8,9 +8,16 @@ from torch import Tensor
 from snowmelt.core import Level
 from snowmelt.denoisers import Denoiser
 
-__all__ = ["MICRO_BATCH", "MicroBatches"]
+__all__ = ["MicroBatches", "default_micro_batch"]
 
-MICRO_BATCH = 16
+
+def default_micro_batch(device: str | torch.device) -> int:
+    """Return how many images a call of the network takes: enough to keep the device busy, and no more.
+
+    >>> default_micro_batch("cpu")
+    16
+    """
+    return 16 if torch.device(device).type == "cpu" else 64
 
 
 class MicroBatches:
@@ -18,10 +25,12 @@ class MicroBatches:
 
     Convolution and matrix kernels choose their blocking by the batch size, and another blocking rounds
     differently. At one fixed size, the last piece padded, an image's bits no longer depend on its company.
+    Nor does the network's memory grow with the batch.
 
     Args:
         denoiser: any.
         size: images a call, >= 1.
+        padded: False leaves the last piece as small as it is, which is quicker and rounds as it likes.
 
     >>> seen = []
     >>> spy = lambda x_t, level, class_labels: seen.append(len(x_t)) or x_t
@@ -29,9 +38,10 @@ class MicroBatches:
     (torch.Size([6, 1, 2, 2]), [4, 4])
     """
 
-    def __init__(self, denoiser: Denoiser, size: int = MICRO_BATCH) -> None:
+    def __init__(self, denoiser: Denoiser, size: int, *, padded: bool = True) -> None:
         self.denoiser = denoiser
         self.size = size
+        self.padded = padded
 
     def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
         count = len(x_t)
@@ -43,9 +53,9 @@ class MicroBatches:
             piece = slice(start, start + self.size)
             labels = None if class_labels is None else class_labels[piece]
             pieces.append(self.denoiser(x_t[piece], level, labels))
-        return torch.cat(pieces)[:count]
+        return torch.cat(pieces)[:count] if len(pieces) > 1 else pieces[0][:count]
 
     def _padded(self, batch: Tensor) -> Tensor:
         """Return `batch`, its last entry repeated up to a multiple of the size."""
-        missing = -len(batch) % self.size
+        missing = -len(batch) % self.size if self.padded else 0
         return torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch

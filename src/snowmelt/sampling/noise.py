@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SeededNoise", "image_seeds"]
+__all__ = ["SeededNoise", "drawn_seeds", "image_seeds"]
 
 
 class SeededNoise:
@@ -56,3 +56,16 @@ def image_seeds(base_seed: int, num_images: int) -> list[int]:
     """
     states = (np.random.SeedSequence([base_seed, i]) for i in range(num_images))
     return [int(state.generate_state(1, np.uint64)[0] >> np.uint64(1)) for state in states]
+
+
+def drawn_seeds(num_images: int) -> list[int]:
+    """Return one seed an image, drawn from torch's global generator.
+
+    >>> _ = torch.manual_seed(0)
+    >>> first = drawn_seeds(2)
+    >>> _ = torch.manual_seed(0)
+    >>> drawn_seeds(2) == first
+    True
+    """
+    seeds: list[int] = torch.randint(2**63 - 1, (num_images,)).tolist()
+    return seeds

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +23,9 @@ from snowmelt.sampling.checks import (
     check_guidance_scale,
     check_seeds,
 )
-from snowmelt.sampling.microbatch import MicroBatches
-from snowmelt.sampling.noise import SeededNoise
+from snowmelt.sampling.memory import auto_batch_size, halved_on_out_of_memory
+from snowmelt.sampling.microbatch import MicroBatches, default_micro_batch
+from snowmelt.sampling.noise import SeededNoise, drawn_seeds
 
 __all__ = ["DiffusionSampler", "ImageModel"]
 
@@ -63,6 +63,9 @@ class DiffusionSampler:
         preset: a key of `snowmelt.plans.PRESETS`, in place of `solver`, `steps`, `grid` and `options`.
         plan: a ready plan, in place of them too.
         threshold: how predicted images are kept in range: ``"clip"``, ``"dynamic"`` or None.
+        micro_batch: the most images in one call of the network. Where seeds are given, every call has exactly
+            so many (the last ones padded), which makes an image's bits independent of its batch. None takes
+            16 on the CPU and 64 elsewhere.
         options: of the solver or the grid, such as ``eta`` or ``rho``.
 
     Attributes:
@@ -92,6 +95,7 @@ class DiffusionSampler:
         preset: str | None = None,
         plan: Plan | None = None,
         threshold: str | None = "clip",
+        micro_batch: int | None = None,
         **options: Any,
     ) -> None:
         if threshold is not None and threshold not in THRESHOLDS:
@@ -109,6 +113,9 @@ class DiffusionSampler:
             plan = make_preset(model.schedule, preset)
         self.plan = plan or make_plan(model.schedule, solver, steps, grid, **options)
         self.threshold = threshold
+        if micro_batch is None:
+            micro_batch = default_micro_batch(device)
+        self.micro_batch = check_count("micro_batch", micro_batch)
         if isinstance(model, nn.Module):
             model.to(device)
 
@@ -150,6 +157,7 @@ class DiffusionSampler:
         show_progress: bool = False,
         *,
         seeds: Sequence[int] | None = None,
+        batch_size: int | Literal["auto"] = "auto",
     ) -> Tensor:
         """Generate samples.
 
@@ -159,9 +167,10 @@ class DiffusionSampler:
                 through its null class, that is, unconditionally.
             guidance_scale: s in D_u + s (D_c - D_u); 0 (and 1) is purely conditional.
             use_ema: sample with the EMA weights, if the sampler has some.
-            show_progress: show a bar over the plan's evaluations.
+            show_progress: show a bar, over the plan's evaluations or over the images of several batches.
             seeds: one int a sample; each image then depends on its seed and label alone, to the bit. None
-                draws from torch's global generator.
+                draws them from torch's global generator, which `torch.manual_seed` sets.
+            batch_size: images that are made together; ``"auto"`` takes what fits into memory.
 
         Returns:
             (num_samples, C, H, W), float32 on the sampler's device, in [-1, 1].
@@ -169,10 +178,16 @@ class DiffusionSampler:
         Raises:
             TypeError, ValueError: an argument makes no sense; the message says what to do.
         """
-        states = self.trajectory(num_samples, class_labels, guidance_scale, use_ema, seeds=seeds)
-        bar = progress(states, "Sampling", show=show_progress, total=self.plan.nfe, unit="step", leave=False)
-        last: State = deque(bar, maxlen=1).pop()
-        return last.x_t.clamp(-1, 1)
+        batches = self.stream(
+            num_samples,
+            class_labels,
+            guidance_scale,
+            use_ema,
+            show_progress,
+            seeds=seeds,
+            batch_size=batch_size,
+        )
+        return torch.cat(list(batches))
 
     def sample_by_class(
         self,
@@ -183,6 +198,7 @@ class DiffusionSampler:
         show_progress: bool = False,
         *,
         seeds: Sequence[int] | None = None,
+        batch_size: int | Literal["auto"] = "auto",
     ) -> tuple[Tensor, list[int]]:
         """Generate the same number of samples for each of the first `num_classes` classes.
 
@@ -192,8 +208,41 @@ class DiffusionSampler:
         samples_per_class = check_count("samples_per_class", samples_per_class)
         num_classes = check_count("num_classes", num_classes)
         labels = [label for label in range(num_classes) for _ in range(samples_per_class)]
-        samples = self.sample(len(labels), labels, guidance_scale, use_ema, show_progress, seeds=seeds)
+        samples = self.sample(
+            len(labels), labels, guidance_scale, use_ema, show_progress, seeds=seeds, batch_size=batch_size
+        )
         return samples, labels
+
+    def stream(
+        self,
+        num_samples: int,
+        class_labels: Tensor | Sequence[int] | None = None,
+        guidance_scale: float = 0.0,
+        use_ema: bool = True,
+        show_progress: bool = False,
+        *,
+        seeds: Sequence[int] | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+    ) -> Iterator[Tensor]:
+        """Generate any number of samples in bounded memory: yield each batch when it is finished.
+
+        The arguments, those of `sample`, are checked at once; the work is done as the iterator is read.
+        Running out of memory halves the batch and changes no pixel. Between two batches the model holds the
+        EMA weights: read to the end or close the iterator before training on.
+
+        >>> from snowmelt import create_ddpm
+        >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
+        >>> sampler = DiffusionSampler(model, solver="ddim", steps=2)
+        >>> [len(batch) for batch in sampler.stream(num_samples=5, batch_size=2)]
+        [2, 2, 1]
+        """
+        num_samples = check_count("num_samples", num_samples)
+        labels = check_class_labels(class_labels, num_samples, self.model.num_classes)
+        scale = check_guidance_scale(guidance_scale, labels)
+        numbers = check_seeds(seeds, num_samples)
+        if batch_size != "auto":
+            batch_size = check_count("batch_size", batch_size)
+        return self._stream(num_samples, labels, scale, use_ema, show_progress, numbers, batch_size)
 
     def trajectory(
         self,
@@ -204,7 +253,7 @@ class DiffusionSampler:
         *,
         seeds: Sequence[int] | None = None,
     ) -> Iterator[State]:
-        """Generate samples and yield the state after every evaluation; arguments as in `sample`.
+        """Generate one batch and yield the state after every evaluation; arguments as in `sample`.
 
         The arguments are checked at once, the work is done as the iterator is read. Between two states the
         model holds the EMA weights: read to the end or close the iterator before training on.
@@ -213,9 +262,38 @@ class DiffusionSampler:
         labels = check_class_labels(class_labels, num_samples, self.model.num_classes)
         scale = check_guidance_scale(guidance_scale, labels)
         numbers = check_seeds(seeds, num_samples)
-        return self._run(num_samples, labels, scale, use_ema, numbers)
+        return self._trajectory(num_samples, labels, scale, use_ema, numbers)
 
-    def _run(
+    def run(
+        self,
+        plan: Plan,
+        x: Tensor,
+        class_labels: Tensor | Sequence[int] | None = None,
+        guidance_scale: float = 0.0,
+        use_ema: bool = True,
+        *,
+        noise: Callable[[], Tensor] | None = None,
+        wrap: Callable[[Denoiser], Denoiser] | None = None,
+        padded: bool = True,
+    ) -> Iterator[State]:
+        """Run a plan from a state of your own and yield the state after every evaluation.
+
+        All sampling comes down to this: the model under its EMA weights and in eval mode, guidance and
+        threshold around it, and one loop over the plan's rows.
+
+        Args:
+            plan: on levels of the model's schedule.
+            x: (B, C, H, W) on the sampler's device, the state at the plan's first level.
+            class_labels: as for `sample`, and so are `guidance_scale` and `use_ema`.
+            noise: returns the fresh noise that a stochastic plan asks for; torch's global generator if None.
+            wrap: put around the whole denoiser, outside guidance and threshold.
+            padded: call the network with exactly `micro_batch` images; False: with at most so many.
+        """
+        labels = check_class_labels(class_labels, len(x), self.model.num_classes)
+        scale = check_guidance_scale(guidance_scale, labels)
+        return self._run(plan, x, labels, scale, use_ema, noise, wrap, padded)
+
+    def _trajectory(
         self,
         num_samples: int,
         labels: Tensor | None,
@@ -223,23 +301,86 @@ class DiffusionSampler:
         use_ema: bool,
         seeds: list[int] | None,
     ) -> Iterator[State]:
-        shape = self.model.image_shape
+        noise = SeededNoise(seeds or drawn_seeds(num_samples), self.model.image_shape, self.device)
+        x = self.plan.prior_std * noise()
+        yield from self._run(self.plan, x, labels, guidance_scale, use_ema, noise, padded=seeds is not None)
+
+    def _stream(
+        self,
+        num_samples: int,
+        labels: Tensor | None,
+        guidance_scale: float,
+        use_ema: bool,
+        show_progress: bool,
+        seeds: list[int] | None,
+        batch_size: int | Literal["auto"],
+    ) -> Iterator[Tensor]:
+        padded = seeds is not None
+        seeds = seeds or drawn_seeds(num_samples)
+        if batch_size == "auto":
+            batch_size = auto_batch_size(
+                self.plan, self.model.image_shape, self.device, self.micro_batch, self._evaluate_once
+            )
+        alone = num_samples <= batch_size
+
+        def make(part: slice) -> Tensor:
+            noise = SeededNoise(seeds[part], self.model.image_shape, self.device)
+            x = self.plan.prior_std * noise()
+            some = labels[part] if labels is not None else None
+            # the weights have been swapped already, for all batches at once
+            states = self._run(self.plan, x, some, guidance_scale, False, noise, padded=padded)
+            bar = progress(
+                states,
+                "Sampling",
+                show=show_progress and alone,
+                total=self.plan.nfe,
+                unit="step",
+                leave=False,
+            )
+            return _last(bar).clamp(-1, 1)
+
+        with (
+            self._averaged(use_ema),
+            progress(
+                None, "Sampling", show=show_progress and not alone, total=num_samples, unit="image"
+            ) as images,
+            closing(halved_on_out_of_memory(make, num_samples, batch_size)) as batches,
+        ):
+            for batch in batches:
+                yield batch
+                images.update(len(batch))
+
+    def _evaluate_once(self) -> None:
+        x = torch.zeros(self.micro_batch, *self.model.image_shape, device=self.device)
+        with torch.no_grad(), _evaluating(self.model):
+            self.model(x, self.plan.rows[0].level, None)
+
+    def _averaged(self, use_ema: bool) -> AbstractContextManager[object]:
+        return self.ema.applied() if use_ema and self.ema is not None else nullcontext()
+
+    def _run(
+        self,
+        plan: Plan,
+        x: Tensor,
+        labels: Tensor | None,
+        guidance_scale: float,
+        use_ema: bool,
+        noise: Callable[[], Tensor] | None = None,
+        wrap: Callable[[Denoiser], Denoiser] | None = None,
+        padded: bool = True,
+    ) -> Iterator[State]:
         if labels is not None:
             labels = labels.to(self.device)
-        denoiser: Denoiser = self.model
-        noise: Callable[[], Tensor] = partial(torch.randn, num_samples, *shape, device=self.device)
-        if seeds is not None:
-            denoiser = MicroBatches(denoiser)
-            noise = SeededNoise(seeds, shape, self.device)
+        denoiser: Denoiser = MicroBatches(self.model, self.micro_batch, padded=padded)
         if guidance_scale not in (0.0, 1.0) and self.model.null_class is not None:
             denoiser = ClassifierFreeGuidance(denoiser, guidance_scale, self.model.null_class)
         if self.threshold is not None:
             denoiser = THRESHOLDS[self.threshold](denoiser)
+        if wrap is not None:
+            denoiser = wrap(denoiser)
 
-        averaged = self.ema.applied() if use_ema and self.ema is not None else nullcontext()
-        with averaged, _evaluating(self.model):
-            x = self.plan.prior_std * noise()
-            states = trajectory(self.plan, denoiser, x, labels, noise)
+        with self._averaged(use_ema), _evaluating(self.model):
+            states = trajectory(plan, denoiser, x, labels, noise)
             while True:
                 # Autograd is off for the work, not for whoever reads the states
                 with torch.no_grad():
@@ -247,6 +388,11 @@ class DiffusionSampler:
                 if state is None:
                     return
                 yield state
+
+
+def _last(states: Iterable[State]) -> Tensor:
+    state: State = deque(states, maxlen=1).pop()
+    return state.x_t
 
 
 @contextmanager
