@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench-start clean
+.PHONY: help demo test check format bench-start bench-solvers bench-generate bench-network clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Each stamp is one installation; it is repeated only when pyproject.toml changes.
 $(VENV)/.train: pyproject.toml
@@ -36,6 +36,15 @@ format: $(VENV)/.dev  ## rewrite the code in the house format
 
 bench-start: $(VENV)/.train  ## time to the first denoising step, and memory, beside a bare import and a full trainer
 	$(BIN)/python benchmarks/start.py
+
+bench-solvers: $(VENV)/.dev  ## accuracy and overhead of the solvers beside their peers (docs/solvers.md)
+	$(BIN)/python benchmarks/solvers.py
+
+bench-generate: $(VENV)/.dev  ## images per second beside diffusers, memory, processes
+	$(BIN)/python benchmarks/generate.py
+
+bench-network: $(VENV)/.dev  ## the U-Net's time and memory beside diffusers' (docs/network.md)
+	$(BIN)/python benchmarks/network.py
 
 clean:  ## remove the environment, caches and outputs
 	rm -rf $(VENV) outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

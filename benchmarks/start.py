@@ -29,7 +29,8 @@ GOAL = 1.5
 
 # Each script calls stop() at the point in question
 STOP = """
-import json, os, resource, time
+import json, os, resource, tempfile, time
+NEW_FOLDER = f"output.subdirs.generated={tempfile.gettempdir()}/snowmelt-{os.getpid()}"
 def stop(*args, **kwargs):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"time": time.time(), "cpu": time.process_time(), "memory": peak}), flush=True)
@@ -38,7 +39,8 @@ def stop(*args, **kwargs):
 AT_FIRST_STEP = "from snowmelt.networks import UNet\nUNet.forward = stop\n"
 WAYS = {
     "bare": f"import torch, torchvision\ntorch.load({str(CHECKPOINT)!r}, weights_only=True)\nstop()",
-    "generate": f"{AT_FIRST_STEP}from snowmelt.cli import app\napp(['generate', {str(CONFIG)!r}])",
+    "generate": AT_FIRST_STEP
+    + f"from snowmelt.cli import app\napp(['generate', {str(CONFIG)!r}, NEW_FOLDER])",
     "library": AT_FIRST_STEP
     + f"""
 from snowmelt import DiffusionSampler

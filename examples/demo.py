@@ -47,7 +47,7 @@ def generated() -> tuple[np.ndarray, np.ndarray]:
 def main() -> int:
     """Train, generate, judge; return 0 if the digits are good."""
     training = snowmelt("train", str(CONFIGS / "digits.yaml"))
-    generation = snowmelt("generate", str(CONFIGS / "digits_generate.yaml"))
+    generation = snowmelt("generate", str(CONFIGS / "digits_generate.yaml"), "--overwrite")
 
     images, asked = generated()
     train_images, train_labels = load_digits_split("train")

@@ -158,6 +158,7 @@ def test_generation_writes_pictures_labels_and_settings(trained, tmp_path):
         "config.yaml",
         "generated_samples.png",
         "labels.csv",
+        "manifest.json",
         *(f"sample_{i:04d}.png" for i in range(12)),
     ]
     assert pixels(folder / "sample_0000.png").shape == (1, 8, 8)
@@ -174,8 +175,8 @@ def pixels(path: Path) -> torch.Tensor:
         return pil_to_tensor(image)
 
 
-def pictures(folder: Path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted((folder / "generated").glob("sample_*.png"))]
+def pictures(folder: Path) -> list[list[int]]:
+    return [pixels(path).flatten().tolist() for path in sorted((folder / "generated").glob("sample_*.png"))]
 
 
 def test_the_batch_size_changes_no_pixel(trained, tmp_path):
@@ -201,8 +202,11 @@ def test_the_seed_column_makes_an_image_again(trained, tmp_path):
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        ({"save_individual": False}, ["config.yaml", "generated_samples.png"]),
-        ({"save_grid": False}, ["config.yaml", "labels.csv", "sample_0000.png", "sample_0001.png"]),
+        ({"save_individual": False}, ["config.yaml", "generated_samples.png", "manifest.json"]),
+        (
+            {"save_grid": False},
+            ["config.yaml", "labels.csv", "manifest.json", "sample_0000.png", "sample_0001.png"],
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:num_samples")
@@ -379,7 +383,7 @@ def test_a_defect_shows_its_traceback_and_exits_with_1(trained, tmp_path, monkey
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("snowmelt.build.generation.write_grid", fail)
+    monkeypatch.setattr("snowmelt.sampling.job.write_grid", fail)
     result = run("generate", write(tmp_path / "g.yaml", generate_settings(trained, tmp_path)))
     assert result.exit_code == 1
     assert isinstance(result.exception, RuntimeError)

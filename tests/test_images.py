@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from snowmelt.images import film_strip, from_uint8, save_grid, save_png, to_uint8
+from snowmelt.images import decode_png, encode_png, film_strip, from_uint8, save_grid, save_png, to_uint8
 
 ALL_BYTES = torch.arange(256, dtype=torch.uint8)
 
@@ -185,3 +185,44 @@ def test_the_end_of_a_long_caption_is_seen(tmp_path):
     for name, caption in (("a", "a caption of words"), ("b", "a caption of worlds")):
         save_grid(images, tmp_path / f"{name}.png", captions=[caption, "x"])
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+# -- PNG files in memory -------------------------------------------------------------------------------
+
+
+@given(
+    st.sampled_from([1, 3]),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.dictionaries(
+        st.text(st.characters(codec="latin-1", exclude_categories=["C"]), min_size=1, max_size=79).filter(
+            lambda key: key == key.strip()
+        ),
+        st.text(st.characters(exclude_categories=["C"]), max_size=20),
+        max_size=3,
+    ),
+)
+def test_a_png_gives_back_pixels_and_texts(channels, height, width, texts):
+    image = torch.randint(0, 256, (channels, height, width), dtype=torch.uint8)
+    pixels, metadata = decode_png(encode_png(image, texts))
+    assert pixels.dtype == torch.uint8
+    assert torch.equal(pixels, image)
+    assert metadata == texts
+
+
+def test_a_file_and_its_bytes_are_the_same(tmp_path):
+    image = torch.rand(3, 5, 7) * 2 - 1
+    save_png(image, tmp_path / "image.png", {"seed": "7"})
+    assert (tmp_path / "image.png").read_bytes() == encode_png(to_uint8(image), {"seed": "7"})
+
+
+def test_a_png_is_not_made_of_numbers_that_are_no_bytes():
+    with pytest.raises(ValueError, match=r"holds uint8, got torch\.float32.*to_uint8"):
+        encode_png(torch.zeros(1, 4, 4))
+
+
+@pytest.mark.parametrize("cut", [0, 10, 60, -40])
+def test_half_a_png_is_refused(cut):
+    data = encode_png(torch.randint(0, 256, (3, 9, 9), dtype=torch.uint8))
+    with pytest.raises(OSError, match=r"cannot identify|truncated|broken"):
+        decode_png(data[:cut])

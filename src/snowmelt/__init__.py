@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from snowmelt.denoisers import DDPMModel, create_ddpm
     from snowmelt.ema import EMA
     from snowmelt.plans import Plan, make_plan, make_preset
-    from snowmelt.sampling import DDIMSampler, DDPMSampler, DiffusionSampler, DPMSolverSampler, EDMSampler
+    from snowmelt.sampling import (
+        DDIMSampler,
+        DDPMSampler,
+        DEISSampler,
+        DiffusionSampler,
+        DPMSolverSampler,
+        EDMSampler,
+        SASolverSampler,
+        UniPCSampler,
+    )
     from snowmelt.training import BaseTrainer, DiffusionLogger, DiffusionTrainer
 
 _HOMES = {
@@ -29,6 +38,7 @@ _HOMES = {
     "DDIMSampler": "snowmelt.sampling",
     "DDPMModel": "snowmelt.denoisers",
     "DDPMSampler": "snowmelt.sampling",
+    "DEISSampler": "snowmelt.sampling",
     "DPMSolverSampler": "snowmelt.sampling",
     "DiffusionDataLoader": "snowmelt.data",
     "DiffusionLogger": "snowmelt.training",
@@ -37,6 +47,8 @@ _HOMES = {
     "EDMSampler": "snowmelt.sampling",
     "EMA": "snowmelt.ema",
     "Plan": "snowmelt.plans",
+    "SASolverSampler": "snowmelt.sampling",
+    "UniPCSampler": "snowmelt.sampling",
     "create_ddpm": "snowmelt.denoisers",
     "make_plan": "snowmelt.plans",
     "make_preset": "snowmelt.plans",
@@ -48,6 +60,7 @@ __all__ = [
     "DDIMSampler",
     "DDPMModel",
     "DDPMSampler",
+    "DEISSampler",
     "DPMSolverSampler",
     "DiffusionDataLoader",
     "DiffusionLogger",
@@ -55,6 +68,8 @@ __all__ = [
     "DiffusionTrainer",
     "EDMSampler",
     "Plan",
+    "SASolverSampler",
+    "UniPCSampler",
     "__version__",
     "create_ddpm",
     "make_plan",

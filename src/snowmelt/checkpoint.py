@@ -5,6 +5,7 @@ Keys, all but the first optional:
     model_state_dict       weights
     model_config           the arguments of `create_ddpm` that rebuild the network
     num_classes            None for an unconditional model
+    class_names            of the classes, in the order of their labels
     ema_state_dict         of `snowmelt.EMA`
     optimizer_state_dict, scheduler_state_dict, rng_state, epoch, global_step, ...    what resuming needs
     config                 the resolved YAML, for people to read

@@ -1,12 +1,13 @@
-"""The command line: ``snowmelt train | generate | run | plan list | plan show``.
+"""The command line: ``snowmelt train | generate | run | inspect | plan list | plan show``.
 
 Commands import what they need when they run: ``snowmelt generate`` never loads training code.
 """
 
 from __future__ import annotations
 
+import errno
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ from snowmelt.errors import InputError
 
 __all__ = ["app"]
 
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     help="Train image diffusion models and, strictly apart from that, sample from them.",
@@ -32,7 +33,11 @@ plans = typer.Typer(help="Look at sampling methods before you use them.", no_arg
 app.add_typer(plans, name="plan")
 
 ConfigFile = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="YAML file; configs/diffusion has commented ones.")
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="YAML file; configs/diffusion has commented ones. - for none, with changes only.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -62,15 +67,40 @@ def train(config_file: ConfigFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def generate(config_file: ConfigFile, overrides: Overrides = None) -> None:
-    """Generate images from a checkpoint. Loads no training code and no data."""
-    _run(config_file, overrides, "generate")
+def generate(
+    config_file: ConfigFile,
+    overrides: Overrides = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but warnings.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove the images that are there, and start anew.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and say what it would take; write nothing.")
+    ] = False,
+) -> None:
+    """Generate images from a checkpoint. Loads no training code and no data.
+
+    The same command again goes on where it was stopped. Start it with torchrun to share the work:
+    torchrun --nproc-per-node=2 -m snowmelt generate CONFIG
+    """
+    _run(config_file, overrides, "generate", quiet=quiet, overwrite=overwrite, dry_run=dry_run)
 
 
 @app.command()
 def run(config_file: ConfigFile, overrides: Overrides = None) -> None:
     """Train or generate, as the file's `mode` says."""
     _run(config_file, overrides, None)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A generated PNG file, or its folder.")],
+) -> None:
+    """Show how a generated image came about, and the command that makes it again."""
+    with _exit_codes():
+        from snowmelt.build.inspection import inspect
+
+        typer.echo(inspect(path))
 
 
 @plans.command("list")
@@ -115,17 +145,18 @@ def show_plan(
         typer.echo(plan.to_json() if str(json) == "-" else str(plan))
 
 
-def _run(config_file: Path, overrides: list[str] | None, mode: str | None) -> None:
+def _run(config_file: Path, overrides: list[str] | None, mode: str | None, **options: bool) -> None:
     with _exit_codes():
         from snowmelt.config import load_config
 
         config = load_config(config_file, [*(overrides or []), *([f"mode={mode}"] if mode else [])])
+        prepare: Callable[..., Callable[[], object]]
         if config.mode == "train":
             from snowmelt.build.training import prepare_training as prepare
         else:
             from snowmelt.build.generation import prepare_generation as prepare
         try:
-            job = prepare(config)
+            job = prepare(config, **options)
         except (ValueError, OSError) as error:  # nothing has been done yet: it is the input
             raise InputError(str(error)) from error
         job()
@@ -145,6 +176,11 @@ def _exit_codes() -> Iterator[None]:
         except InputError as error:
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(BAD_INPUT) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            typer.echo("Error: the disk is full. Make room, and run the same command again.", err=True)
+            raise typer.Exit(FAILED) from error
         except KeyboardInterrupt:
             typer.echo("Interrupted.", err=True)
             raise typer.Exit(INTERRUPTED) from None

@@ -6,10 +6,10 @@ Inside snowmelt an image is a float tensor (C, H, W) in [-1, 1], C = 1 for gray 
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
@@ -19,7 +19,7 @@ from torchvision.utils import make_grid
 
 from snowmelt.files import atomic_write
 
-__all__ = ["film_strip", "from_uint8", "save_grid", "save_png", "to_uint8"]
+__all__ = ["decode_png", "encode_png", "film_strip", "from_uint8", "save_grid", "save_png", "to_uint8"]
 
 READABLE_SIDE = 32  # smaller images are enlarged in pictures made for people
 CAPTION_HEIGHT = 12
@@ -53,9 +53,37 @@ def save_png(image: Tensor, path: str | PathLike[str], metadata: Mapping[str, st
         path: the file; missing folders are made.
         metadata: texts that the file carries along.
     """
+    _write(encode_png(to_uint8(image.detach().cpu()), metadata), path)
+
+
+def encode_png(image: Tensor, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return one uint8 image (C, H, W) as the bytes of a PNG file.
+
+    Args:
+        image: one or three channels, on the CPU.
+        metadata: texts that the file carries along; a key has 1 to 79 Latin-1 characters.
+
+    >>> image = torch.full((3, 2, 2), 7, dtype=torch.uint8)
+    >>> pixels, metadata = decode_png(encode_png(image, {"seed": "5"}))
+    >>> torch.equal(pixels, image), metadata
+    (True, {'seed': '5'})
+    """
     if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise ValueError(f"an image to save has shape (1, H, W) or (3, H, W), got {tuple(image.shape)}")
-    _write(to_pil_image(to_uint8(image.detach().cpu())), path, metadata)
+    if image.dtype != torch.uint8:
+        raise ValueError(f"a PNG holds uint8, got {image.dtype}: convert images in [-1, 1] with to_uint8")
+    return _encoded(to_pil_image(image), metadata)
+
+
+def decode_png(data: bytes) -> tuple[Tensor, dict[str, str]]:
+    """Return a PNG file's image, uint8 (C, H, W), and the texts that it carries: `encode_png` undone.
+
+    Raises:
+        OSError: the bytes are no PNG file, or not all of one.
+    """
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        pixels = pil_to_tensor(picture)
+        return pixels, {key: str(text) for key, text in picture.text.items()}  # type: ignore[attr-defined]
 
 
 def save_grid(
@@ -92,7 +120,7 @@ def save_grid(
         width = max(tiles.shape[-1], *(_text_width(text) for text in captions))
         tiles = pad(tiles, [0, 0, width - tiles.shape[-1], 0], fill=255)
         tiles = torch.stack([_captioned(tile, text) for tile, text in zip(tiles, captions, strict=True)])
-    _write(to_pil_image(make_grid(tiles, nrow=nrow, padding=2, pad_value=255)), path)
+    _write(_encoded(to_pil_image(make_grid(tiles, nrow=nrow, padding=2, pad_value=255))), path)
 
 
 def film_strip(states: Sequence[Tensor], path: str | PathLike[str], *, scale: int | None = None) -> None:
@@ -117,11 +145,15 @@ def _captioned(tile: Tensor, text: str) -> Tensor:
     return torch.cat([pil_to_tensor(strip), tile], dim=-2)
 
 
-def _write(
-    picture: Image.Image, path: str | PathLike[str], metadata: Mapping[str, str] | None = None
-) -> None:
+def _encoded(picture: Image.Image, metadata: Mapping[str, str] | None = None) -> bytes:
     texts = PngImagePlugin.PngInfo()
     for key, value in (metadata or {}).items():
         texts.add_itxt(key, value)
-    with atomic_write(Path(path)) as file:
-        picture.save(file, format="png", pnginfo=texts)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png", pnginfo=texts)
+    return buffer.getvalue()
+
+
+def _write(data: bytes, path: str | PathLike[str]) -> None:
+    with atomic_write(path) as file:
+        file.write(data)

@@ -9,15 +9,26 @@ import snowmelt
 from snowmelt import (
     DDIMSampler,
     DDPMSampler,
+    DEISSampler,
     DiffusionSampler,
     DPMSolverSampler,
     EDMSampler,
+    SASolverSampler,
+    UniPCSampler,
     create_ddpm,
 )
 from snowmelt.checkpoint import save_checkpoint
 from snowmelt.plans import make_plan, make_preset
 
-FAMILIES = [DDPMSampler, DDIMSampler, DPMSolverSampler, EDMSampler]
+FAMILIES = [
+    DDPMSampler,
+    DDIMSampler,
+    DPMSolverSampler,
+    UniPCSampler,
+    DEISSampler,
+    SASolverSampler,
+    EDMSampler,
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +63,25 @@ def test_dpm_solver_takes_order_and_noise(model, order, stochastic, solver):
     sampler = DPMSolverSampler(model, steps=6, order=order, stochastic=stochastic, grid="uniform_lam")
     assert sampler.plan == make_plan(model.schedule, solver, 6, "uniform_lam")
     assert sampler.plan.stochastic == stochastic
+
+
+@pytest.mark.parametrize(
+    ("family", "solver", "options"),
+    [
+        (UniPCSampler, "unipc", {"order": 3, "variant": "bh1", "corrector": False}),
+        (DEISSampler, "deis", {"order": 2, "variant": "rhoAB"}),
+        (
+            SASolverSampler,
+            "sa_solver",
+            {"predictor_order": 3, "corrector_order": 1, "tau": 0.4, "interval": (0.1, 0.9)},
+        ),
+        (EDMSampler, "edm_stochastic", {"churn": 5.0, "s_min": 0.1, "s_max": 9.0, "s_noise": 1.01}),
+    ],
+)
+def test_options_reach_the_solver(model, family, solver, options):
+    sampler = family(model, steps=6, grid="uniform_lam", **options)
+    assert sampler.plan == make_plan(model.schedule, solver, 6, "uniform_lam", **options)
+    assert sampler.plan != family(model, steps=6, grid="uniform_lam").plan
 
 
 def test_dpm_solver_has_three_orders(model):

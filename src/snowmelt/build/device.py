@@ -9,16 +9,20 @@ from snowmelt.errors import InputError
 __all__ = ["resolve_device"]
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device called `name`; ``auto`` is CUDA where there is one, else the CPU.
+
+    Args:
+        name: as in `compute.device`.
+        local_rank: which of the machine's CUDA devices, where the name leaves it open.
 
     >>> resolve_device("cpu")
     device(type='cpu')
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type, True):
         raise InputError(f"compute.device: {name} was asked for, but this machine has none; use cpu or auto")
-    return device
+    return torch.device("cuda", local_rank) if name == "cuda" and local_rank else device

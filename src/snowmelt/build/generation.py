@@ -7,16 +7,22 @@ pictures.
 
 from __future__ import annotations
 
+import json
+import shlex
 import warnings
+from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from snowmelt._version import __version__
 from snowmelt.build.device import resolve_device
 from snowmelt.build.model import model_options, stated_model_options
 from snowmelt.build.plans import read_plan
+from snowmelt.build.selection import choose_images
 from snowmelt.checkpoint import load_weights, read_checkpoint
 from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.config.schema import Sampling
@@ -24,21 +30,29 @@ from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers import create_ddpm
 from snowmelt.ema import EMA
 from snowmelt.errors import InputError
-from snowmelt.progress import progress
-from snowmelt.sampling import DiffusionSampler, balanced_labels, image_seeds
-from snowmelt.sampling.writers import write_grid, write_individual, write_labels
+from snowmelt.sampling import DiffusionSampler
+from snowmelt.sampling.job import Estimate, Images, Job, auto_shard_size
+from snowmelt.sampling.manifest import file_hash
+from snowmelt.sampling.processes import ALONE, Team, join_team
+from snowmelt.sampling.writers import WRITERS
 
-__all__ = ["build_sampler", "prepare_generation"]
+__all__ = ["build_job", "build_sampler", "prepare_generation"]
 
 
-def build_sampler(config: Config) -> DiffusionSampler:
+def build_sampler(config: Config, *, local_rank: int = 0, quiet: bool = False) -> DiffusionSampler:
     """Return the sampler that `config.generation` describes, with the checkpoint's weights.
+
+    Args:
+        config: in mode ``generate``.
+        local_rank: which of the machine's devices, where there are several of the kind.
+        quiet: show nothing but warnings.
 
     Warns where the file contradicts the checkpoint, and where EMA weights are asked for and absent.
     """
     path = Path(config.generation.checkpoint or "")
-    device = resolve_device(config.compute.device)
-    print(f"Loading checkpoint: {path}")
+    device = resolve_device(config.compute.device, local_rank)
+    if not quiet:
+        print(f"Loading checkpoint: {path}")
     checkpoint = read_checkpoint(path)
     model = create_ddpm(**_model_options(config, checkpoint, path))
     load_weights(model, checkpoint["model_state_dict"], source=path)
@@ -48,7 +62,8 @@ def build_sampler(config: Config) -> DiffusionSampler:
         if "ema_state_dict" in checkpoint:
             ema = EMA(model.to(device), device=device)
             ema.load_state_dict(checkpoint["ema_state_dict"])
-            print("Loaded EMA weights from checkpoint")
+            if not quiet:
+                print("Loaded EMA weights from checkpoint")
         else:
             warnings.warn(
                 f"use_ema=True but checkpoint {path} has no EMA weights: falling back to standard model "
@@ -58,44 +73,138 @@ def build_sampler(config: Config) -> DiffusionSampler:
     sampling = config.generation.sampling
     threshold = None if sampling.threshold == "none" else sampling.threshold
     method = _method(sampling, model.schedule)
-    return DiffusionSampler(model, device, ema, threshold=threshold, **method)
+    micro_batch = None if sampling.micro_batch == "auto" else sampling.micro_batch
+    return DiffusionSampler(model, device, ema, threshold=threshold, micro_batch=micro_batch, **method)
 
 
-def prepare_generation(config: Config) -> Callable[[], Path]:
-    """Check everything that can fail, and return the function that generates and returns the folder."""
-    sampler = build_sampler(config)
-    sampling, output = config.generation.sampling, config.generation.output
-    num_classes = sampler.model.num_classes
-    if num_classes is None and sampling.guidance_scale not in (0.0, 1.0):
-        raise InputError(
-            f"generation.sampling.guidance_scale is {sampling.guidance_scale:g}, but the model is "
-            "unconditional: set it to 0.0"
-        )
-    if num_classes is not None and sampling.num_samples < num_classes:
-        warnings.warn(
-            f"num_samples ({sampling.num_samples}) is below the number of classes ({num_classes}): the last "
-            "classes get no image",
-            stacklevel=2,
-        )
-    labels = balanced_labels(sampling.num_samples, num_classes) if num_classes is not None else None
-    seeds = image_seeds(config.compute.seed, sampling.num_samples)
-    folder = resolve_output_path(config, "generated")
+def prepare_generation(
+    config: Config, *, overwrite: bool = False, quiet: bool = False, dry_run: bool = False
+) -> Callable[[], None]:
+    """Check everything that can fail, and return the function that generates.
 
-    def generate() -> Path:
-        print(f"Generating {sampling.num_samples} samples with {sampler.plan!r}")
-        samples = _sample(
-            sampler, labels, seeds, sampling.guidance_scale, sampling.use_ema, sampling.batch_size
-        )
-        save_config(config, folder / "config.yaml")
-        if output.save_grid:
-            print(f"Saved generated grid to: {write_grid(samples, folder, output.grid_nrow)}")
-        if output.save_individual:
-            write_individual(samples, folder)
-            write_labels(folder, labels, seeds)
-            print(f"Saved {len(samples)} individual samples to: {folder}")
-        return folder
+    Args:
+        config: in mode ``generate``.
+        overwrite: remove what another job has written in the folder.
+        quiet: show nothing but warnings.
+        dry_run: only say what it would take.
+
+    Raises:
+        InputError: something in the configuration, the checkpoint or the folder cannot be used.
+    """
+    team = join_team()
+    quiet = quiet or team.rank > 0
+    with warnings.catch_warnings():
+        if team.rank > 0:  # the first process says it for all
+            warnings.simplefilter("ignore")
+        job = build_job(config, team=team, quiet=quiet)
+    job.prepare(overwrite=overwrite and not dry_run)
+
+    def generate() -> None:
+        if dry_run:
+            report = describe(job.estimate(), job)
+            if team.rank == 0:
+                print(report)
+            return
+        if team.rank == 0:
+            save_config(config, job.folder / "config.yaml")
+        if not quiet:
+            print(f"Generating {job.num_samples} samples with {job.sampler.plan!r}")
+        job.run()
+        if not quiet:
+            print(f"Saved {job.num_samples} samples to: {job.folder}")
 
     return generate
+
+
+def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) -> Job:
+    """Return the job that `config` describes: what `prepare_generation` checks and runs."""
+    team = team or ALONE
+    sampler = build_sampler(config, local_rank=team.local_rank, quiet=quiet)
+    sampling, output = config.generation.sampling, config.generation.output
+    checkpoint = Path(config.generation.checkpoint or "")
+    labels, seeds, names = choose_images(config, sampler.model.num_classes, class_names(checkpoint))
+
+    folder = resolve_output_path(config, "generated")
+    shard_size = output.shard_size
+    if shard_size == "auto":
+        shard_size = auto_shard_size(len(seeds), sampler.micro_batch)
+    files: dict[str, Any] = {
+        "num_samples": len(seeds),
+        "shard_size": shard_size,
+        "num_classes": sampler.model.num_classes,
+        "class_names": names,
+    }
+    checkpoint_hash = file_hash(checkpoint)
+    identity = {
+        "checkpoint_sha256": checkpoint_hash,
+        "plan": json.loads(sampler.plan.to_json()),
+        "class_counts": {str(label): count for label, count in Counter(labels or ()).items()},
+        "seeds": sampling.seeds if sampling.seeds is not None else f"from compute.seed={config.compute.seed}",
+        "guidance_scale": sampling.guidance_scale,
+        "use_ema": sampling.use_ema,
+        "threshold": sampling.threshold,
+        "micro_batch": sampler.micro_batch,
+        "device": torch.device(sampler.device).type,
+        "versions": {"snowmelt": __version__, "torch": torch.__version__},
+        "files": {"format": output.format, **files} if output.save_individual else None,
+    }
+    metadata = {
+        "plan": sampler.plan.name,
+        "checkpoint_sha256": checkpoint_hash,
+        "arguments": shlex.join(_arguments(config, sampler)),
+    }
+    return Job(
+        sampler,
+        Images(labels, seeds, sampling.guidance_scale, sampling.use_ema, sampling.batch_size),
+        WRITERS[output.format](folder, metadata=metadata, **files) if output.save_individual else None,
+        folder,
+        identity,
+        arguments=config.model_dump(mode="json"),
+        shard_size=shard_size,
+        class_names=names,
+        grid_nrow=output.grid_nrow if output.save_grid else None,
+        team=team,
+        quiet=quiet,
+    )
+
+
+def class_names(checkpoint: Path) -> list[str] | None:
+    """Return the names of the classes that a checkpoint's model was trained on, where it knows them."""
+    return read_checkpoint(checkpoint).get("class_names")
+
+
+def describe(estimate: Estimate, job: Job) -> str:
+    """Return what a job would take, for people."""
+    done = job.num_samples - estimate.images
+    lines = {
+        "images": f"{estimate.images}" + (f" (and {done} that are there already)" if done else ""),
+        "plan": repr(job.sampler.plan),
+        "NFE": f"{estimate.nfe} an image",
+        "batches": f"{estimate.batches} of at most {estimate.batch_size} images",
+        "time": f"about {timedelta(seconds=round(estimate.seconds))} on {job.sampler.device}"
+        + (f", {job.team.size} processes" if job.team.size > 1 else ""),
+        "memory": f"about {estimate.bytes / 2**20:,.0f} MiB at the peak"
+        + (", in each process" if job.team.size > 1 else ""),
+        "folder": f"{job.folder}",
+    }
+    return "\n".join(f"{name + ':':10}{text}" for name, text in lines.items())
+
+
+def _arguments(config: Config, sampler: DiffusionSampler) -> list[str]:
+    """Return the overrides that make an image of this job again, but for its class and seed."""
+    left_out = {"num_samples", "class_selection", "class_counts", "balance_to", "seeds", "batch_size"}
+    sampling = config.generation.sampling.model_dump(mode="json", exclude_unset=True, exclude=left_out)
+    sampling["micro_batch"] = sampler.micro_batch
+    values = {
+        "generation.checkpoint": config.generation.checkpoint,
+        "compute.device": torch.device(sampler.device).type,
+        **{f"generation.sampling.{name}": value for name, value in sampling.items() if value is not None},
+    }
+    if model := config.model.model_dump(mode="json", exclude_unset=True):
+        values["model"] = model
+    return [
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()
+    ]
 
 
 def _method(sampling: Sampling, schedule: NoiseSchedule) -> dict[str, Any]:
@@ -105,33 +214,6 @@ def _method(sampling: Sampling, schedule: NoiseSchedule) -> dict[str, Any]:
     if sampling.preset is not None:
         return {"preset": sampling.preset}
     return sampling.sampler.arguments()
-
-
-def _sample(
-    sampler: DiffusionSampler,
-    labels: list[int] | None,
-    seeds: list[int],
-    guidance_scale: float,
-    use_ema: bool,
-    batch_size: int,
-) -> torch.Tensor:
-    """Sample in batches, the finished ones on the CPU."""
-    batches = []
-    single = len(seeds) <= batch_size
-    with progress(None, "Generating", show=not single, total=len(seeds), unit="image") as bar:
-        for start in range(0, len(seeds), batch_size):
-            part = slice(start, start + batch_size)
-            batch = sampler.sample(
-                len(seeds[part]),
-                labels[part] if labels is not None else None,
-                guidance_scale,
-                use_ema,
-                show_progress=single,
-                seeds=seeds[part],
-            )
-            batches.append(batch.cpu())
-            bar.update(len(batch))
-    return torch.cat(batches)
 
 
 def _model_options(config: Config, checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:

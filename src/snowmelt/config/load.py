@@ -42,7 +42,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read and validate a YAML file.
 
     Args:
-        path: the file.
+        path: the file; ``-`` for none, where the overrides say everything.
         overrides: changes to it, ``key.sub=value`` each, the value in YAML; the last one for a key counts.
 
     Raises:
@@ -113,6 +113,8 @@ def _parse(path: Path, overrides: Sequence[str]) -> list[DictConfig]:
 
 def _read(path: Path) -> tuple[DictConfig | ListConfig, dict[str, str]]:
     """Return the file's tree, and for each dotted key the line on which it stands."""
+    if str(path) == "-":
+        return OmegaConf.create({}), {}
     try:
         with path.open(encoding="utf-8") as file:
             root = yaml.compose(file, yaml.SafeLoader)

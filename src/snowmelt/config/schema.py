@@ -70,6 +70,12 @@ Name = Annotated[str, Field(min_length=1)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 Probability = Annotated[FiniteFloat, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+# Keys that travel as JSON come back as text
+ClassLabel = Annotated[
+    NonNegativeInt,
+    BeforeValidator(lambda key: int(key) if isinstance(key, str) and key.isdecimal() else key),
+]
 # `null` and "none" are two spellings of one choice
 NullIsNone = BeforeValidator(lambda value: "none" if value is None else value)
 
@@ -337,10 +343,14 @@ class Sampler(Section):
 
 # The three ways to say how images are sampled
 _METHODS = ("sampler", "preset", "plan")
+# The three ways to say which classes; without any of them, all in equal numbers
+_CLASSES = ("class_selection", "class_counts", "balance_to")
 
 
 class Sampling(Section):
-    """How many images, and how they are sampled: by one of `sampler`, `preset` and `plan`.
+    """Which images, and how they are sampled: by one of `sampler`, `preset` and `plan`.
+
+    `num_samples` follows from `class_counts`, `balance_to` or `seeds` where one of them is given.
 
     >>> Sampling(preset="fast").model_dump(exclude_defaults=True)
     {'preset': 'fast', 'sampler': None}
@@ -354,17 +364,36 @@ class Sampling(Section):
     )
     preset: Literal["draft", "fast", "balanced", "quality", "ddpm"] | None = None
     plan: Annotated[str | None, Field(description="the path of a plan's JSON file")] = None
-    batch_size: PositiveInt = 64
+    class_selection: Annotated[
+        list[NonNegativeInt] | None, Field(min_length=1, description="a list of classes, or null for all")
+    ] = None
+    class_counts: Annotated[
+        dict[ClassLabel, PositiveInt] | None,
+        Field(min_length=1, description="classes with their numbers of images, such as {3: 500, 7: 20}"),
+    ] = None
+    balance_to: Annotated[
+        str | None, Field(description="a folder of images with one sub-folder for each class")
+    ] = None
+    seeds: Annotated[
+        list[Seed] | None, Field(min_length=1, description="a list of seeds, one for each image")
+    ] = None
+    batch_size: Annotated[
+        Literal["auto"] | PositiveInt, Field(description="auto, or a number of images above 0")
+    ] = "auto"
+    micro_batch: Annotated[
+        Literal["auto"] | PositiveInt, Field(description="auto, or a number of images above 0")
+    ] = "auto"
     threshold: Annotated[Literal["none", "clip", "dynamic"], NullIsNone] = "clip"
 
     @model_validator(mode="before")
     @classmethod
-    def _one_method(cls, data: Any) -> Any:
-        given = [name for name in _METHODS if isinstance(data, dict) and data.get(name) is not None]
-        if len(given) > 1:
-            raise ValueError(
-                f"one of {', '.join(_METHODS)}, not {' and '.join(given)}: set the others to null"
-            )
+    def _one_of_each(cls, data: Any) -> Any:
+        for choices in (_METHODS, _CLASSES):
+            given = [name for name in choices if isinstance(data, dict) and data.get(name) is not None]
+            if len(given) > 1:
+                raise ValueError(
+                    f"one of {', '.join(choices)}, not {' and '.join(given)}: set the others to null"
+                )
         return data
 
     @model_serializer(mode="wrap")
@@ -374,11 +403,18 @@ class Sampling(Section):
 
 
 class GenerationOutput(Section):
-    """Which pictures are written."""
+    """Which pictures are written, and as what.
+
+    A shard is finished, or lost, as a whole; it is one file of `webdataset` and `parquet`.
+    """
 
     save_individual: bool = True
     save_grid: bool = True
     grid_nrow: PositiveInt = 10
+    format: Literal["png", "class_folders", "npz", "webdataset", "parquet"] = "png"
+    shard_size: Annotated[
+        Literal["auto"] | PositiveInt, Field(description="auto, or a number of images above 0")
+    ] = "auto"
 
 
 class Generation(Section):

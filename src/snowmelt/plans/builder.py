@@ -7,7 +7,7 @@ ODE, 1: the reverse SDE), the exact solution for a denoiser D is
         + alpha_t (1 + tau^2) * Integral_{-h}^0 e^{(1 + tau^2) u} D(u) du
         + sigma_t sqrt(1 - e^{-2 tau^2 h}) z
 
-(SA-Solver, Xue et al. 2023, eq. 13; tau = 0 is DPM-Solver++, Lu et al. 2022, eq. 8). A multistep method puts
+(SA-Solver, Xue et al. 2023; tau = 0 is DPM-Solver++, Lu et al. 2022). A multistep method puts
 in place of D(u) the polynomial P(u) through the last k outputs; the integrals of the Lagrange polynomials are
 the weights of those outputs. With k = 1, tau = 0 this is DDIM and with k = 1, tau = 1 the DDPM posterior.
 
@@ -180,7 +180,7 @@ def multistep_step(
     True
     """
     h = t.lam - s.lam
-    # SA-Solver eq. 14 (x0) and its appendix on noise prediction (eps)
+    # SA-Solver (x0) and its appendix on noise prediction (eps)
     y, z = {
         "x0": (
             t.sigma / s.sigma * math.exp(-(tau**2) * h),

@@ -2,7 +2,7 @@
 
 In x/alpha the probability flow is dx = E drho with rho = sigma/alpha. An Adams-Bashforth method replaces the
 noise prediction E by a polynomial through its last values, which is then integrated exactly: a polynomial in
-t (tAB, eq. 15), in rho (rhoAB, section 4) or in log rho.
+t (tAB), in rho (rhoAB) or in log rho.
 """
 
 from __future__ import annotations

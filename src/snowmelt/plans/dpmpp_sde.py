@@ -81,7 +81,7 @@ def dpmpp_2m_sde(
     solver_type: SolverType = "midpoint",
     lower_order_final: bool = False,
 ) -> Plan:
-    """Return SDE-DPM-Solver++(2M)'s plan (DPM-Solver++ eq. 18, and k-diffusion's eta).
+    """Return SDE-DPM-Solver++(2M)'s plan (DPM-Solver++, its SDE form, and k-diffusion's eta).
 
     Args:
         schedule: any.

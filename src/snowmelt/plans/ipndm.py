@@ -1,7 +1,7 @@
 """Pseudo numerical methods for diffusion models (Liu et al. 2022, https://arxiv.org/abs/2202.09778).
 
 A classical method for ordinary differential equations is split in two: it averages the noise predictions eps
-as if time were even, and DDIM's formula transfers the state along that average (their eq. 11),
+as if time were even, and DDIM's formula transfers the state along that average,
 
     x_t = (alpha_t/alpha_s) x_s + (sigma_t - alpha_t sigma_s / alpha_s) e.
 
@@ -22,7 +22,7 @@ from snowmelt.plans.plan import Combination, Plan, Row
 
 __all__ = ["ipndm", "pndm"]
 
-# Adams-Bashforth on even steps, newest first (PNDM eq. 12 for order 4)
+# Adams-Bashforth on even steps, newest first (PNDM takes order 4)
 _ADAMS_BASHFORTH = {
     1: (1.0,),
     2: (3 / 2, -1 / 2),
@@ -99,7 +99,7 @@ def _transfer(s: Level[float], t: Level[float], weights: Sequence[float], of_x: 
 
 
 def _runge_kutta(s: Level[float], middle: Level[float], t: Level[float]) -> list[Row]:
-    """Return the four rows of the pseudo Runge-Kutta step (PNDM eq. 13); x keeps the state at s."""
+    """Return the four rows of the pseudo Runge-Kutta step; x keeps the state at s."""
     stages = (
         (s, middle, (1.0,)),
         (middle, middle, (1.0,)),

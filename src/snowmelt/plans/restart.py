@@ -67,7 +67,7 @@ def lift(s: Level[float], t: Level[float]) -> Combination:
     Combination(x=0.0, y=1.0, m=(), z=4.0)
     """
     kept = t.alpha / s.alpha
-    # Restart eq. 5, for any alpha: what the image keeps, the old noise keeps, and the rest is fresh
+    # Whatever alpha: what the image keeps, the old noise keeps, and the rest of sigma_t^2 is fresh
     return Combination(y=kept, z=math.sqrt(t.sigma**2 - (kept * s.sigma) ** 2))
 
 

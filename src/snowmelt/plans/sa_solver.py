@@ -69,7 +69,7 @@ def sa_solver(
 
 
 def _step(s: Level[float], t: Level[float], nodes: Sequence[Level[float]], tau: float) -> Combination:
-    """Return the step of eq. 14 (17, for a corrector) that interpolates the outputs at `nodes`."""
+    """Return the step of the predictor (or of the corrector) that interpolates the outputs at `nodes`."""
     step = multistep_step(s, t, [level.lam for level in nodes], tau)
     if len(nodes) != 2:
         return step

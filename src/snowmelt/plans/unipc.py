@@ -4,7 +4,7 @@ A step of length h = lam_t - lam_s takes DDIM's step and adds a combination of o
 
     x_t = DDIM - alpha_t B(h) sum_k rho_k (m_k - m_0) / r_k,    r_k = (lam_k - lam_s) / h,
 
-with rho such that the outputs' Taylor series is met term by term (eq. 3 and 8). The corrector has the output
+with rho such that the outputs' Taylor series is met term by term. The corrector has the output
 at t itself (r = 1) among the differences and lifts the order by one without another evaluation.
 """
 
@@ -102,9 +102,9 @@ def _step(
 
 
 def _rho(z: float, r: Sequence[float], b_of_h: float, corrector: bool) -> np.ndarray:
-    """Return the solution of R rho = b (eq. 5 and 6), 1/2 where there is one difference only."""
+    """Return the solution of R rho = b, 1/2 where there is one difference only."""
     if len(r) == 1:
-        return np.array([0.5])  # second-order accurate whatever B(h) is (remark below eq. 9)
+        return np.array([0.5])  # second-order accurate whatever B(h) is
     powers = np.arange(len(r))
     # b_n = n! z phi_{n+1}(z) / B(h) for n = 1, 2, ...; n! phi_{n+1}(z) = Integral_{-1}^0 e^{-zu} (1 + u)^n du
     u, du = exponential_quadrature(1.0, abs(z))

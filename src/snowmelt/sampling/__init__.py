@@ -1,6 +1,14 @@
 """Sampling: `DiffusionSampler` and what turns its samples into files."""
 
-from snowmelt.sampling.families import DDIMSampler, DDPMSampler, DPMSolverSampler, EDMSampler
+from snowmelt.sampling.families import (
+    DDIMSampler,
+    DDPMSampler,
+    DEISSampler,
+    DPMSolverSampler,
+    EDMSampler,
+    SASolverSampler,
+    UniPCSampler,
+)
 from snowmelt.sampling.labels import balanced_labels
 from snowmelt.sampling.noise import SeededNoise, image_seeds
 from snowmelt.sampling.sampler import DiffusionSampler, ImageModel
@@ -8,11 +16,14 @@ from snowmelt.sampling.sampler import DiffusionSampler, ImageModel
 __all__ = [
     "DDIMSampler",
     "DDPMSampler",
+    "DEISSampler",
     "DPMSolverSampler",
     "DiffusionSampler",
     "EDMSampler",
     "ImageModel",
+    "SASolverSampler",
     "SeededNoise",
+    "UniPCSampler",
     "balanced_labels",
     "image_seeds",
 ]

@@ -2,28 +2,36 @@
 
 They add nothing to it and override nothing: each class only says which solver, and which of its options have
 which names and defaults. `DiffusionSampler(model, solver=..., ...)` does the same for every solver there is.
+
+In all of them `model`, `device` and `ema` are as for `DiffusionSampler`; `steps` is the number of time steps,
+None for every trained index or where a list such as ``indices`` says it; and `options` are the sampler's
+(``threshold``, ``micro_batch``), the time grid and its options (``grid="karras", rho=7.0``), and further
+options of the solver.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from snowmelt.ema import EMA
 from snowmelt.sampling.sampler import DiffusionSampler, ImageModel
 
-__all__ = ["DDIMSampler", "DDPMSampler", "DPMSolverSampler", "EDMSampler"]
+__all__ = [
+    "DDIMSampler",
+    "DDPMSampler",
+    "DEISSampler",
+    "DPMSolverSampler",
+    "EDMSampler",
+    "SASolverSampler",
+    "UniPCSampler",
+]
 
 
 class DDPMSampler(DiffusionSampler):
     """Ancestral sampling (Ho et al. 2020): each state is drawn from the posterior of the one before.
-
-    Args:
-        model: as for `DiffusionSampler`, and so are `device`, `ema`, `grid` and `threshold`.
-        steps: time steps; None takes every trained index.
-        grid_options: of the grid, such as ``rho``.
 
     >>> from snowmelt import create_ddpm
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
@@ -38,23 +46,16 @@ class DDPMSampler(DiffusionSampler):
         ema: EMA | None = None,
         *,
         steps: int | None = None,
-        grid: str = "trailing",
-        threshold: str | None = "clip",
-        **grid_options: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            model, device, ema, solver="ddpm", steps=steps, grid=grid, threshold=threshold, **grid_options
-        )
+        super().__init__(model, device, ema, solver="ddpm", steps=steps, **options)
 
 
 class DDIMSampler(DiffusionSampler):
     """Denoising diffusion implicit models (Song et al. 2021).
 
     Args:
-        model: as for `DiffusionSampler`, and so are `device`, `ema`, `grid` and `threshold`.
-        steps: time steps; None takes every trained index, or goes with a list such as ``indices``.
         eta: share of fresh noise in [0, 1]; 0 is deterministic, 1 is DDPM.
-        grid_options: of the grid, such as ``rho``.
 
     >>> from snowmelt import create_ddpm
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
@@ -70,21 +71,9 @@ class DDIMSampler(DiffusionSampler):
         *,
         steps: int | None = 50,
         eta: float = 0.0,
-        grid: str = "trailing",
-        threshold: str | None = "clip",
-        **grid_options: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            model,
-            device,
-            ema,
-            solver="ddim",
-            steps=steps,
-            grid=grid,
-            threshold=threshold,
-            eta=eta,
-            **grid_options,
-        )
+        super().__init__(model, device, ema, solver="ddim", steps=steps, eta=eta, **options)
 
 
 # At first order, DPM-Solver++ is DDIM, and its SDE form with the image held fixed is ancestral sampling
@@ -102,11 +91,8 @@ class DPMSolverSampler(DiffusionSampler):
     """Multistep DPM-Solver++ (Lu et al. 2022): one evaluation a step, two or three outputs remembered.
 
     Args:
-        model: as for `DiffusionSampler`, and so are `device`, `ema`, `grid` and `threshold`.
-        steps: time steps; None takes every trained index, or goes with a list such as ``indices``.
         order: 1, 2 or 3; 2 is the robust choice under guidance.
         stochastic: solve the reverse SDE in place of the ODE.
-        options: of the solver or the grid, such as ``rho``.
 
     >>> from snowmelt import create_ddpm
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
@@ -123,8 +109,6 @@ class DPMSolverSampler(DiffusionSampler):
         steps: int | None = 20,
         order: int = 2,
         stochastic: bool = False,
-        grid: str = "trailing",
-        threshold: str | None = "clip",
         **options: Any,
     ) -> None:
         if (order, stochastic) not in _DPM_SOLVERS:
@@ -132,8 +116,116 @@ class DPMSolverSampler(DiffusionSampler):
                 f"order must be 1, 2 or 3 and stochastic true or false, got {order}, {stochastic}"
             )
         solver = _DPM_SOLVERS[order, stochastic]
+        super().__init__(model, device, ema, solver=solver, steps=steps, **options)
+
+
+class UniPCSampler(DiffusionSampler):
+    """UniPC (Zhao et al. 2023): a multistep predictor, and a corrector that needs no evaluation of its own.
+
+    Args:
+        order: 1 to 3; the corrector adds one.
+        variant: the paper's B(h): ``"bh1"``, or ``"bh2"``, which guidance takes better.
+        corrector: False leaves the predictor alone.
+
+    >>> from snowmelt import create_ddpm
+    >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
+    >>> UniPCSampler(model, steps=10, order=3).plan.nfe
+    10
+    """
+
+    def __init__(
+        self,
+        model: ImageModel,
+        device: str | torch.device = "cpu",
+        ema: EMA | None = None,
+        *,
+        steps: int | None = 20,
+        order: int = 2,
+        variant: Literal["bh1", "bh2"] = "bh2",
+        corrector: bool = True,
+        **options: Any,
+    ) -> None:
         super().__init__(
-            model, device, ema, solver=solver, steps=steps, grid=grid, threshold=threshold, **options
+            model,
+            device,
+            ema,
+            solver="unipc",
+            steps=steps,
+            order=order,
+            variant=variant,
+            corrector=corrector,
+            **options,
+        )
+
+
+class DEISSampler(DiffusionSampler):
+    """Diffusion exponential integrator (Zhang and Chen 2023): Adams-Bashforth on eps.
+
+    Args:
+        order: outputs that are interpolated.
+        variant: the polynomial is in t (``"tAB"``), in sigma/alpha (``"rhoAB"``) or in its logarithm.
+
+    >>> from snowmelt import create_ddpm
+    >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
+    >>> DEISSampler(model, steps=10).plan.nfe
+    10
+    """
+
+    def __init__(
+        self,
+        model: ImageModel,
+        device: str | torch.device = "cpu",
+        ema: EMA | None = None,
+        *,
+        steps: int | None = 20,
+        order: int = 3,
+        variant: Literal["tAB", "rhoAB", "logrhoAB"] = "tAB",
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            model, device, ema, solver="deis", steps=steps, order=order, variant=variant, **options
+        )
+
+
+class SASolverSampler(DiffusionSampler):
+    """SA-Solver (Xue et al. 2023): stochastic Adams, a predictor and a corrector.
+
+    Args:
+        predictor_order: outputs that a prediction interpolates.
+        corrector_order: outputs that a correction interpolates; 0: no correction.
+        tau: how much noise is renewed; 0 solves the ODE, 1 the reverse SDE.
+        interval: the times between which it is.
+
+    >>> from snowmelt import create_ddpm
+    >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
+    >>> SASolverSampler(model, steps=10, tau=0.5).plan
+    <Plan sa_solver: 10 evaluations, t = 1 -> 0, stochastic, on x0>
+    """
+
+    def __init__(
+        self,
+        model: ImageModel,
+        device: str | torch.device = "cpu",
+        ema: EMA | None = None,
+        *,
+        steps: int | None = 20,
+        predictor_order: int = 2,
+        corrector_order: int = 2,
+        tau: float = 1.0,
+        interval: tuple[float, float] = (0.2, 0.8),
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            model,
+            device,
+            ema,
+            solver="sa_solver",
+            steps=steps,
+            predictor_order=predictor_order,
+            corrector_order=corrector_order,
+            tau=tau,
+            interval=interval,
+            **options,
         )
 
 
@@ -141,13 +233,11 @@ class EDMSampler(DiffusionSampler):
     """EDM's Heun method, with its churn of the noise (Karras et al. 2022, algorithm 2).
 
     Args:
-        model: as for `DiffusionSampler`, and so are `device`, `ema`, `grid` and `threshold`.
-        steps: time steps; None takes every trained index, or goes with a list such as ``indices``.
         churn: S_churn, how strongly noise is renewed, >= 0; 0 is deterministic, the paper's algorithm 1.
         s_min: lowest sigma/alpha at which noise is renewed.
         s_max: highest one.
         s_noise: standard deviation of the renewed noise, in place of 1.
-        options: of the grid, such as ``rho``.
+        grid: a key of `snowmelt.plans.GRIDS`.
 
     >>> from snowmelt import create_ddpm
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
@@ -167,7 +257,6 @@ class EDMSampler(DiffusionSampler):
         s_max: float = math.inf,
         s_noise: float = 1.0,
         grid: str = "karras",
-        threshold: str | None = "clip",
         **options: Any,
     ) -> None:
         super().__init__(
@@ -176,11 +265,10 @@ class EDMSampler(DiffusionSampler):
             ema,
             solver="edm_stochastic",
             steps=steps,
-            grid=grid,
-            threshold=threshold,
             churn=churn,
             s_min=s_min,
             s_max=s_max,
             s_noise=s_noise,
+            grid=grid,
             **options,
         )

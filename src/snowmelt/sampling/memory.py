@@ -11,7 +11,14 @@ from torch import Tensor
 
 from snowmelt.plans import Plan
 
-__all__ = ["auto_batch_size", "free_bytes", "halved_on_out_of_memory", "state_bytes"]
+__all__ = [
+    "auto_batch_size",
+    "free_bytes",
+    "halved_on_out_of_memory",
+    "state_bytes",
+    "synchronize",
+    "used_bytes",
+]
 
 SHARE = 0.5  # of the free memory: others work on this machine, too
 LARGEST = 256  # a larger batch is no faster, and shows nothing for longer
@@ -25,6 +32,19 @@ def free_bytes(device: str | torch.device) -> int:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + unused)
     return int(psutil.virtual_memory().available)
+
+
+def used_bytes(device: str | torch.device) -> int:
+    """Return how much memory this process has come to use where `device` computes."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return int(psutil.Process().memory_info().rss)
+
+
+def synchronize(device: str | torch.device) -> None:
+    """Wait until `device` has done what it was given, so that a clock tells the truth."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def state_bytes(plan: Plan, image_shape: Sequence[int]) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from snowmelt.checkpoint import CheckpointError, load_weights, read_checkpoint
 from snowmelt.core import NoiseSchedule
-from snowmelt.denoisers import THRESHOLDS, ClassifierFreeGuidance, Denoiser, create_ddpm
+from snowmelt.denoisers import THRESHOLDS, Denoiser, create_ddpm
+from snowmelt.denoisers.guidance import Guidance, make_guidance
 from snowmelt.ema import EMA
 from snowmelt.plans import Plan, State, make_plan, make_preset, trajectory
 from snowmelt.progress import progress
@@ -62,6 +64,8 @@ class DiffusionSampler:
         grid: a key of `snowmelt.plans.GRIDS`.
         preset: a key of `snowmelt.plans.PRESETS`, in place of `solver`, `steps`, `grid` and `options`.
         plan: a ready plan, in place of them too.
+        guidance: what a `guidance_scale` stands for: a key of `snowmelt.denoisers.guidance.GUIDANCE`, a mapping
+            of its ``type`` and options, or a `Guidance`; None is plain classifier-free guidance.
         threshold: how predicted images are kept in range: ``"clip"``, ``"dynamic"`` or None.
         micro_batch: the most images in one call of the network. Where seeds are given, every call has exactly
             so many (the last ones padded), which makes an image's bits independent of its batch. None takes
@@ -94,6 +98,7 @@ class DiffusionSampler:
         grid: str = "trailing",
         preset: str | None = None,
         plan: Plan | None = None,
+        guidance: str | Mapping[str, Any] | Guidance | None = None,
         threshold: str | None = "clip",
         micro_batch: int | None = None,
         **options: Any,
@@ -112,12 +117,14 @@ class DiffusionSampler:
         if plan is None and preset is not None:
             plan = make_preset(model.schedule, preset)
         self.plan = plan or make_plan(model.schedule, solver, steps, grid, **options)
+        self.guidance = make_guidance(guidance)
         self.threshold = threshold
         if micro_batch is None:
             micro_batch = default_micro_batch(device)
         self.micro_batch = check_count("micro_batch", micro_batch)
-        if isinstance(model, nn.Module):
-            model.to(device)
+        for network in (model, *self.guidance.networks):
+            if isinstance(network, nn.Module):
+                network.to(device)
 
     @classmethod
     def from_pretrained(
@@ -223,7 +230,7 @@ class DiffusionSampler:
         *,
         seeds: Sequence[int] | None = None,
         batch_size: int | Literal["auto"] = "auto",
-    ) -> Iterator[Tensor]:
+    ) -> Generator[Tensor]:
         """Generate any number of samples in bounded memory: yield each batch when it is finished.
 
         The arguments, those of `sample`, are checked at once; the work is done as the iterator is read.
@@ -244,6 +251,12 @@ class DiffusionSampler:
             batch_size = check_count("batch_size", batch_size)
         return self._stream(num_samples, labels, scale, use_ema, show_progress, numbers, batch_size)
 
+    def auto_batch_size(self) -> int:
+        """Return how many images together fit into half of the memory that is free now."""
+        return auto_batch_size(
+            self.plan, self.model.image_shape, self.device, self.micro_batch, self._evaluate_once
+        )
+
     def trajectory(
         self,
         num_samples: int,
@@ -252,7 +265,7 @@ class DiffusionSampler:
         use_ema: bool = True,
         *,
         seeds: Sequence[int] | None = None,
-    ) -> Iterator[State]:
+    ) -> Generator[State]:
         """Generate one batch and yield the state after every evaluation; arguments as in `sample`.
 
         The arguments are checked at once, the work is done as the iterator is read. Between two states the
@@ -275,7 +288,7 @@ class DiffusionSampler:
         noise: Callable[[], Tensor] | None = None,
         wrap: Callable[[Denoiser], Denoiser] | None = None,
         padded: bool = True,
-    ) -> Iterator[State]:
+    ) -> Generator[State]:
         """Run a plan from a state of your own and yield the state after every evaluation.
 
         All sampling comes down to this: the model under its EMA weights and in eval mode, guidance and
@@ -300,7 +313,7 @@ class DiffusionSampler:
         guidance_scale: float,
         use_ema: bool,
         seeds: list[int] | None,
-    ) -> Iterator[State]:
+    ) -> Generator[State]:
         noise = SeededNoise(seeds or drawn_seeds(num_samples), self.model.image_shape, self.device)
         x = self.plan.prior_std * noise()
         yield from self._run(self.plan, x, labels, guidance_scale, use_ema, noise, padded=seeds is not None)
@@ -314,13 +327,11 @@ class DiffusionSampler:
         show_progress: bool,
         seeds: list[int] | None,
         batch_size: int | Literal["auto"],
-    ) -> Iterator[Tensor]:
+    ) -> Generator[Tensor]:
         padded = seeds is not None
         seeds = seeds or drawn_seeds(num_samples)
         if batch_size == "auto":
-            batch_size = auto_batch_size(
-                self.plan, self.model.image_shape, self.device, self.micro_batch, self._evaluate_once
-            )
+            batch_size = self.auto_batch_size()
         alone = num_samples <= batch_size
 
         def make(part: slice) -> Tensor:
@@ -368,18 +379,22 @@ class DiffusionSampler:
         noise: Callable[[], Tensor] | None = None,
         wrap: Callable[[Denoiser], Denoiser] | None = None,
         padded: bool = True,
-    ) -> Iterator[State]:
+    ) -> Generator[State]:
         if labels is not None:
             labels = labels.to(self.device)
-        denoiser: Denoiser = MicroBatches(self.model, self.micro_batch, padded=padded)
-        if guidance_scale not in (0.0, 1.0) and self.model.null_class is not None:
-            denoiser = ClassifierFreeGuidance(denoiser, guidance_scale, self.model.null_class)
+        batched = partial(MicroBatches, size=self.micro_batch, padded=padded)
+        denoiser: Denoiser = batched(self.model)
+        if self.guidance.guides(guidance_scale):
+            denoiser = self.guidance.wrap(
+                denoiser, guidance_scale, null_class=self.model.null_class, plan=plan, batched=batched
+            )
         if self.threshold is not None:
             denoiser = THRESHOLDS[self.threshold](denoiser)
         if wrap is not None:
             denoiser = wrap(denoiser)
 
-        with self._averaged(use_ema), _evaluating(self.model):
+        networks = [n for n in (self.model, *self.guidance.networks) if isinstance(n, nn.Module)]
+        with self._averaged(use_ema), _evaluating(nn.ModuleList(networks)):
             states = trajectory(plan, denoiser, x, labels, noise)
             while True:
                 # Autograd is off for the work, not for whoever reads the states

@@ -247,6 +247,8 @@ class DiffusionTrainer(BaseTrainer):
                 checkpoint["scheduler_state_dict"] = self.scheduler.state_dict()
             if self.accelerator.scaler is not None:
                 checkpoint["scaler_state_dict"] = self.accelerator.scaler.state_dict()
+        if (class_names := getattr(self.dataloader, "class_names", None)) is not None:
+            checkpoint["class_names"] = list(class_names)
         if self.config is not None:
             checkpoint["config"] = self.config
         save_checkpoint(checkpoint, path)

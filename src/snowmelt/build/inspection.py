@@ -1,0 +1,78 @@
+"""What a generated file says of itself."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from snowmelt.errors import InputError
+from snowmelt.images import decode_png
+from snowmelt.sampling.manifest import NAME, read_manifest
+
+__all__ = ["inspect"]
+
+
+def inspect(path: str | Path) -> str:
+    """Return what is known of a generated image, or of a folder of them, for people to read.
+
+    Args:
+        path: a PNG file that ``snowmelt generate`` wrote, its folder, or the manifest in it.
+
+    Raises:
+        InputError: the file is no image, or does not say how it was made.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"there is no {path}")
+    if path.name == NAME:
+        path = path.parent
+    return _folder(path) if path.is_dir() else _image(path)
+
+
+def _image(path: Path) -> str:
+    try:
+        _, known = decode_png(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} is no PNG file that can be read: give one, or a folder of them") from error
+    if "seed" not in known or "arguments" not in known:
+        raise InputError(f"{path} does not say how it was made: it was not written by snowmelt generate")
+    arguments = known.pop("arguments")
+    command = f"snowmelt generate - {arguments} {shlex.join(_this_image(known))}"
+    return _listed({**known, "again": f"\n  {command}"})
+
+
+def _this_image(known: Mapping[str, str]) -> Iterator[str]:
+    yield f"generation.sampling.seeds=[{known['seed']}]"
+    if "class" in known:
+        yield f"generation.sampling.class_counts={{{known['class']}: 1}}"
+
+
+def _folder(path: Path) -> str:
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise InputError(f"{path} has no {NAME}: it was not written by snowmelt generate")
+    identity, runs = manifest["identity"], manifest["runs"]
+    files: dict[str, Any] = identity["files"] or {}
+    made = sum(run["images"] for run in runs)
+    facts = {
+        "status": manifest["status"],
+        "images": files.get("num_samples", "only the grid"),
+        "format": files.get("format", ""),
+        "plan": f"{identity['plan']['name']}, {len(identity['plan']['rows'])} evaluations",
+        "guidance": identity["guidance_scale"],
+        "seeds": identity["seeds"],
+        "checkpoint": f"{manifest['arguments']['generation']['checkpoint']} "
+        f"(SHA-256 {identity['checkpoint_sha256'][:12]}...)",
+        "versions": ", ".join(f"{name} {version}" for name, version in identity["versions"].items()),
+        "runs": f"{len(runs)} finished, {made} images in {sum(run['seconds'] for run in runs):.1f} s, "
+        f"{sum(run['expected_seconds'] for run in runs):.1f} s expected",
+        "again": f"snowmelt generate {shlex.quote(str(path / 'config.yaml'))}",
+    }
+    return _listed(facts)
+
+
+def _listed(facts: Mapping[str, Any]) -> str:
+    width = max(map(len, facts)) + 2
+    return "\n".join(f"{name + ':':{width}}{value}" for name, value in facts.items() if value != "")
