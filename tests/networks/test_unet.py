@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from snowmelt.networks import UNet
+from snowmelt.networks import UNet, unet
+from snowmelt.networks.blocks import attend, double, double_and_convolve
 
 SMALL: dict[str, Any] = {
     "image_size": 8,
@@ -113,6 +116,13 @@ def inputs(network: UNet, height: int = 8, width: int = 12) -> dict[str, torch.T
     return batch if network.null_class is None else batch | {"class_labels": torch.tensor([0, 2, 1])}
 
 
+@pytest.fixture(params=[1, 64], ids=["channels last", "channels first"])
+def layout(request, monkeypatch):
+    """Let networks as small as these run in the layout of wide ones, too."""
+    monkeypatch.setattr(unet, "_WIDE", request.param)
+
+
+@pytest.mark.usefixtures("layout")
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("source", ["theirs", "ours"])
 @torch.no_grad()
@@ -284,6 +294,99 @@ def test_half_precision_still_tells_late_times_apart():
     network = small().bfloat16()  # 999 and 1000 are one number in bfloat16
     early, late = network.time_proj(torch.tensor([999.0, 1000.0]))
     assert not torch.allclose(early, late, atol=0.1)
+
+
+@pytest.mark.usefixtures("layout")
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_gradients_equal_those_of_diffusers(name):
+    options, peer_options = ARCHITECTURES[name]
+    network, other = shaken(small(**options)), shaken(peer(options, peer_options))
+    other.load_state_dict(network.state_dict())
+    batch = inputs(network)
+    xs = [batch["x_t"].clone().requires_grad_() for _ in range(2)]
+    direction = torch.randn(3, network.conv_out.out_channels, 8, 12) / 100
+    network(xs[0], *list(batch.values())[1:]).backward(direction)
+    other(xs[1], batch["timesteps"], batch.get("class_labels")).sample.backward(direction)
+    assert_gradients_close(network, other, *xs)
+
+
+def assert_gradients_close(
+    network: nn.Module, other: nn.Module, x: torch.Tensor, other_x: torch.Tensor
+) -> None:
+    torch.testing.assert_close(x.grad, other_x.grad, rtol=1e-4, atol=1e-5)
+    others = dict(other.named_parameters())
+    for key, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter.grad, others[key].grad, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.mark.usefixtures("layout")
+def test_many_pixels_change_neither_results_nor_gradients():
+    network, other = shaken(small(use_attention=(False, True))), peer({"use_attention": (False, True)}, {})
+    other.load_state_dict(network.state_dict())
+    # Enough of them that the way up adds taps beforehand
+    xs = [torch.linspace(-1, 1, 2 * 3 * 48 * 64).sin().view(2, 3, 48, 64).requires_grad_() for _ in range(2)]
+    timesteps = torch.tensor([1.0, 500.0])
+    y, expected = network(xs[0], timesteps), other.eval()(xs[1], timesteps).sample
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+    direction = torch.randn_like(y) / 1000
+    y.backward(direction)
+    expected.backward(direction)
+    assert_gradients_close(network, other, *xs)
+
+
+@given(channels=st.integers(1, 4), out=st.integers(1, 4), height=st.integers(1, 5), width=st.integers(1, 5))
+@settings(max_examples=30, deadline=None)
+def test_taps_may_be_added_before_doubling(channels, out, height, width):
+    x = torch.randn(2, channels, height, width, dtype=torch.float64)
+    weight, bias = torch.randn(out, channels, 3, 3, dtype=x.dtype), torch.randn(out, dtype=x.dtype)
+    plain = nn.functional.conv2d(double(x), weight, bias, padding=1)
+    torch.testing.assert_close(double_and_convolve(x, weight, bias), plain)
+
+
+@given(d=st.integers(1, 20), n=st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_attention_of_every_width_is_its_formula(d, n):
+    q, k, v = torch.randn(3, 2, 2, n, d, dtype=torch.float64)
+    expected = torch.softmax(q @ k.transpose(-1, -2) / d**0.5, dim=-1) @ v
+    torch.testing.assert_close(attend(q, k, v), expected)
+
+
+@pytest.mark.usefixtures("layout")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_leaves_inputs_and_weights_alone_and_keeps_the_plain_layout(channels):
+    network = shaken(small(in_channels=channels, use_attention=True))
+    batch = inputs(network)
+    before = {name: value.clone() for name, value in batch.items()}
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    with torch.no_grad():
+        inferred = network(**batch)
+    assert inferred.is_contiguous()
+    # Without gradients, results take the place of what they were made from; it must not show
+    torch.testing.assert_close(network(**batch), inferred, rtol=0, atol=0)
+    torch.testing.assert_close(batch, before, rtol=0, atol=0)
+    torch.testing.assert_close(dict(network.state_dict()), weights, rtol=0, atol=0)
+    assert all(value.is_contiguous() for value in network.state_dict().values())
+
+
+def test_equal_inputs_give_equal_bits_in_every_process():
+    script = """
+import hashlib, torch
+from snowmelt.networks import UNet
+torch.manual_seed(0)
+torch.set_num_threads(1)
+network = UNet(16, 3, model_channels=64, channel_multipliers=(1, 2), use_attention=True)
+for parameter in network.parameters():
+    parameter.data += 0.1 * torch.randn_like(parameter)
+x_t = torch.randn(16, 3, 16, 16)
+with torch.inference_mode():
+    results = [network(x_t, torch.full((16,), 500.0)).numpy().tobytes() for _ in range(3)]
+print(*(hashlib.sha256(result).hexdigest() for result in results))
+"""
+    runs = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert len({digest for run in runs for digest in run.stdout.split()}) == 1
 
 
 @torch.no_grad()

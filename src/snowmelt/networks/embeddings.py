@@ -58,7 +58,7 @@ class FourierFeatures(nn.Module):
     The frequencies are drawn once and belong to the weights. A network cast to half precision rounds them;
     autocast doesn't.
 
-    Source: Tancik et al. 2020 (Fourier Features Let Networks Learn High Frequency Functions), eq. 5.
+    Source: Tancik et al. 2020 (Fourier Features Let Networks Learn High Frequency Functions).
 
     Args:
         channels: length of a feature vector, even.
@@ -77,7 +77,7 @@ class FourierFeatures(nn.Module):
 
     def forward(self, timesteps: Tensor) -> Tensor:
         """Map (B,) times > 0 to (B, channels) float32."""
-        # Tancik et al. 2020, eq. 5, at the position log t: 2 pi w log t
+        # Tancik et al. 2020, at the position log t: 2 pi w log t
         phases = 2 * math.pi * (timesteps.float().log()[:, None] * self.weight.float())
         return torch.cat((phases.sin(), phases.cos()), dim=1)
 

@@ -24,12 +24,14 @@ from snowmelt.networks.blocks import (
     Attention,
     Downsample,
     DownStage,
+    GroupNorm,
     MiddleStage,
     ResidualBlock,
     Upsample,
     UpStage,
     double,
     halve,
+    silu,
     zeroed,
 )
 from snowmelt.networks.embeddings import FourierFeatures, PositionalFeatures, TimeEmbedding
@@ -52,6 +54,9 @@ _COUNTS = (
     "attention_head_dim",
     "norm_groups",
 )
+
+# Measured, see docs/network.md
+_WIDE = 64
 
 
 class UNet(nn.Module):
@@ -78,6 +83,8 @@ class UNet(nn.Module):
         norm_eps: added to the variance in every norm.
         dropout: probability, inside the residual blocks.
         num_classes: number of classes; None or 0 for an unconditional network.
+        has_null_class: a label beyond the classes, `num_classes`, stands for no condition. Without one, labels
+            must always be given, and nothing can guide away from no condition.
         time_embedding: ``positional``, or ``fourier``, which reads log t and divides the result by t (Song
             et al. 2021, score networks of the VE SDE): its times must be > 0.
         flip_sin_to_cos: positional: cosines before sines.
@@ -93,7 +100,7 @@ class UNet(nn.Module):
     Attributes:
         config: the arguments; ``UNet(**network.config)`` builds an equal network, also after JSON.
         image_size: (H, W), or None.
-        null_class: the label that stands for no condition, `num_classes`; None if unconditional.
+        null_class: the label that stands for no condition, `num_classes`; None where there is none.
         stride: what must divide H and W, 2 ** (stages - 1).
 
     Raises:
@@ -124,6 +131,7 @@ class UNet(nn.Module):
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         num_classes: int | None = None,
+        has_null_class: bool = True,
         time_embedding: str = "positional",
         flip_sin_to_cos: bool = True,
         freq_shift: float = 0.0,
@@ -176,8 +184,10 @@ class UNet(nn.Module):
             else FourierFeatures(2 * width, fourier_scale)
         )
         self.time_embedding = TimeEmbedding(self.time_proj.channels, condition_channels)
-        self.null_class = num_classes or None
-        self.class_embedding = nn.Embedding(num_classes + 1, condition_channels) if num_classes else None
+        self.null_class = num_classes if num_classes and has_null_class else None
+        self.class_embedding = (
+            nn.Embedding(num_classes + has_null_class, condition_channels) if num_classes else None
+        )
 
         self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
         # The channels that come into stage i: from above on the way down, from below on the way up
@@ -211,7 +221,7 @@ class UNet(nn.Module):
                     [up(count, count)] if i > 0 else [],
                 )
             )
-        self.conv_norm_out = nn.GroupNorm(norm_groups, width, norm_eps)
+        self.conv_norm_out = GroupNorm(norm_groups, width, norm_eps)
         self.conv_out = zeroed(nn.Conv2d(width, out_channels or in_channels, 3, padding=1))
 
     def forward(self, x_t: Tensor, timesteps: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -220,24 +230,30 @@ class UNet(nn.Module):
         Args:
             x_t: (B, in_channels, H, W), with H and W multiples of `stride`.
             timesteps: (B,), the times on the scale of the trained indices, whole or not.
-            class_labels: (B,) int64, 0 .. num_classes; None for the null class.
+            class_labels: (B,) int64, 0 .. num_classes - 1, or the null class, which None stands for.
 
         Returns:
             (B, out_channels, H, W).
 
         Raises:
-            ValueError: a size that `stride` does not divide, or labels for an unconditional network.
+            ValueError: a size that `stride` does not divide, labels for an unconditional network, or none for
+                one that has classes and no null class.
         """
         _check_size(x_t.shape[-2:], self.stride)
         dtype = self.conv_in.weight.dtype
         condition = self._condition(timesteps, class_labels, dtype)
-        skips: list[Tensor] = [self.conv_in(x_t.to(dtype))]
+        x_t = x_t.to(dtype)
+        if x_t.is_cpu and self.conv_in.out_channels >= _WIDE:
+            # All kernels hand on the layout that comes in, and the CPU's are faster with a pixel's channels
+            # side by side, if these are many. A clone: one channel is laid out well already for `contiguous`.
+            x_t = x_t.clone(memory_format=torch.channels_last)
+        skips: list[Tensor] = [self.conv_in(x_t)]
         for stage in self.down_blocks:
             skips += stage(skips[-1], condition)
         x = self.mid_block(skips[-1], condition)
         for stage in self.up_blocks:
             x = stage(x, skips, condition)
-        y: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        y: Tensor = self.conv_out(silu(self.conv_norm_out(x))).contiguous()
         if isinstance(self.time_proj, PositionalFeatures):
             return y
         # Song & Ermon 2020 (Improved Techniques), technique 3: s(x, sigma) = s(x) / sigma
@@ -248,8 +264,9 @@ class UNet(nn.Module):
         embedding: Tensor = self.time_embedding(self.time_proj(timesteps).to(dtype))
         if self.class_embedding is not None:
             if class_labels is None:
-                null_class = self.class_embedding.num_embeddings - 1
-                class_labels = torch.full_like(timesteps, null_class, dtype=torch.long)
+                if self.null_class is None:
+                    raise ValueError("class_labels are needed: this network has classes, and no null class")
+                class_labels = torch.full_like(timesteps, self.null_class, dtype=torch.long)
             embedding = embedding + self.class_embedding(class_labels)
         elif class_labels is not None:
             raise ValueError(
