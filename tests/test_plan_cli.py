@@ -151,7 +151,9 @@ def generate(folder: Path, checkpoint: Path, **sampling: object):
 
 
 def picture(folder: Path) -> bytes:
-    return (folder / "generated" / "sample_0001.png").read_bytes()
+    """Return the pixels alone: the file also says which arguments made it."""
+    with Image.open(folder / "generated" / "sample_0001.png") as file:
+        return file.tobytes()
 
 
 def test_a_plan_from_a_file_samples_as_the_solver_that_made_it(checkpoint, tmp_path):

@@ -12,7 +12,7 @@ from diffusers.schedulers import AysSchedules
 
 from snowmelt.core import VE, DiscreteSchedule, RectifiedFlow, make_betas
 from snowmelt.plans import GRIDS, make_plan
-from snowmelt.plans.grids import ays, explicit
+from snowmelt.plans.grids import TUNED, ays, explicit, tuned
 
 
 @pytest.mark.parametrize("grid", ["leading", "trailing", "linspace"])
@@ -107,6 +107,51 @@ def test_aligned_steps_are_log_linear_between_the_knots():
     np.testing.assert_allclose(lam[:-1], -np.log([10.0, math.sqrt(10), 1.0, 0.1]), atol=1e-9)
 
 
+def _share(schedule, t):
+    """How far `t` lies from the schedule's lowest noise to its highest, in u = sigma / (alpha + sigma)."""
+    u, lowest, highest = (
+        level.sigma / (level.alpha + level.sigma)
+        for level in (schedule(t), schedule(schedule.t_min), schedule(1.0))
+    )
+    return (u - lowest) / (highest - lowest)
+
+
+def test_a_straight_curve_of_knots_is_even_in_log_noise():
+    times = tuned(RectifiedFlow(), 8, knots=[64.0, 1.0, 1 / 64])
+    share = np.array([_share(RectifiedFlow(), t) for t in times[1:-1]])
+    lam = np.log((1 - share) / share)
+    np.testing.assert_allclose(lam, np.log(64) * np.linspace(-6 / 7, 6 / 7, 7), atol=1e-9)
+
+
+def test_tuned_steps_are_one_list_for_all_schedules(schedule):
+    expected = [_share(RectifiedFlow(), t) for t in tuned(RectifiedFlow(), 7)[:-1]]
+    share = [_share(schedule, t) for t in tuned(schedule, 7)[:-1]]
+    np.testing.assert_allclose(share, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [*range(1, 40), 50, 100, 1000])
+def test_tuned_steps_fall_for_any_number_of_them(steps):
+    times = tuned(VE(), steps)
+    assert len(times) == steps + 1
+    assert all(a > b for a, b in pairwise(times))
+
+
+def test_between_the_numbers_in_the_table_knots_are_interpolated(monkeypatch):
+    monkeypatch.setattr("snowmelt.plans.grids.TUNED", {4: (64.0, 1.0, 0.25), 16: (16.0, 1.0, 0.0625)})
+    expected = tuned(VE(), 8, knots=[32.0, 1.0, 0.125])  # 8 is the geometric mean of 4 and 16
+    np.testing.assert_allclose(tuned(VE(), 8), expected, rtol=1e-9)
+
+
+def test_outside_the_table_the_nearest_knots_hold_and_inside_its_own():
+    known = sorted(TUNED)
+    for steps, nearest in ((known[0] - 1, known[0]), (known[-1] + 7, known[-1])):
+        np.testing.assert_allclose(
+            tuned(VE(), steps), tuned(VE(), steps, knots=TUNED[nearest]), rtol=1e-9, atol=1e-12
+        )
+    for steps, knots in TUNED.items():
+        np.testing.assert_allclose(tuned(VE(), steps), tuned(VE(), steps, knots=knots), rtol=1e-9)
+
+
 def test_a_list_is_taken_as_it_stands():
     flow, discrete = RectifiedFlow(), DiscreteSchedule(make_betas())
     assert explicit(flow, times=[1.0, 0.25, 0.0]) == explicit(flow, times=[1.0, 0.25]) == (1.0, 0.25, 0.0)
@@ -145,6 +190,9 @@ def test_a_list_makes_a_plan():
         ({"steps": 4, "grid": "ays", "knots": [1.0, 2.0]}, "knots must fall strictly"),
         ({"steps": 4, "grid": "ays", "knots": [1.0, 0.0]}, "at least two positive"),
         ({"steps": 4, "grid": "quadratic", "power": 0}, "power must be positive"),
+        ({"steps": 4, "grid": "tuned", "knots": [1.0, 2.0]}, "knots must fall strictly"),
+        ({"steps": 4, "grid": "tuned", "knots": [1.0]}, "at least two positive"),
+        ({"steps": 40, "grid": "tuned", "knots": [9.0, 0.11, 0.1, 0.001]}, "does not fall throughout"),
     ],
 )
 def test_nonsense_lists_are_refused(arguments, message):

@@ -28,10 +28,16 @@ def test_presets_run_from_cheap_to_dear():
     assert nfes[-1] == 1000
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_says_its_evaluations(name):
+    schedule = DiscreteSchedule(make_betas())
+    assert str(make_preset(schedule, name).nfe) in PRESETS[name].summary
+
+
 def test_presets_but_ddpm_need_no_trained_steps(schedule):
     for name in PRESETS:
         if name == "ddpm" and schedule.num_timesteps is None:
-            with pytest.raises(ValueError, match="steps is needed"):
+            with pytest.raises(ValueError, match=r"trained step.*take one of draft, fast, balanced, quality"):
                 make_preset(schedule, name)
         else:
             assert make_preset(schedule, name).nfe > 0

@@ -14,13 +14,15 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
-from snowmelt.core import DiscreteSchedule, NoiseSchedule
+from snowmelt.core import DiscreteSchedule, Level, NoiseSchedule
 
 __all__ = [
     "ALIGNED",
     "GRIDS",
+    "TUNED",
     "Grid",
     "ays",
     "explicit",
@@ -29,6 +31,8 @@ __all__ = [
     "linspace",
     "quadratic",
     "trailing",
+    "tuned",
+    "tuned_knots",
     "uniform_lam",
     "uniform_t",
 ]
@@ -43,6 +47,19 @@ ALIGNED: dict[str, tuple[float, ...]] = {
     "svd": (700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
 }
 
+# sigma/alpha at five even shares of the way, by number of steps: found by `python benchmarks/tune.py`
+TUNED: dict[int, tuple[float, ...]] = {
+    5: (34.53, 2.087, 0.8387, 0.1875, 0.04468),
+    6: (19.4, 3.687, 1.347, 0.3086, 0.02099),
+    8: (22.15, 2.978, 1.196, 0.5032, 0.01689),
+    10: (21.75, 2.693, 1.201, 0.3532, 0.0216),
+    12: (28.31, 4.925, 1.095, 0.3185, 0.01192),
+    15: (48.29, 3.683, 0.9577, 0.2785, 0.009107),
+    16: (58.4, 4.061, 1.034, 0.3271, 0.00932),
+    20: (58.42, 3.831, 0.9281, 0.2635, 0.00609),
+    30: (89.77, 3.988, 0.7638, 0.1788, 0.002486),
+}
+
 
 def uniform_t(schedule: NoiseSchedule, steps: int) -> Times:
     """Even steps in t, from 1 to 0.
@@ -54,10 +71,15 @@ def uniform_t(schedule: NoiseSchedule, steps: int) -> Times:
     return _times(np.linspace(1.0, 0.0, steps + 1)[:-1])
 
 
-def leading(schedule: NoiseSchedule, steps: int) -> Times:
+def leading(schedule: NoiseSchedule, steps: int, offset: int = 0) -> Times:
     """Every (T // steps)-th trained index, counted from index 0 (DDIM's and diffusers' `leading`).
 
     It never visits the noisiest levels; `trailing` does (Lin et al. 2024, section 3.3).
+
+    Args:
+        schedule: a discrete one.
+        steps: number of evaluations, >= 1.
+        offset: the index to count from, >= 0 (diffusers' steps_offset).
 
     >>> from snowmelt.core import make_betas
     >>> schedule = DiscreteSchedule(make_betas(num_timesteps=10))
@@ -65,7 +87,12 @@ def leading(schedule: NoiseSchedule, steps: int) -> Times:
     (0.9, 0.7, 0.5, 0.3, 0.1, 0.0)
     """
     schedule = _trained(schedule, steps, "leading")
-    index = np.arange(steps)[::-1] * (schedule.num_timesteps // steps)
+    index = np.arange(steps)[::-1] * (schedule.num_timesteps // steps) + offset
+    if not 0 <= offset <= index[0] < schedule.num_timesteps:
+        raise ValueError(
+            f"offset {offset} puts the first of {steps} steps at index {index[0]}; expected 0..{schedule.num_timesteps - 1}: "
+            "take a smaller offset, or fewer steps"
+        )
     return _of_index(schedule, index)
 
 
@@ -185,6 +212,52 @@ def ays(schedule: NoiseSchedule, steps: int, knots: str | Sequence[float] = "sd1
     return _between_ends(schedule, first + at * (last - first))
 
 
+def tuned(schedule: NoiseSchedule, steps: int, knots: Sequence[float] | None = None) -> Times:
+    """Noise levels that a search found best, for images of about unit spread: the presets' grid.
+
+    The first evaluation is at the schedule's own highest noise. Those after it lie evenly on a polynomial of
+    log(sigma/alpha) through a few knots, and are mapped linearly in u = sigma / (alpha + sigma), which is
+    bounded, from 1 and 0 to the schedule's own ends. In u, schedules with a high and with infinite noise at
+    t = 1 hardly differ: one list serves all. The knots of `TUNED` minimise errors on exact mixtures and
+    Gaussians (``python benchmarks/tune.py``); between its numbers of steps they are interpolated.
+
+    Args:
+        schedule: any.
+        steps: number of evaluations, >= 1.
+        knots: sigma/alpha at even shares of the way, falling and all positive; None takes those of `TUNED`.
+
+    >>> from snowmelt.core import RectifiedFlow
+    >>> [round(t, 2) for t in tuned(RectifiedFlow(), 4, knots=[8.0, 1.0, 0.125])]
+    [1.0, 0.8, 0.5, 0.2, 0.0]
+    """
+    knots = tuned_knots(steps) if knots is None else knots
+    _check_falling("knots", knots)
+    if not (len(knots) > 1 and knots[-1] > 0 and math.isfinite(knots[0])):
+        raise ValueError(f"knots must be at least two positive, finite numbers, got {list(knots)}")
+    curve = Polynomial.fit(np.linspace(0, 1, len(knots)), np.log(knots), len(knots) - 1)
+    share = 1 / (1 + np.exp(-curve((np.arange(1, steps) - 0.5) / max(1, steps - 1))))
+    lowest, highest = (level.sigma / (level.alpha + level.sigma) for level in _ends(schedule))
+    u = lowest + (highest - lowest) * share
+    if not (np.diff(u) < 0).all():
+        raise ValueError(
+            f"the polynomial through knots {list(knots)} does not fall throughout: even them out"
+        )
+    return _between_ends(schedule, np.append(math.nan, np.log((1 - u) / u)))
+
+
+def tuned_knots(steps: int) -> list[float]:
+    """Return the knots of `tuned` for any number of steps.
+
+    They are linear between those of `TUNED`, in log(steps) and log(sigma/alpha), and held outside.
+
+    >>> tuned_knots(10) == tuned_knots(11)
+    False
+    """
+    known = sorted(TUNED)
+    columns = np.log([TUNED[count] for count in known]).T
+    return [math.exp(np.interp(math.log(steps), np.log(known), column)) for column in columns]
+
+
 def explicit(
     schedule: NoiseSchedule,
     steps: int | None = None,
@@ -236,6 +309,7 @@ GRIDS: dict[str, Grid] = {
     "exponential": uniform_lam,  # even in log(sigma/alpha) is even in lam
     "karras": karras,
     "ays": ays,
+    "tuned": tuned,
 }
 
 
@@ -282,6 +356,11 @@ def _times(times: Sequence[float] | NDArray[Any]) -> Times:
 
 def _of_index(schedule: DiscreteSchedule, index: NDArray[Any]) -> Times:
     return _times([schedule.t_of_index(float(k)) for k in index])
+
+
+def _ends(schedule: NoiseSchedule) -> tuple[Level[float], Level[float]]:
+    """Return the lowest and the highest level of noise."""
+    return schedule(schedule.t_min), schedule(1.0)
 
 
 def _between_ends(schedule: NoiseSchedule, lam: NDArray[Any]) -> Times:

@@ -21,7 +21,7 @@ class Preset(NamedTuple):
     """The arguments of `make_plan` that a name stands for.
 
     Attributes:
-        summary: what it is for, in one line.
+        summary: what it is for and how many evaluations it takes, in one line.
         solver: a key of `snowmelt.plans.SOLVERS`.
         steps: number of time steps; None takes every trained index.
         grid: a key of `snowmelt.plans.GRIDS`.
@@ -35,12 +35,21 @@ class Preset(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
+# What the benchmark chose (docs/solvers.md): to few evaluations iPNDM, whose fixed weights are steadiest on
+# long steps; to more the corrected polynomial of order 3, in eps against u = sigma / (alpha + sigma)
+_FEW: Mapping[str, Any] = MappingProxyType({"order": 3})
+_MANY: Mapping[str, Any] = MappingProxyType(
+    {"order": 3, "corrector_order": 4, "quantity": "eps", "coordinate": "u"}
+)
+
 PRESETS: dict[str, Preset] = {
-    "draft": Preset("A first look: shapes and colours.", "ddim", 6, "uniform_lam"),
-    "fast": Preset("Good pictures when time matters.", "ddim", 10, "uniform_lam"),
-    "balanced": Preset("Hardly to be told from the best.", "ddim", 16, "uniform_lam"),
-    "quality": Preset("Nothing more to gain from a deterministic method.", "ddim", 30, "uniform_lam"),
-    "ddpm": Preset("Ancestral sampling at every trained step, as the model was trained.", "ddpm", None),
+    "draft": Preset("A first look, 6 evaluations: shapes and tones.", "ipndm", 6, "tuned", _FEW),
+    "fast": Preset("Good pictures when time matters, 10 evaluations.", "ipndm", 10, "tuned", _FEW),
+    "balanced": Preset(
+        "Hardly to be told from the exact solution, 16 evaluations.", "adams", 16, "tuned", _MANY
+    ),
+    "quality": Preset("As good as a deterministic method gets, 30 evaluations.", "adams", 30, "tuned", _MANY),
+    "ddpm": Preset("Ancestral sampling, an evaluation at every trained step (often 1000).", "ddpm", None),
 }
 
 
@@ -64,4 +73,10 @@ def make_preset(schedule: NoiseSchedule, name: str) -> Plan:
     if name not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
     preset = PRESETS[name]
+    if preset.steps is None and schedule.num_timesteps is None:
+        others = ", ".join(other for other, choice in PRESETS.items() if choice.steps is not None)
+        raise ValueError(
+            f"preset {name!r} takes every trained step, and {type(schedule).__name__}, being continuous, has "
+            f"none: take one of {others}, or solver={preset.solver!r} with a number of steps"
+        )
     return make_plan(schedule, preset.solver, preset.steps, preset.grid, **preset.options)
