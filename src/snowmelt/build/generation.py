@@ -20,6 +20,7 @@ import torch
 
 from snowmelt._version import __version__
 from snowmelt.build.device import resolve_device
+from snowmelt.build.guidance import build_guidance, describe_guidance
 from snowmelt.build.model import model_options, stated_model_options
 from snowmelt.build.plans import read_plan
 from snowmelt.build.selection import choose_images
@@ -27,11 +28,12 @@ from snowmelt.checkpoint import load_weights, read_checkpoint
 from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.config.schema import Sampling
 from snowmelt.core import NoiseSchedule
-from snowmelt.denoisers import create_ddpm
+from snowmelt.denoisers import DDPMModel, create_ddpm
+from snowmelt.denoisers.guidance import Guidance
 from snowmelt.ema import EMA
 from snowmelt.errors import InputError
 from snowmelt.sampling import DiffusionSampler
-from snowmelt.sampling.job import Estimate, Images, Job, auto_shard_size
+from snowmelt.sampling.job import Estimate, Images, Job, auto_shard_size, grid_step
 from snowmelt.sampling.manifest import file_hash
 from snowmelt.sampling.processes import ALONE, Team, join_team
 from snowmelt.sampling.writers import WRITERS
@@ -74,7 +76,11 @@ def build_sampler(config: Config, *, local_rank: int = 0, quiet: bool = False) -
     threshold = None if sampling.threshold == "none" else sampling.threshold
     method = _method(sampling, model.schedule)
     micro_batch = None if sampling.micro_batch == "auto" else sampling.micro_batch
-    return DiffusionSampler(model, device, ema, threshold=threshold, micro_batch=micro_batch, **method)
+    guidance = build_guidance(sampling)
+    _check_weaker(guidance, model)
+    return DiffusionSampler(
+        model, device, ema, guidance=guidance, threshold=threshold, micro_batch=micro_batch, **method
+    )
 
 
 def prepare_generation(
@@ -122,7 +128,18 @@ def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) 
     sampler = build_sampler(config, local_rank=team.local_rank, quiet=quiet)
     sampling, output = config.generation.sampling, config.generation.output
     checkpoint = Path(config.generation.checkpoint or "")
-    labels, seeds, names = choose_images(config, sampler.model.num_classes, class_names(checkpoint))
+    labels, seeds, names = choose_images(
+        config,
+        sampler.model.num_classes,
+        class_names(checkpoint),
+        guided_by_class=sampler.guidance.needs_labels,
+    )
+    guidance, model = sampler.guidance, sampler.model
+    if guidance.guides(sampling.scale):  # says now what it would say later
+        guidance.wrap(model, sampling.scale, null_class=model.null_class, plan=sampler.plan)
+    if not output.save_individual:  # only those that the picture shows
+        step = grid_step(len(seeds))
+        labels, seeds = labels[::step] if labels is not None else None, seeds[::step]
 
     folder = resolve_output_path(config, "generated")
     shard_size = output.shard_size
@@ -140,7 +157,8 @@ def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) 
         "plan": json.loads(sampler.plan.to_json()),
         "class_counts": {str(label): count for label, count in Counter(labels or ()).items()},
         "seeds": sampling.seeds if sampling.seeds is not None else f"from compute.seed={config.compute.seed}",
-        "guidance_scale": sampling.guidance_scale,
+        "guidance": describe_guidance(sampling),
+        "guidance_scale": sampling.scale,
         "use_ema": sampling.use_ema,
         "threshold": sampling.threshold,
         "micro_batch": sampler.micro_batch,
@@ -155,7 +173,7 @@ def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) 
     }
     return Job(
         sampler,
-        Images(labels, seeds, sampling.guidance_scale, sampling.use_ema, sampling.batch_size),
+        Images(labels, seeds, sampling.scale, sampling.use_ema, sampling.batch_size),
         WRITERS[output.format](folder, metadata=metadata, **files) if output.save_individual else None,
         folder,
         identity,
@@ -179,7 +197,8 @@ def describe(estimate: Estimate, job: Job) -> str:
     lines = {
         "images": f"{estimate.images}" + (f" (and {done} that are there already)" if done else ""),
         "plan": repr(job.sampler.plan),
-        "NFE": f"{estimate.nfe} an image",
+        "NFE": f"{estimate.nfe} an image"
+        + (f", {estimate.evaluations} with those of guidance" if estimate.evaluations > estimate.nfe else ""),
         "batches": f"{estimate.batches} of at most {estimate.batch_size} images",
         "time": f"about {timedelta(seconds=round(estimate.seconds))} on {job.sampler.device}"
         + (f", {job.team.size} processes" if job.team.size > 1 else ""),
@@ -205,6 +224,19 @@ def _arguments(config: Config, sampler: DiffusionSampler) -> list[str]:
     return [
         f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()
     ]
+
+
+def _check_weaker(guidance: Guidance, model: DDPMModel) -> None:
+    """Refuse a second model of other images or other classes."""
+    for other in guidance.networks:
+        if isinstance(other, DDPMModel) and (other.image_shape, other.num_classes) != (
+            model.image_shape,
+            model.num_classes,
+        ):
+            raise InputError(
+                f"generation.sampling.guidance.weak makes images {other.image_shape} of {other.num_classes} "
+                f"classes, the checkpoint {model.image_shape} of {model.num_classes}: both must be alike"
+            )
 
 
 def _method(sampling: Sampling, schedule: NoiseSchedule) -> dict[str, Any]:

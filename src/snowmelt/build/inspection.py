@@ -61,7 +61,7 @@ def _folder(path: Path) -> str:
         "images": files.get("num_samples", "only the grid"),
         "format": files.get("format", ""),
         "plan": f"{identity['plan']['name']}, {len(identity['plan']['rows'])} evaluations",
-        "guidance": identity["guidance_scale"],
+        "guidance": f"{identity['guidance']['type']}, scale {identity['guidance_scale']:g}",
         "seeds": identity["seeds"],
         "checkpoint": f"{manifest['arguments']['generation']['checkpoint']} "
         f"(SHA-256 {identity['checkpoint_sha256'][:12]}...)",

@@ -14,14 +14,25 @@ __all__ = ["choose_images"]
 
 
 def choose_images(
-    config: Config, num_classes: int | None, names: list[str] | None
+    config: Config, num_classes: int | None, names: list[str] | None, *, guided_by_class: bool = True
 ) -> tuple[list[int] | None, list[int], list[str] | None]:
     """Return the label of each image (None for an unconditional model), its seed, and the classes' names.
+
+    Args:
+        config: in mode ``generate``.
+        num_classes: of the model; None for an unconditional one.
+        names: of the classes, where they are known.
+        guided_by_class: whether guidance, if there is any, needs a class to guide towards.
 
     Raises:
         InputError: the choices contradict each other, or the model.
     """
     sampling = config.generation.sampling
+    if num_classes is None and guided_by_class and sampling.scale not in (0.0, 1.0):
+        raise InputError(
+            f"generation.sampling.guidance_scale is {sampling.scale:g}, but the model is unconditional: "
+            "set it to 0.0"
+        )
     counts, names = _class_counts(sampling, num_classes, names)
     labels = labels_of(counts) if counts is not None else None
     number = len(labels) if labels is not None else _number(sampling)
@@ -45,11 +56,6 @@ def _class_counts(
     sampling: Sampling, num_classes: int | None, names: list[str] | None
 ) -> tuple[dict[int, int] | None, list[str] | None]:
     if num_classes is None:
-        if sampling.guidance_scale not in (0.0, 1.0):
-            raise InputError(
-                f"generation.sampling.guidance_scale is {sampling.guidance_scale:g}, but the model is "
-                "unconditional: set it to 0.0"
-            )
         for name in ("class_selection", "class_counts", "balance_to"):
             if getattr(sampling, name) is not None:
                 raise InputError(

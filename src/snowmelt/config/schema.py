@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -341,6 +341,23 @@ class Sampler(Section):
         return {"solver": self.type, "steps": self.steps, "grid": self.grid, **(self.model_extra or {})}
 
 
+class Guidance(Section):
+    """How the scale guides; every further key is an option of the method.
+
+    >>> Guidance(type="apg", scale=4.0, eta=0.2).options()
+    {'type': 'apg', 'eta': 0.2}
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Name = "cfg"
+    scale: Annotated[FiniteFloat | None, Field(description="a number, or null for guidance_scale")] = None
+
+    def options(self) -> dict[str, Any]:
+        """Return what `snowmelt.denoisers.guidance.make_guidance` takes."""
+        return {"type": self.type, **(self.model_extra or {})}
+
+
 # The three ways to say how images are sampled
 _METHODS = ("sampler", "preset", "plan")
 # The three ways to say which classes; without any of them, all in equal numbers
@@ -358,6 +375,9 @@ class Sampling(Section):
 
     num_samples: PositiveInt = 16
     guidance_scale: FiniteFloat = 0.0
+    guidance: Annotated[
+        Guidance | None, Field(description="a section with type, scale and options, or null")
+    ] = None
     use_ema: bool = True
     sampler: Annotated[Sampler, BeforeValidator(lambda value: Sampler() if value is None else value)] = (
         Sampler()
@@ -395,6 +415,20 @@ class Sampling(Section):
                     f"one of {', '.join(choices)}, not {' and '.join(given)}: set the others to null"
                 )
         return data
+
+    @model_validator(mode="after")
+    def _one_scale(self) -> Sampling:
+        if "guidance_scale" in self.model_fields_set and self.guidance_scale != self.scale:
+            raise ValueError(
+                f"guidance_scale is {self.guidance_scale:g}, but guidance.scale is {self.scale:g}: state one"
+            )
+        return self
+
+    @property
+    def scale(self) -> float:
+        """The scale of guidance, wherever it is stated."""
+        stated = self.guidance.scale if self.guidance is not None else None
+        return self.guidance_scale if stated is None else stated
 
     @model_serializer(mode="wrap")
     def _unused_sampler_is_null(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -465,13 +499,16 @@ class Config(Section):
 def known_keys(section: type[BaseModel] = Config, parent: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Yield the dotted path and the field of every key that a file may have, sections included.
 
+    The keys of a list's items follow the list's own, as if it were a section.
+
     >>> [path for path, field in known_keys(Data)][:4]
     ['paths', 'paths.train', 'paths.val', 'loading']
     """
     for name, field in section.model_fields.items():
         yield parent + name, field
-        if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
-            yield from known_keys(field.annotation, f"{parent}{name}.")
+        kind = get_args(field.annotation)[0] if get_origin(field.annotation) is list else field.annotation
+        if inspect.isclass(kind) and issubclass(kind, BaseModel):
+            yield from known_keys(kind, f"{parent}{name}.")
 
 
 def _errors(kind: str, *paths: tuple[str, ...]) -> ValidationError:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
 from snowmelt.core import Level
 from snowmelt.denoisers.denoiser import Denoiser
 
-__all__ = ["THRESHOLDS", "Clip", "DynamicThresholding"]
+__all__ = ["THRESHOLDS", "Clip", "DynamicThresholding", "keep_in_range"]
 
 
 class Clip:
@@ -19,12 +22,17 @@ class Clip:
         denoiser: any.
         bound: images live in [-bound, bound]; > 0.
 
+    Raises:
+        ValueError: the bound is not positive.
+
     >>> import torch
     >>> Clip(lambda x_t, level, class_labels=None: 3 * x_t)(torch.tensor([0.2, -0.5]), None)
     tensor([ 0.6000, -1.0000])
     """
 
     def __init__(self, denoiser: Denoiser, bound: float = 1.0) -> None:
+        if not bound > 0:
+            raise ValueError(f"bound must be positive, got {bound}")
         self.denoiser = denoiser
         self.bound = bound
 
@@ -41,6 +49,7 @@ class DynamicThresholding:
     Args:
         denoiser: any.
         quantile: in (0, 1].
+        maximum: the largest s, >= 1.
 
     >>> import torch
     >>> bright = lambda x_t, level, class_labels=None: 4 * x_t
@@ -48,19 +57,49 @@ class DynamicThresholding:
     tensor([[ 0.5000, -1.0000]])
     """
 
-    def __init__(self, denoiser: Denoiser, quantile: float = 0.995) -> None:
+    def __init__(self, denoiser: Denoiser, quantile: float = 0.995, maximum: float = math.inf) -> None:
         if not 0.0 < quantile <= 1.0:
             raise ValueError(f"quantile must lie in (0, 1], got {quantile}")
+        if not maximum >= 1.0:
+            raise ValueError(f"maximum must be at least 1, got {maximum}")
         self.denoiser = denoiser
         self.quantile = quantile
+        self.maximum = maximum
 
     def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
         x0 = self.denoiser(x_t, level, class_labels)
         # kthvalue, unlike quantile, knows no limit on the number of pixels
         magnitude = x0.flatten(1).abs()
         rank = max(1, round(self.quantile * magnitude.shape[1]))
-        s = magnitude.kthvalue(rank, dim=1).values.clamp(min=1.0).view(-1, *[1] * (x0.ndim - 1))
+        s = magnitude.kthvalue(rank, dim=1).values.clamp(1.0, self.maximum).view(-1, *[1] * (x0.ndim - 1))
         return x0.clamp(-s, s) / s
 
 
-THRESHOLDS: dict[str, Callable[[Denoiser], Denoiser]] = {"clip": Clip, "dynamic": DynamicThresholding}
+THRESHOLDS: dict[str, Callable[..., Denoiser]] = {"clip": Clip, "dynamic": DynamicThresholding}
+
+
+def keep_in_range(denoiser: Denoiser, threshold: str | Mapping[str, Any] | None) -> Denoiser:
+    """Return `denoiser` with a threshold around it.
+
+    Args:
+        denoiser: any.
+        threshold: a key of `THRESHOLDS`, a mapping of its ``type`` and options, or None for no threshold.
+
+    Raises:
+        ValueError: there is no such threshold, or it has no such option.
+
+    >>> import torch
+    >>> bright = lambda x_t, level, class_labels=None: 4 * x_t
+    >>> keep_in_range(bright, {"type": "clip", "bound": 2.0})(torch.tensor([0.3, 1.0]), None)
+    tensor([1.2000, 2.0000])
+    """
+    if threshold is None:
+        return denoiser
+    options = {"type": threshold} if isinstance(threshold, str) else dict(threshold)
+    name = options.pop("type", None)
+    if name not in THRESHOLDS:
+        raise ValueError(f"threshold must be None or one of {', '.join(THRESHOLDS)}, got {threshold!r}")
+    known = list(inspect.signature(THRESHOLDS[name]).parameters)[1:]
+    for option in options.keys() - known:
+        raise ValueError(f"threshold {name!r} has no option {option!r}; expected {', '.join(known)}")
+    return THRESHOLDS[name](denoiser, **options)

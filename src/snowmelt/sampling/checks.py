@@ -21,13 +21,13 @@ def check_count(name: str, value: Any) -> int:
     return number
 
 
-def check_guidance_scale(scale: float, class_labels: Tensor | None) -> float:
-    """Return `scale`, finite, and with labels if it guides at all (0 and 1 do not)."""
+def check_guidance_scale(scale: float, class_labels: Tensor | None, *, needs_labels: bool = True) -> float:
+    """Return `scale`, finite, and with labels if it guides at all (0 and 1 do not) and needs them."""
     if isinstance(scale, bool) or not isinstance(scale, int | float):
         raise TypeError(f"guidance_scale must be a number, got {type(scale).__name__}")
     if not math.isfinite(scale):
         raise ValueError(f"guidance_scale must be finite, got {scale}")
-    if scale not in (0.0, 1.0) and class_labels is None:
+    if needs_labels and scale not in (0.0, 1.0) and class_labels is None:
         raise ValueError(
             f"guidance_scale {scale:g} needs class_labels: without them there is nothing to guide towards; "
             "pass class_labels, or guidance_scale=0.0"

@@ -24,9 +24,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from snowmelt.denoisers.guidance import network_evaluations
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.images import to_uint8
+from snowmelt.plans import Plan
 from snowmelt.progress import progress
 from snowmelt.sampling.manifest import NAME, differences, read_manifest, write_manifest
 from snowmelt.sampling.memory import state_bytes, synchronize, used_bytes
@@ -42,7 +44,7 @@ from snowmelt.sampling.writers import (
     write_labels,
 )
 
-__all__ = ["Estimate", "Images", "Job", "auto_shard_size"]
+__all__ = ["Estimate", "Images", "Job", "auto_shard_size", "grid_step"]
 
 GRID_LIMIT = 400  # a picture of more is no longer looked at
 SHARDS_WANTED = 16  # enough to share among processes and to lose little when one is stopped
@@ -71,7 +73,8 @@ class Estimate(NamedTuple):
     """What a job will take, from a trial of two evaluations.
 
     Attributes:
-        nfe: evaluations an image.
+        nfe: evaluations of the denoiser an image.
+        evaluations: of a network an image: more than `nfe` where guidance needs a second one.
         batches: how many batches are still to be made, by all processes.
         batch_size: images in each.
         images: how many images are still to be made.
@@ -80,6 +83,7 @@ class Estimate(NamedTuple):
     """
 
     nfe: int
+    evaluations: int
     batches: int
     batch_size: int
     images: int
@@ -97,6 +101,15 @@ def auto_shard_size(num_samples: int, micro_batch: int) -> int:
     """
     wanted = ceil(num_samples / (SHARDS_WANTED * micro_batch))
     return micro_batch * max(1, min(wanted, LARGEST_SHARD // micro_batch))
+
+
+def grid_step(num_samples: int) -> int:
+    """Return n so that a picture of every n-th image is small enough to be looked at.
+
+    >>> grid_step(100), grid_step(50_000)
+    (1, 125)
+    """
+    return ceil(num_samples / GRID_LIMIT)
 
 
 @dataclass(frozen=True)
@@ -163,14 +176,16 @@ class Job:
         plan, shape = self.sampler.plan, self.sampler.model.image_shape
         batch_size = self._batch_size()
         seconds = self._trial()  # before the memory is looked at
+        evaluations = self._evaluations(plan)
         calls = sum(ceil(size / self.sampler.micro_batch) for size in sizes)
         held = batch_size * state_bytes(plan, shape) + self.shard_size * prod(shape)
         return Estimate(
             nfe=plan.nfe,
+            evaluations=evaluations,
             batches=sum(ceil(size / batch_size) for size in sizes),
             batch_size=batch_size,
             images=sum(sizes),
-            seconds=calls * plan.nfe * seconds / self.team.size,
+            seconds=calls * evaluations * seconds / self.team.size,
             bytes=used_bytes(self.sampler.device) + held,
         )
 
@@ -239,9 +254,9 @@ class Job:
             self.writer.finish()
             write_labels(self.writer, self.images.class_labels, self.images.seeds)
         if self.grid_nrow is not None:
-            step = ceil(self.num_samples / GRID_LIMIT)
-            shown = images or self.writer.read(range(0, self.num_samples, step)) if self.writer else images
-            write_grid(shown, self.folder, self.grid_nrow, self.class_names)
+            if self.writer is not None:
+                images = self.writer.read(range(0, self.num_samples, grid_step(self.num_samples)))
+            write_grid(images, self.folder, self.grid_nrow, self.class_names)
         remove_leftovers(self.folder)
         self._write_manifest("complete", this_run)
 
@@ -294,8 +309,11 @@ class Job:
             self.sampler.auto_batch_size() if size == "auto" else size, self.shard_size, self.num_samples
         )
 
+    def _evaluations(self, plan: Plan) -> int:
+        return network_evaluations(plan, self.sampler.guidance, self.images.guidance_scale)
+
     def _trial(self) -> float:
-        """Return the seconds that one evaluation of a micro-batch of images takes, guidance included."""
+        """Return the seconds that one evaluation of a micro-batch takes, from two rows of the plan."""
         count = self.sampler.micro_batch
         x = torch.zeros(count, *self.sampler.model.image_shape, device=self.sampler.device)
         labels = [self.images.class_labels[0]] * count if self.images.class_labels is not None else None
@@ -307,4 +325,8 @@ class Job:
             for _ in islice(states, 2):
                 synchronize(self.sampler.device)
                 moments.append(time.perf_counter())
-        return moments[-1] - moments[-2]  # the first call is slow everywhere; the last one counts
+        # The first call is slow everywhere; the last one counts
+        row = len(moments) - 2
+        plan = self.sampler.plan
+        timed = Plan((plan.rows[row],), plan.levels[row + 1], plan.quantity)
+        return (moments[-1] - moments[-2]) / self._evaluations(timed)

@@ -12,9 +12,10 @@ from typing import Any, Literal, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from snowmelt.adapters.latent import LatentModel
 from snowmelt.checkpoint import CheckpointError, load_weights, read_checkpoint
 from snowmelt.core import NoiseSchedule
-from snowmelt.denoisers import THRESHOLDS, Denoiser, create_ddpm
+from snowmelt.denoisers import Denoiser, create_ddpm, keep_in_range
 from snowmelt.denoisers.guidance import Guidance, make_guidance
 from snowmelt.ema import EMA
 from snowmelt.plans import Plan, State, make_plan, make_preset, trajectory
@@ -64,9 +65,10 @@ class DiffusionSampler:
         grid: a key of `snowmelt.plans.GRIDS`.
         preset: a key of `snowmelt.plans.PRESETS`, in place of `solver`, `steps`, `grid` and `options`.
         plan: a ready plan, in place of them too.
-        guidance: what a `guidance_scale` stands for: a key of `snowmelt.denoisers.guidance.GUIDANCE`, a mapping
-            of its ``type`` and options, or a `Guidance`; None is plain classifier-free guidance.
-        threshold: how predicted images are kept in range: ``"clip"``, ``"dynamic"`` or None.
+        guidance: what a `guidance_scale` stands for: a key of `snowmelt.denoisers.guidance.GUIDANCE`, a
+            mapping of its ``type`` and options, or a `Guidance`; None is plain classifier-free guidance.
+        threshold: how predicted images are kept in range: ``"clip"``, ``"dynamic"``, a mapping of the
+            ``type`` and its options, or None.
         micro_batch: the most images in one call of the network. Where seeds are given, every call has exactly
             so many (the last ones padded), which makes an image's bits independent of its batch. None takes
             16 on the CPU and 64 elsewhere.
@@ -99,17 +101,20 @@ class DiffusionSampler:
         preset: str | None = None,
         plan: Plan | None = None,
         guidance: str | Mapping[str, Any] | Guidance | None = None,
-        threshold: str | None = "clip",
+        threshold: str | Mapping[str, Any] | None = "clip",
         micro_batch: int | None = None,
         **options: Any,
     ) -> None:
-        if threshold is not None and threshold not in THRESHOLDS:
-            raise ValueError(f"threshold must be None or one of {', '.join(THRESHOLDS)}, got {threshold!r}")
+        keep_in_range(model, threshold)  # or it would be refused while sampling
         chosen = (solver, steps, grid, options) != ("ddpm", None, "trailing", {})
         if (plan is not None) + (preset is not None) + chosen > 1:
             raise ValueError(
                 "plan is complete in itself, and so is preset: give one of them, or solver, steps, grid and "
                 "options"
+            )
+        if threshold is not None and isinstance(model, LatentModel):
+            raise ValueError(
+                f"latents have no range for threshold {threshold!r} to keep: give threshold=None"
             )
         self.model = model
         self.device = device
@@ -130,18 +135,21 @@ class DiffusionSampler:
     def from_pretrained(
         cls, path: str | Path, device: str | torch.device = "cpu", *, use_ema: bool = True, **options: Any
     ) -> Self:
-        """Build model and sampler from a checkpoint file alone.
+        """Build model and sampler from a checkpoint file, or a folder of diffusers, alone.
 
         Args:
-            path: a checkpoint that `DiffusionTrainer` wrote (``.pth`` or ``.safetensors``).
+            path: a checkpoint that `DiffusionTrainer` wrote (``.pth`` or ``.safetensors``), or a folder with
+                a UNet2DModel or a pipeline of one.
             device: where to sample.
             use_ema: load the EMA weights too, where the file has some.
-            options: as for the constructor.
+            options: as for the constructor. What a model that comes from diffusers says of its sampling
+                (solver, grid, threshold) holds for those that are not given.
 
         Raises:
             CheckpointError: the file is missing, broken, or does not say how to build its network.
+            InputError: the folder's model cannot be expressed; the message names the option.
         """
-        checkpoint = read_checkpoint(path)
+        checkpoint = _read(Path(path))
         if "model_config" not in checkpoint:
             raise CheckpointError(
                 f"{path} holds weights but not the model's configuration: build the model with create_ddpm, "
@@ -153,7 +161,10 @@ class DiffusionSampler:
         if use_ema and "ema_state_dict" in checkpoint:
             ema = EMA(model, device=device)
             ema.load_state_dict(checkpoint["ema_state_dict"])
-        return cls(model, device, ema, **options)
+        sampling = checkpoint.get("sampling", {})
+        if cls is not DiffusionSampler or options.keys() & {"solver", "steps", "grid", "preset", "plan"}:
+            sampling = {name: value for name, value in sampling.items() if name == "threshold"}
+        return cls(model, device, ema, **{**sampling, **options})
 
     def sample(
         self,
@@ -245,7 +256,7 @@ class DiffusionSampler:
         """
         num_samples = check_count("num_samples", num_samples)
         labels = check_class_labels(class_labels, num_samples, self.model.num_classes)
-        scale = check_guidance_scale(guidance_scale, labels)
+        scale = check_guidance_scale(guidance_scale, labels, needs_labels=self.guidance.needs_labels)
         numbers = check_seeds(seeds, num_samples)
         if batch_size != "auto":
             batch_size = check_count("batch_size", batch_size)
@@ -273,7 +284,7 @@ class DiffusionSampler:
         """
         num_samples = check_count("num_samples", num_samples)
         labels = check_class_labels(class_labels, num_samples, self.model.num_classes)
-        scale = check_guidance_scale(guidance_scale, labels)
+        scale = check_guidance_scale(guidance_scale, labels, needs_labels=self.guidance.needs_labels)
         numbers = check_seeds(seeds, num_samples)
         return self._trajectory(num_samples, labels, scale, use_ema, numbers)
 
@@ -303,8 +314,22 @@ class DiffusionSampler:
             padded: call the network with exactly `micro_batch` images; False: with at most so many.
         """
         labels = check_class_labels(class_labels, len(x), self.model.num_classes)
-        scale = check_guidance_scale(guidance_scale, labels)
+        scale = check_guidance_scale(guidance_scale, labels, needs_labels=self.guidance.needs_labels)
         return self._run(plan, x, labels, scale, use_ema, noise, wrap, padded)
+
+    def images(self, x0: Tensor, *, padded: bool = True) -> Tensor:
+        """Return the last states of a run as images in [-1, 1]; a latent model's are decoded.
+
+        Args:
+            x0: (B, C, H, W), what a plan arrived at.
+            padded: as for `run`.
+        """
+        if isinstance(self.model, LatentModel):
+            decode = self.model.decode
+            pieces = MicroBatches(lambda latents, *_: decode(latents), self.micro_batch, padded=padded)
+            with torch.no_grad(), _evaluating(self.model):
+                x0 = pieces(x0, self.plan.end)
+        return x0.clamp(-1, 1)
 
     def _trajectory(
         self,
@@ -348,7 +373,7 @@ class DiffusionSampler:
                 unit="step",
                 leave=False,
             )
-            return _last(bar).clamp(-1, 1)
+            return self.images(_last(bar), padded=padded)
 
         with (
             self._averaged(use_ema),
@@ -363,8 +388,11 @@ class DiffusionSampler:
 
     def _evaluate_once(self) -> None:
         x = torch.zeros(self.micro_batch, *self.model.image_shape, device=self.device)
+        labels = None
+        if self.model.num_classes:  # not every model with classes says something without one
+            labels = torch.zeros(self.micro_batch, dtype=torch.int64, device=self.device)
         with torch.no_grad(), _evaluating(self.model):
-            self.model(x, self.plan.rows[0].level, None)
+            self.images(self.model(x, self.plan.rows[0].level, labels))
 
     def _averaged(self, use_ema: bool) -> AbstractContextManager[object]:
         return self.ema.applied() if use_ema and self.ema is not None else nullcontext()
@@ -388,8 +416,7 @@ class DiffusionSampler:
             denoiser = self.guidance.wrap(
                 denoiser, guidance_scale, null_class=self.model.null_class, plan=plan, batched=batched
             )
-        if self.threshold is not None:
-            denoiser = THRESHOLDS[self.threshold](denoiser)
+        denoiser = keep_in_range(denoiser, self.threshold)
         if wrap is not None:
             denoiser = wrap(denoiser)
 
@@ -403,6 +430,14 @@ class DiffusionSampler:
                 if state is None:
                     return
                 yield state
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        return read_checkpoint(path)
+    from snowmelt.adapters.diffusers import read_folder
+
+    return read_folder(path)
 
 
 def _last(states: Iterable[State]) -> Tensor:
