@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench-start bench-solvers bench-generate bench-network clean
+.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: $(VENV)/.dev  ## lint, format and types
 format: $(VENV)/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+pictures: $(VENV)/.train  ## make the documents' pictures anew, from the demo's checkpoint
+	$(BIN)/python docs/pictures.py
 
 bench-start: $(VENV)/.train  ## time to the first denoising step, and memory, beside a bare import and a full trainer
 	$(BIN)/python benchmarks/start.py
