@@ -8,10 +8,11 @@ maps are (B, C, H, W); the condition is one vector an image, (B, D), with the ac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 __all__ = [
@@ -80,12 +81,68 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        plain = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
-        if x.is_cpu and x.dtype == torch.float32 and not plain:
-            # Detached: a norm has no gradient along what it does not depend on
-            groups = x.detach().mean((2, 3)).unflatten(1, (self.num_groups, -1))
-            x = x - groups.mean(2, keepdim=True).expand_as(groups).flatten(1)[:, :, None, None]
-        return super().forward(x)
+        centre = _centre(x, self.num_groups)
+        return super().forward(x if centre is None else x - centre)
+
+    def silu(self, x: Tensor) -> Tensor:
+        """Return the SiLU of the normed map; for its backward, the CPU keeps nothing but `x`.
+
+        >>> norm, x = GroupNorm(2, 4), torch.randn(1, 4, 8, 8)
+        >>> torch.allclose(norm.silu(x), F.silu(norm(x)), atol=1e-6)
+        True
+        """
+        if x.is_cpu and x.dtype == torch.float32 and torch.is_grad_enabled():
+            activated: Tensor = _NormSilu.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+            return activated
+        return silu(self(x))
+
+
+def _centre(x: Tensor, groups: int) -> Tensor | None:
+    """Return the mean of each group, (B, C, 1, 1), if the norm of `x` needs it subtracted first."""
+    plain = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
+    if plain or not x.is_cpu or x.dtype != torch.float32:
+        return None
+    # Detached: a norm has no gradient along what it does not depend on
+    means = x.detach().mean((2, 3)).unflatten(1, (groups, -1))
+    return means.mean(2, keepdim=True).expand_as(means).flatten(1)[:, :, None, None]
+
+
+class _NormSilu(torch.autograd.Function):
+    """silu(norm(x)); its backward makes the normed map again, which costs less than keeping it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        centre = _centre(x, groups)
+        centred = x if centre is None else x - centre
+        sizes = (*x.shape[:2], x.shape[2:].numel(), groups)
+        normed, mean, rstd = torch.native_group_norm(centred, weight, bias, *sizes, eps)
+        ctx.save_for_backward(x, centre, mean, rstd, weight, bias)
+        ctx.sizes = sizes
+        return F.silu(normed, inplace=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, centre, mean, rstd, weight, bias = ctx.saved_tensors
+        centred = x if centre is None else x - centre
+        scale = (rstd[:, :, None] * weight.view(ctx.sizes[-1], -1)).flatten(1)
+        shift = bias - (mean[:, :, None] * scale.unflatten(1, (ctx.sizes[-1], -1))).flatten(1)
+        normed = torch.addcmul(shift[:, :, None, None], centred, scale[:, :, None, None])
+        grad = torch.ops.aten.silu_backward(grad, normed)
+        layout = torch.channels_last if centre is not None else torch.contiguous_format
+        return (
+            *torch.ops.aten.native_group_norm_backward(
+                grad.contiguous(memory_format=layout),
+                centred.contiguous(memory_format=layout),
+                mean,
+                rstd,
+                weight,
+                *ctx.sizes,
+                [True, True, True],
+            ),
+            None,
+            None,
+        )
 
 
 def silu(x: Tensor) -> Tensor:
@@ -172,7 +229,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H', W')."""
-        h: Tensor = silu(self.norm1(x))
+        h = self.norm1.silu(x)
         if self.resample is not None:
             x, h = self.resample(x), self.resample(h)
         h = self.conv1(h)
@@ -180,10 +237,10 @@ class ResidualBlock(nn.Module):
         if self.scale_shift:
             scale, shift = told.chunk(2, dim=1)
             # Dhariwal & Nichol 2021, section 3.1: AdaGN(h, y) = y_s GroupNorm(h) + y_b
-            h = (1 + scale) * self.norm2(h) + shift
+            h = silu((1 + scale) * self.norm2(h) + shift)
         else:
-            h = self.norm2(h.add_(told))
-        h = self.conv2(self.dropout(silu(h)))
+            h = self.norm2.silu(h.add_(told))
+        h = self.conv2(self.dropout(h))
         h += self.conv_shortcut(x)  # in place, as above: a convolution's result is its own to change
         return h
 

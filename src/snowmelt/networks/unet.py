@@ -31,7 +31,6 @@ from snowmelt.networks.blocks import (
     UpStage,
     double,
     halve,
-    silu,
     zeroed,
 )
 from snowmelt.networks.embeddings import FourierFeatures, PositionalFeatures, TimeEmbedding
@@ -83,8 +82,8 @@ class UNet(nn.Module):
         norm_eps: added to the variance in every norm.
         dropout: probability, inside the residual blocks.
         num_classes: number of classes; None or 0 for an unconditional network.
-        has_null_class: a label beyond the classes, `num_classes`, stands for no condition. Without one, labels
-            must always be given, and nothing can guide away from no condition.
+        has_null_class: one more label, `num_classes`, stands for no condition. Without it, labels must always
+            be given, and guidance has nothing to lead away from.
         time_embedding: ``positional``, or ``fourier``, which reads log t and divides the result by t (Song
             et al. 2021, score networks of the VE SDE): its times must be > 0.
         flip_sin_to_cos: positional: cosines before sines.
@@ -253,7 +252,7 @@ class UNet(nn.Module):
         x = self.mid_block(skips[-1], condition)
         for stage in self.up_blocks:
             x = stage(x, skips, condition)
-        y: Tensor = self.conv_out(silu(self.conv_norm_out(x))).contiguous()
+        y: Tensor = self.conv_out(self.conv_norm_out.silu(x)).contiguous()
         if isinstance(self.time_proj, PositionalFeatures):
             return y
         # Song & Ermon 2020 (Improved Techniques), technique 3: s(x, sigma) = s(x) / sigma
