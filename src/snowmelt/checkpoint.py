@@ -7,6 +7,7 @@ Keys, all but the first optional:
     num_classes            None for an unconditional model
     class_names            of the classes, in the order of their labels
     ema_state_dict         of `snowmelt.EMA`
+    sampling               arguments of `DiffusionSampler` that stand where it is not told otherwise
     optimizer_state_dict, scheduler_state_dict, rng_state, epoch, global_step, ...    what resuming needs
     config                 the resolved YAML, for people to read
     format_version, snowmelt_version
@@ -22,7 +23,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ __all__ = [
     "FORMAT_VERSION",
     "CheckpointError",
     "CheckpointNotFoundError",
+    "blamed_on",
     "load_weights",
     "read_checkpoint",
     "save_checkpoint",
@@ -47,6 +50,14 @@ __all__ = [
 
 FORMAT_VERSION = 1
 
+# What those keys hold that sampling reads
+_KINDS: dict[str, type] = {
+    "format_version": int,
+    "model_config": dict,
+    "ema_state_dict": dict,
+    "class_names": list,
+    "sampling": dict,
+}
 _ONLY_FOR_TRAINING = ("optimizer_state_dict", "scheduler_state_dict", "scaler_state_dict", "rng_state")
 _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # what DDP and torch.compile put before names
 
@@ -118,7 +129,10 @@ def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device 
     """
     path = Path(path)
     if path.is_dir():
-        raise CheckpointError(f"Checkpoint is a folder: {path}. Give the file inside it, such as latest.pth")
+        raise CheckpointError(
+            f"Checkpoint is a folder: {path}. Give the file inside it, such as latest.pth; "
+            "snowmelt import makes one of a folder of diffusers"
+        )
     if not path.exists():
         raise CheckpointNotFoundError(
             f"Checkpoint not found: {path}. Train one first, or correct generation.checkpoint"
@@ -133,6 +147,12 @@ def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device 
         )
     if _are_weights(checkpoint):
         checkpoint = {"model_state_dict": checkpoint}
+    for key, kind in _KINDS.items():
+        if not isinstance(checkpoint.get(key, kind()), kind):
+            raise CheckpointError(
+                f"{path} is no checkpoint of snowmelt: its {key} is of type {type(checkpoint[key]).__name__}, "
+                f"expected {kind.__name__}. Take another file, or leave {key} out when you write it"
+            )
     version = checkpoint.get("format_version", FORMAT_VERSION)
     if version > FORMAT_VERSION:
         raise CheckpointError(
@@ -184,6 +204,26 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source:
     module.load_state_dict(state_dict)
 
 
+@contextmanager
+def blamed_on(path: str | PathLike[str]) -> Iterator[None]:
+    """Name the file whose contents are refused: a TypeError or ValueError becomes a CheckpointError.
+
+    >>> with blamed_on("model.pth"):
+    ...     nn.Linear(**{"width": 3})
+    Traceback (most recent call last):
+    snowmelt.checkpoint.CheckpointError: model.pth does not hold what it should: ...
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} does not hold what it should: {error}. It was changed, or made by another version of "
+            "snowmelt: take another file"
+        ) from error
+
+
 def _read_torch(path: Path, map_location: str | torch.device) -> Any:
     whole = zipfile.is_zipfile(path)  # its directory stands at the end; files of torch < 1.6 are no zip
     try:
@@ -206,10 +246,10 @@ def _starts_as_pickle(path: Path) -> bool:
 
 
 def _broken(path: Path, error: Exception) -> CheckpointError:
-    first_line = str(error).partition("\n")[0]
+    reason = re.split(r"\n|\. ", str(error))[0]  # torch goes on with advice that is not ours
     return CheckpointError(
         f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is truncated, damaged, or not a "
-        f"checkpoint at all. Copy it again, or take another one. ({type(error).__name__}: {first_line})"
+        f"checkpoint at all. Copy it again, or take another one. ({type(error).__name__}: {reason})"
     )
 
 
@@ -244,7 +284,12 @@ def _read_safetensors(path: Path, map_location: str | torch.device) -> Any:
             return tensors[value["tensor"]]
         return {key: join(item) for key, item in value.items()}
 
-    return join(json.loads(metadata["snowmelt"])) if "snowmelt" in metadata else tensors
+    if "snowmelt" not in metadata:
+        return tensors
+    try:
+        return join(json.loads(metadata["snowmelt"]))
+    except (ValueError, LookupError) as error:
+        raise _broken(path, error) from error
 
 
 def _are_weights(value: object) -> bool:

@@ -1,16 +1,17 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-__all__ = ["atomic_write", "remove_leftovers"]
+__all__ = ["atomic_folder", "atomic_write", "remove_leftovers"]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
@@ -48,7 +49,43 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    _sync(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Make a temporary folder that becomes `path` when the block ends, and vanishes if it raises.
+
+    Args:
+        path: the folder to make, or to replace with all that is in it.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as parent:
+    ...     path = Path(parent) / "model"
+    ...     with atomic_folder(path) as folder:
+    ...         _ = (folder / "note.txt").write_text("whole")
+    ...     [file.name for file in path.iterdir()]
+    ['note.txt']
+    """
+    path = Path(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (path.with_name(f".{uuid4().hex}.{kind}") for kind in ("new", "old"))
+    try:
+        new.mkdir()
+        yield new
+        for file in new.rglob("*"):
+            _sync(file)
+        _sync(new)
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        if old.exists():
+            old.rename(path)
+        raise
+    _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
@@ -61,8 +98,8 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
             path.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

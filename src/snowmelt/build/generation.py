@@ -12,6 +12,7 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from snowmelt.build.guidance import build_guidance, describe_guidance
 from snowmelt.build.model import model_options, stated_model_options
 from snowmelt.build.plans import read_plan
 from snowmelt.build.selection import choose_images
-from snowmelt.checkpoint import load_weights, read_checkpoint
+from snowmelt.checkpoint import blamed_on, load_weights, read_checkpoint
 from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.config.schema import Sampling
 from snowmelt.core import NoiseSchedule
@@ -36,7 +37,7 @@ from snowmelt.sampling import DiffusionSampler
 from snowmelt.sampling.job import Estimate, Images, Job, auto_shard_size, grid_step
 from snowmelt.sampling.manifest import file_hash
 from snowmelt.sampling.processes import ALONE, Team, join_team
-from snowmelt.sampling.writers import WRITERS
+from snowmelt.sampling.writers import GRID_NAME, WRITERS
 
 __all__ = ["build_job", "build_sampler", "prepare_generation"]
 
@@ -56,14 +57,15 @@ def build_sampler(config: Config, *, local_rank: int = 0, quiet: bool = False) -
     if not quiet:
         print(f"Loading checkpoint: {path}")
     checkpoint = read_checkpoint(path)
-    model = create_ddpm(**_model_options(config, checkpoint, path))
+    model = _model(config, checkpoint, path)
     load_weights(model, checkpoint["model_state_dict"], source=path)
 
     ema = None
     if config.generation.sampling.use_ema:
         if "ema_state_dict" in checkpoint:
             ema = EMA(model.to(device), device=device)
-            ema.load_state_dict(checkpoint["ema_state_dict"])
+            with blamed_on(path):
+                ema.load_state_dict(checkpoint["ema_state_dict"])
             if not quiet:
                 print("Loaded EMA weights from checkpoint")
         else:
@@ -73,7 +75,9 @@ def build_sampler(config: Config, *, local_rank: int = 0, quiet: bool = False) -
                 stacklevel=2,
             )
     sampling = config.generation.sampling
-    threshold = None if sampling.threshold == "none" else sampling.threshold
+    threshold: Any = None if sampling.threshold == "none" else sampling.threshold
+    if "threshold" not in sampling.model_fields_set:
+        threshold = checkpoint.get("sampling", {}).get("threshold", threshold)
     method = _method(sampling, model.schedule)
     micro_batch = None if sampling.micro_batch == "auto" else sampling.micro_batch
     guidance = build_guidance(sampling)
@@ -103,7 +107,11 @@ def prepare_generation(
         if team.rank > 0:  # the first process says it for all
             warnings.simplefilter("ignore")
         job = build_job(config, team=team, quiet=quiet)
-    job.prepare(overwrite=overwrite and not dry_run)
+    job.check_writable()
+    if dry_run and overwrite:
+        job = replace(job, writer=None)  # nothing that is there counts
+    else:
+        job.prepare(overwrite)
 
     def generate() -> None:
         if dry_run:
@@ -116,8 +124,12 @@ def prepare_generation(
         if not quiet:
             print(f"Generating {job.num_samples} samples with {job.sampler.plan!r}")
         job.run()
-        if not quiet:
-            print(f"Saved {job.num_samples} samples to: {job.folder}")
+        if quiet:
+            return
+        if job.grid_nrow is not None:
+            print(f"Saved generated grid to: {job.folder / GRID_NAME}")
+        if job.writer is not None:
+            print(f"Saved {job.num_samples} individual samples to: {job.folder}")
 
     return generate
 
@@ -160,7 +172,7 @@ def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) 
         "guidance": describe_guidance(sampling),
         "guidance_scale": sampling.scale,
         "use_ema": sampling.use_ema,
-        "threshold": sampling.threshold,
+        "threshold": sampler.threshold,
         "micro_batch": sampler.micro_batch,
         "device": torch.device(sampler.device).type,
         "versions": {"snowmelt": __version__, "torch": torch.__version__},
@@ -248,8 +260,8 @@ def _method(sampling: Sampling, schedule: NoiseSchedule) -> dict[str, Any]:
     return sampling.sampler.arguments()
 
 
-def _model_options(config: Config, checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return what to build: the checkpoint's own configuration, or the file's for bare weights."""
+def _model(config: Config, checkpoint: dict[str, Any], path: Path) -> DDPMModel:
+    """Return the model to load: the checkpoint's own configuration, or the file's for bare weights."""
     stated = stated_model_options(config)
     if "model_config" not in checkpoint:
         if not stated:
@@ -257,7 +269,7 @@ def _model_options(config: Config, checkpoint: dict[str, Any], path: Path) -> di
                 f"{path} holds weights but not the model's configuration: describe the model under `model` "
                 "in the file, as it was trained"
             )
-        return {**model_options(config), **_known_classes(checkpoint)}
+        return create_ddpm(**{**model_options(config), **_known_classes(checkpoint)})
     saved = checkpoint["model_config"]
     for name, value in stated.items():
         if value != saved.get(name, value):
@@ -266,7 +278,8 @@ def _model_options(config: Config, checkpoint: dict[str, Any], path: Path) -> di
                 "the checkpoint's value is used",
                 stacklevel=3,
             )
-    return dict(saved)
+    with blamed_on(path):
+        return create_ddpm(**saved)
 
 
 def _known_classes(checkpoint: dict[str, Any]) -> dict[str, Any]:

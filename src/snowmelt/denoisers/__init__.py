@@ -4,7 +4,7 @@ from snowmelt.denoisers.ddpm import DDPMModel, create_ddpm
 from snowmelt.denoisers.denoiser import Denoiser, NetworkDenoiser
 from snowmelt.denoisers.guidance import ClassifierFreeGuidance
 from snowmelt.denoisers.oracles import GaussianMixture
-from snowmelt.denoisers.thresholding import THRESHOLDS, Clip, DynamicThresholding
+from snowmelt.denoisers.thresholding import THRESHOLDS, Clip, DynamicThresholding, keep_in_range
 
 __all__ = [
     "THRESHOLDS",
@@ -16,4 +16,5 @@ __all__ = [
     "GaussianMixture",
     "NetworkDenoiser",
     "create_ddpm",
+    "keep_in_range",
 ]

@@ -25,13 +25,14 @@ class DDPMModel(nn.Module):
         schedule: the discrete schedule it is trained on.
         parameterization: what y means.
         image_shape: (C, H, W).
-        num_classes: number of classes; None or 0 for an unconditional model. Label `num_classes` is the
-            null class of guidance.
+        num_classes: number of classes; None or 0 for an unconditional model.
+        has_null_class: label `num_classes` is the null class of guidance; without one, a model with classes
+            needs labels always, and cannot be guided by them.
         class_dropout_prob: how often training replaces a label by the null class, in [0, 1).
         config: the arguments of `create_ddpm` that rebuild this model, kept in checkpoints.
 
     Attributes:
-        null_class: the label that stands for no condition, or None for an unconditional model.
+        null_class: the label that stands for no condition, or None where there is none.
     """
 
     def __init__(
@@ -42,18 +43,24 @@ class DDPMModel(nn.Module):
         *,
         image_shape: tuple[int, int, int],
         num_classes: int | None = None,
+        has_null_class: bool = True,
         class_dropout_prob: float = 0.0,
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if not 0.0 <= class_dropout_prob < 1.0:
             raise ValueError(f"class_dropout_prob must lie in [0, 1), got {class_dropout_prob}")
+        if class_dropout_prob and not has_null_class:
+            raise ValueError(
+                f"class_dropout_prob is {class_dropout_prob}, but there is no null class to replace a label: "
+                "take 0.0, or has_null_class=True"
+            )
         self.network = network
         self.schedule = schedule
         self.parameterization = parameterization
         self.image_shape = image_shape
         self.num_classes = num_classes or None
-        self.null_class = self.num_classes
+        self.null_class = self.num_classes if has_null_class else None
         self.class_dropout_prob = class_dropout_prob
         self.config = dict(config or {})
 
@@ -113,7 +120,9 @@ class DDPMModel(nn.Module):
 
     def _guided(self, guidance_scale: float) -> ClassifierFreeGuidance:
         if self.null_class is None:
-            raise ValueError(f"guidance_scale {guidance_scale} needs a model with classes; this one has none")
+            raise ValueError(
+                f"guidance_scale {guidance_scale} needs a model with classes and a null class; this has none"
+            )
         return ClassifierFreeGuidance(self, guidance_scale, self.null_class)
 
 
@@ -133,6 +142,8 @@ def create_ddpm(
     *,
     parameterization: str = "eps",
     zero_terminal_snr: bool = False,
+    betas: Sequence[float] | None = None,
+    has_null_class: bool = True,
     **network_options: Any,
 ) -> DDPMModel:
     """Build an untrained model.
@@ -152,6 +163,9 @@ def create_ddpm(
         device: where the weights are made.
         parameterization: what the network predicts: ``eps``, ``x0``, ``v``, ``flow`` or ``edm``.
         zero_terminal_snr: end in pure noise; needs a parameterization other than ``eps``.
+        betas: the variances themselves, where no named schedule has them; `num_timesteps` is their number
+            then, and `beta_schedule`, `beta_start` and `beta_end` are not read.
+        has_null_class: the classes are followed by a null class, which guidance needs.
         network_options: further options of `snowmelt.networks.UNet` (``layers_per_block``, ``dropout``, ...).
 
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32, channel_multipliers=(1, 2))
@@ -167,6 +181,8 @@ def create_ddpm(
             "image: take parameterization v or x0"
         )
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if betas is not None:
+        num_timesteps = len(betas)
     # JSON knows lists, not tuples: the configuration is what a checkpoint gives back
     config = {
         "image_size": image_size if isinstance(image_size, int) else list(image_size),
@@ -182,6 +198,8 @@ def create_ddpm(
         "use_attention": use_attention if isinstance(use_attention, bool) else list(use_attention),
         "parameterization": parameterization,
         "zero_terminal_snr": zero_terminal_snr,
+        "betas": None if betas is None else list(betas),
+        "has_null_class": has_null_class,
         **network_options,
     }
     network = UNet(
@@ -190,16 +208,22 @@ def create_ddpm(
         model_channels=model_channels,
         channel_multipliers=tuple(channel_multipliers),
         num_classes=num_classes,
+        has_null_class=has_null_class,
         use_attention=use_attention,
         **network_options,
     )
-    betas = make_betas(beta_schedule, num_timesteps, beta_start, beta_end)
+    variances = (
+        make_betas(beta_schedule, num_timesteps, beta_start, beta_end)
+        if betas is None
+        else torch.tensor(betas, dtype=torch.float64)
+    )
     return DDPMModel(
         network,
-        DiscreteSchedule(betas, zero_terminal_snr),
+        DiscreteSchedule(variances, zero_terminal_snr),
         PARAMETERIZATIONS[parameterization],
         image_shape=(in_channels, height, width),
         num_classes=num_classes,
+        has_null_class=has_null_class,
         class_dropout_prob=class_dropout_prob,
         config=config,
     ).to(device)

@@ -1,8 +1,8 @@
-"""The one loop that runs every plan."""
+"""The one loop that runs every plan, and the one row that it repeats."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from snowmelt.core import Level
 from snowmelt.denoisers import Denoiser
-from snowmelt.plans.plan import Combination, Plan
+from snowmelt.plans.plan import Combination, Plan, Row
 
-__all__ = ["State", "integrate", "trajectory"]
+__all__ = ["Memory", "State", "integrate", "take_row", "trajectory"]
 
 
 class State(NamedTuple):
@@ -28,6 +28,22 @@ class State(NamedTuple):
     x_t: Tensor
     level: Level[float]
     x0: Tensor
+
+
+class Memory(NamedTuple):
+    """What one row leaves to the next.
+
+    Attributes:
+        x: the base state, (B, C, H, W).
+        y: where the denoiser is evaluated next.
+        outputs: of the denoiser, newest first.
+        z: the noise that the row used, if any.
+    """
+
+    x: Tensor
+    y: Tensor
+    outputs: tuple[Tensor, ...] = ()
+    z: Tensor | None = None
 
 
 def trajectory(
@@ -48,15 +64,28 @@ def trajectory(
             generator if None. Called only in rows that use fresh noise.
     """
     draw = noise or (lambda: torch.randn_like(x))
-    y, z = x, None
-    outputs: list[Tensor] = []  # newest first
+    memory = Memory(x, x)
     for row, reached in zip(plan.rows, plan.levels[1:], strict=True):
-        x0 = denoiser(y, row.level, class_labels)
-        outputs = [_QUANTITIES[plan.quantity](y, x0, row.level), *outputs[: plan.history - 1]]
-        x = _combine(row.correct, x, y, outputs, z)
-        z = draw() if row.advance.z else None
-        y = _combine(row.advance, x, y, outputs, z)
-        yield State(y, reached, x0)
+        x0 = denoiser(memory.y, row.level, class_labels)
+        memory = take_row(plan, row, memory, x0, draw)
+        yield State(memory.y, reached, x0)
+
+
+def take_row(plan: Plan, row: Row, memory: Memory, x0: Tensor, draw: Callable[[], Tensor]) -> Memory:
+    """Return what is left after a row, once the denoiser has been evaluated.
+
+    Args:
+        plan: the table.
+        row: one of its rows.
+        memory: what the row before left; ``Memory(x, x)`` at the beginning.
+        x0: what the denoiser made of `memory.y` at the row's level.
+        draw: returns fresh noise; called if the row uses some.
+    """
+    x, y, outputs, z = memory
+    outputs = (_QUANTITIES[plan.quantity](y, x0, row.level), *outputs[: plan.history - 1])
+    x = _combine(row.correct, x, y, outputs, z)
+    z = draw() if row.advance.z else None
+    return Memory(x, _combine(row.advance, x, y, outputs, z), outputs, z)
 
 
 def integrate(
@@ -88,7 +117,7 @@ _QUANTITIES: dict[str, Callable[[Tensor, Tensor, Level[float]], Tensor]] = {
 }
 
 
-def _combine(c: Combination, x: Tensor, y: Tensor, outputs: list[Tensor], z: Tensor | None) -> Tensor:
+def _combine(c: Combination, x: Tensor, y: Tensor, outputs: Sequence[Tensor], z: Tensor | None) -> Tensor:
     """Return the linear combination `c`, leaving out what has no weight."""
     pairs = ((c.x, x), (c.y, y), *zip(c.m, outputs, strict=False), (c.z, z))
     terms = [(weight, tensor) for weight, tensor in pairs if weight and tensor is not None]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
 from snowmelt.core import Level
@@ -96,7 +97,7 @@ class Plan:
         """Whether it draws noise beyond the initial one."""
         return any(row.advance.z or row.correct.z for row in self.rows)
 
-    @property
+    @cached_property
     def history(self) -> int:
         """How many network outputs a row may look at."""
         return max(len(c.m) for row in self.rows for c in (row.correct, row.advance))

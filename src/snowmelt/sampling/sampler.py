@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -17,6 +17,7 @@ from snowmelt.checkpoint import CheckpointError, load_weights, read_checkpoint
 from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers import Denoiser, create_ddpm, keep_in_range
 from snowmelt.denoisers.guidance import Guidance, make_guidance
+from snowmelt.denoisers.modes import evaluating
 from snowmelt.ema import EMA
 from snowmelt.plans import Plan, State, make_plan, make_preset, trajectory
 from snowmelt.progress import progress
@@ -31,6 +32,10 @@ from snowmelt.sampling.microbatch import MicroBatches, default_micro_batch
 from snowmelt.sampling.noise import SeededNoise, drawn_seeds
 
 __all__ = ["DiffusionSampler", "ImageModel"]
+
+
+# Arguments that each choose a method, and do without a checkpoint's
+_METHOD = {"solver", "grid", "preset", "plan", "times", "sigmas", "indices"}
 
 
 class ImageModel(Denoiser, Protocol):
@@ -142,8 +147,8 @@ class DiffusionSampler:
                 a UNet2DModel or a pipeline of one.
             device: where to sample.
             use_ema: load the EMA weights too, where the file has some.
-            options: as for the constructor. What a model that comes from diffusers says of its sampling
-                (solver, grid, threshold) holds for those that are not given.
+            options: as for the constructor. A model that comes from diffusers has defaults of its own: those
+                of its scheduler, unless a method is given.
 
         Raises:
             CheckpointError: the file is missing, broken, or does not say how to build its network.
@@ -162,7 +167,7 @@ class DiffusionSampler:
             ema = EMA(model, device=device)
             ema.load_state_dict(checkpoint["ema_state_dict"])
         sampling = checkpoint.get("sampling", {})
-        if cls is not DiffusionSampler or options.keys() & {"solver", "steps", "grid", "preset", "plan"}:
+        if cls is not DiffusionSampler or options.keys() & _METHOD:
             sampling = {name: value for name, value in sampling.items() if name == "threshold"}
         return cls(model, device, ema, **{**sampling, **options})
 
@@ -327,7 +332,7 @@ class DiffusionSampler:
         if isinstance(self.model, LatentModel):
             decode = self.model.decode
             pieces = MicroBatches(lambda latents, *_: decode(latents), self.micro_batch, padded=padded)
-            with torch.no_grad(), _evaluating(self.model):
+            with torch.no_grad(), evaluating(self.model):
                 x0 = pieces(x0, self.plan.end)
         return x0.clamp(-1, 1)
 
@@ -391,7 +396,7 @@ class DiffusionSampler:
         labels = None
         if self.model.num_classes:  # not every model with classes says something without one
             labels = torch.zeros(self.micro_batch, dtype=torch.int64, device=self.device)
-        with torch.no_grad(), _evaluating(self.model):
+        with torch.no_grad(), evaluating(self.model):
             self.images(self.model(x, self.plan.rows[0].level, labels))
 
     def _averaged(self, use_ema: bool) -> AbstractContextManager[object]:
@@ -421,7 +426,7 @@ class DiffusionSampler:
             denoiser = wrap(denoiser)
 
         networks = [n for n in (self.model, *self.guidance.networks) if isinstance(n, nn.Module)]
-        with self._averaged(use_ema), _evaluating(nn.ModuleList(networks)):
+        with self._averaged(use_ema), evaluating(nn.ModuleList(networks)):
             states = trajectory(plan, denoiser, x, labels, noise)
             while True:
                 # Autograd is off for the work, not for whoever reads the states
@@ -443,17 +448,3 @@ def _read(path: Path) -> dict[str, Any]:
 def _last(states: Iterable[State]) -> Tensor:
     state: State = deque(states, maxlen=1).pop()
     return state.x_t
-
-
-@contextmanager
-def _evaluating(model: object) -> Iterator[None]:
-    """Hold every part of `model` in eval mode, then give each back the mode that it had."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode

@@ -1,0 +1,55 @@
+"""Other people's networks, as models that every sampler takes; and what they really speak.
+
+Each adapter is a thin wrapper and loads nothing of the library that it speaks to. The names below are loaded
+when they are first asked for (PEP 562).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snowmelt.adapters.check import check_denoiser
+    from snowmelt.adapters.diffusers.networks import decoder, from_dit, from_unet2d, from_unet2d_condition
+    from snowmelt.adapters.edm import from_edm
+    from snowmelt.adapters.flow import from_flow
+    from snowmelt.adapters.function import FunctionModel
+    from snowmelt.adapters.k_diffusion import from_k_diffusion
+    from snowmelt.adapters.latent import LatentModel
+
+_HOMES = {
+    "FunctionModel": "snowmelt.adapters.function",
+    "LatentModel": "snowmelt.adapters.latent",
+    "check_denoiser": "snowmelt.adapters.check",
+    "decoder": "snowmelt.adapters.diffusers.networks",
+    "from_dit": "snowmelt.adapters.diffusers.networks",
+    "from_edm": "snowmelt.adapters.edm",
+    "from_flow": "snowmelt.adapters.flow",
+    "from_k_diffusion": "snowmelt.adapters.k_diffusion",
+    "from_unet2d": "snowmelt.adapters.diffusers.networks",
+    "from_unet2d_condition": "snowmelt.adapters.diffusers.networks",
+}
+
+__all__ = [
+    "FunctionModel",
+    "LatentModel",
+    "check_denoiser",
+    "decoder",
+    "from_dit",
+    "from_edm",
+    "from_flow",
+    "from_k_diffusion",
+    "from_unet2d",
+    "from_unet2d_condition",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'snowmelt.adapters' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
