@@ -98,7 +98,7 @@ def _candidate(solver: str, grid: str, **options: Any) -> Candidate:
 # One choice per number of evaluations, for every problem; benchmarks/tune.py found them on other problems
 _FEW = _candidate("ipndm", "tuned", order=3)
 _MANY = _candidate("adams", "tuned", order=3, corrector_order=4, quantity="eps", coordinate="u")
-CHOICES: dict[int, Candidate] = {nfe: _FEW if nfe <= 10 else _MANY for nfe in NFES}
+CHOICES: dict[int, Candidate] = {nfe: _FEW if nfe <= 12 else _MANY for nfe in NFES}
 
 
 def everything() -> list[Candidate]:

@@ -53,8 +53,6 @@ TUNED: dict[int, tuple[float, ...]] = {
     6: (19.4, 3.687, 1.347, 0.3086, 0.02099),
     8: (22.15, 2.978, 1.196, 0.5032, 0.01689),
     10: (21.75, 2.693, 1.201, 0.3532, 0.0216),
-    12: (28.31, 4.925, 1.095, 0.3185, 0.01192),
-    15: (48.29, 3.683, 0.9577, 0.2785, 0.009107),
     16: (58.4, 4.061, 1.034, 0.3271, 0.00932),
     20: (58.42, 3.831, 0.9281, 0.2635, 0.00609),
     30: (89.77, 3.988, 0.7638, 0.1788, 0.002486),
@@ -90,8 +88,8 @@ def leading(schedule: NoiseSchedule, steps: int, offset: int = 0) -> Times:
     index = np.arange(steps)[::-1] * (schedule.num_timesteps // steps) + offset
     if not 0 <= offset <= index[0] < schedule.num_timesteps:
         raise ValueError(
-            f"offset {offset} puts the first of {steps} steps at index {index[0]}; expected 0..{schedule.num_timesteps - 1}: "
-            "take a smaller offset, or fewer steps"
+            f"offset {offset} puts {steps} steps at the indices {index[-1]}..{index[0]}, and there are "
+            f"0..{schedule.num_timesteps - 1}: take a smaller offset >= 0, or fewer steps"
         )
     return _of_index(schedule, index)
 
