@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network clean
+.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-eval clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench-generate: $(VENV)/.dev  ## images per second beside diffusers, memory, pro
 
 bench-network: $(VENV)/.dev  ## the U-Net's time and memory beside diffusers' (docs/network.md)
 	$(BIN)/python benchmarks/network.py
+
+bench-eval: $(VENV)/.dev  ## FID, KID, precision and recall beside their peers (docs/evaluation.md)
+	$(BIN)/python benchmarks/evaluation.py --large
 
 clean:  ## remove the environment, caches and outputs
 	rm -rf $(VENV) outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,7 +1,8 @@
 """``make demo``: train on real handwritten digits, generate a hundred in a second process, judge them.
 
-Training and generation are two runs of the command line, as a user would start them; the second one never
-loads training code. Then two figures tell whether the result is any good:
+Training, generation and evaluation are three runs of the command line, as a user would start them; the second
+one never loads training code. The third one compares the hundred with digits that were held out, and writes a
+report. Then two figures tell whether the result is any good:
 
 - how many of the hundred a support-vector classifier, trained on the real digits, recognises as the digit
   that was asked for (at least 99 are wanted);
@@ -27,6 +28,7 @@ from snowmelt.data import load_digits_split
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "diffusion"
 PICTURES = ROOT / "outputs" / "digits" / "generated"
+EVALUATION = ROOT / "outputs" / "digits" / "evaluation"
 
 
 def snowmelt(*arguments: str) -> float:
@@ -48,6 +50,10 @@ def main() -> int:
     """Train, generate, judge; return 0 if the digits are good."""
     training = snowmelt("train", str(CONFIGS / "digits.yaml"))
     generation = snowmelt("generate", str(CONFIGS / "digits_generate.yaml"), "--overwrite")
+    beside = ("--real", "digits:test", "--train", "digits:train", "--held-out", "digits:test")
+    options = ("--metrics", "fid,kid,precision,recall", "--no-classes", "--quiet")
+    places = ("--out", str(EVALUATION), "--cache", str(EVALUATION / "cache"))
+    evaluation = snowmelt("evaluate", str(PICTURES), *beside, *options, *places)
 
     images, asked = generated()
     train_images, train_labels = load_digits_split("train")
@@ -64,12 +70,13 @@ def main() -> int:
     good = recognised >= 0.99 * len(images) and novelty >= 0.9
 
     print(f"""
-Training took {training:.0f} s, generation {generation:.0f} s (start-up included).
+Training took {training:.0f} s, generation {generation:.0f} s, evaluation {evaluation:.0f} s (with start-up).
 Recognised as the digit asked for:           {recognised} of {len(images)} (wanted: 99 of 100)
 Median distance to the nearest training image: {distance:.2f}, that is {novelty:.2f} of the
                                              held-out digits' {held_out_distance:.2f} (wanted: at least 0.90)
 {"The digits are good." if good else "The digits are NOT good enough."}
-Look at them: {PICTURES / "generated_samples.png"}""")
+Look at them: {PICTURES / "generated_samples.png"}
+The report:   {EVALUATION / "report.html"}""")
     return 0 if good else 1
 
 

@@ -262,6 +262,37 @@ def test_a_checkpoint_without_weights(tmp_path, content):
     assert "no weights under model_state_dict" in complaint(tmp_path / "a.pth")
 
 
+@SUFFIXES
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format_version", "1"),
+        ("format_version", None),
+        ("model_config", [8, 1]),
+        ("ema_state_dict", None),
+        ("class_names", 3),
+        ("sampling", "ddim"),
+    ],
+)
+def test_a_key_that_holds_something_else(tmp_path, suffix, key, value):
+    path = tmp_path / f"a{suffix}"
+    save_checkpoint({"model_state_dict": {"w": torch.ones(1)}, key: value}, path)
+    assert f"its {key} is of type {type(value).__name__}, expected" in complaint(path)
+
+
+@pytest.mark.parametrize("metadata", ["no JSON", '{"model_state_dict": {"w": {"tensor": "x"}}}'])
+def test_a_safetensors_file_whose_description_is_damaged(tmp_path, metadata):
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file({"w": torch.ones(1)}, path, metadata={"snowmelt": metadata})
+    assert "damaged" in complaint(path)
+
+
+def test_no_advice_to_run_code_is_passed_on(tmp_path):
+    path = tmp_path / "a.pth"
+    Image.new("L", (8, 8)).save(path, format="png")
+    assert "False" not in complaint(path)
+
+
 def test_a_long_list_of_keys_is_cut_short(tmp_path):
     torch.save({f"key{i}": i for i in range(500)}, tmp_path / "a.pth")
     assert "key0, key1, key2 and 497 more" in complaint(tmp_path / "a.pth")

@@ -154,6 +154,8 @@ def test_generation_writes_pictures_labels_and_settings(trained, tmp_path):
     assert result.exit_code == 0, result.output
     assert "Loaded EMA weights from checkpoint" in result.output
     folder = tmp_path / "generated"
+    assert f"Saved generated grid to: {folder / 'generated_samples.png'}" in result.output
+    assert f"Saved 12 individual samples to: {folder}" in result.output
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.yaml",
         "generated_samples.png",
@@ -340,10 +342,28 @@ def test_bad_input_is_one_message_and_exit_code_2(trained, tmp_path, overrides, 
     assert not (tmp_path / "generated").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_config": {"hidden_size": 8}}, "unexpected keyword argument 'hidden_size'"),
+        ({"ema_state_dict": {"shadow": {"w": torch.ones(1)}}}, "the EMA weights do not fit"),
+        ({"ema_state_dict": {"shadow": None}}, "not an EMA state"),
+        ({"model_state_dict": {"w": torch.ones(1)}}, "does not fit the model"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_named(trained, tmp_path, change, message):
+    (tmp_path / "checkpoints").mkdir()
+    path = tmp_path / "checkpoints" / "latest.pth"
+    save_checkpoint({**read_checkpoint(trained / "checkpoints" / "latest.pth"), **change}, path)
+    result = run("generate", write(tmp_path / "g.yaml", generate_settings(tmp_path, tmp_path)))
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert f"Error: {path} " in result.output
+
+
 def test_a_device_that_is_not_there_is_bad_input(trained, tmp_path):
     config = write(tmp_path / "g.yaml", generate_settings(trained, tmp_path))
-    result = run("generate", config, "compute.device=cuda")
+    result = run("generate", config, "compute.device=cuda:99")
     assert result.exit_code == 2
     assert "use cpu or auto" in result.output
 
@@ -368,15 +388,60 @@ def test_bad_training_input_is_one_message_and_exit_code_2(tmp_path, overrides, 
     assert "Traceback" not in result.output
 
 
-def test_a_broken_image_is_named_and_exits_with_2(tmp_path):
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["training.optimizer.type=sgd"], "was trained with the optimizer Adam, this run has SGD"),
+        (["training.scheduler.type=linear"], "was trained with the scheduler CosineAnnealingLR"),
+    ],
+)
+def test_resuming_with_another_method_is_refused_unless_told(tmp_path, overrides, message):
+    config = write(tmp_path / "t.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path)}})
+    always = ["training.scheduler.type=cosine", "training.visualization.enabled=false"]
+    assert run("train", config, *always, "training.epochs=1").exit_code == 0
+    again = [*always, *overrides, "training.resume.enabled=true"]
+    result = run("train", config, *again)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    reset = re.search(r"resume with (reset_\w+)", result.output)
+    assert reset is not None
+    result = run("train", config, *again, f"training.resume.{reset[1]}=true")
+    assert result.exit_code == 0, result.output
+
+
+def test_what_a_resumed_run_takes_from_its_checkpoint_is_said(tmp_path):
+    config = write(tmp_path / "t.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path)}})
+    always = ["training.scheduler.type=cosine", "training.visualization.enabled=false"]
+    assert run("train", config, *always, "training.epochs=1").exit_code == 0
+    again = [*always, "training.resume.enabled=true"]
+    same = run("train", config, *again, "training.scheduler.T_max=1")
+    assert "its own settings" not in same.output
+    changed = run("train", config, *again, "training.epochs=3", "training.optimizer.learning_rate=0.5")
+    assert changed.exit_code == 0, changed.output
+    assert "(learning_rate: 0.0001 there, 0.5 now; T_max: 1 there, 3 now)" in changed.output
+
+
+def test_a_missing_library_is_named_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("snowmelt.build.training.find_spec", lambda name: None)
+    config = write(tmp_path / "t.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path / "run")}})
+    result = run("train", config)
+    assert result.exit_code == 2
+    assert "pip install 'snowmelt[train]'" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_named_and_exits_with_2(tmp_path, workers):
     for name in ("cat", "dog"):
         (tmp_path / "data" / name).mkdir(parents=True)
         Image.new("L", (8, 8)).save(tmp_path / "data" / name / "fine.png")
     (tmp_path / "data" / "dog" / "broken.png").write_bytes(b"not a picture")
     config = write(tmp_path / "t.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path)}})
-    result = run("train", config, f"data.paths.train={tmp_path / 'data'}", "data.paths.val=null")
+    overrides = [f"data.paths.train={tmp_path / 'data'}", "data.paths.val=null"]
+    result = run("train", config, *overrides, f"data.loading.num_workers={workers}")
     assert result.exit_code == 2
-    assert "broken.png" in result.output
+    assert f"Error: {tmp_path / 'data' / 'dog' / 'broken.png'} cannot be read as an image" in result.output
+    assert "Traceback" not in result.output
 
 
 def test_a_defect_shows_its_traceback_and_exits_with_1(trained, tmp_path, monkeypatch):

@@ -42,6 +42,7 @@ def folder(tmp_path_factory) -> Path:
     Image.new("RGB", (20, 12), "white").save(folder / "large.png")
     Image.new("I;16", (8, 8)).save(folder / "deep.png")
     (folder / "text.png").write_text("no image")
+    (folder / "folder.png").mkdir()
     return folder
 
 
@@ -185,6 +186,8 @@ def test_missing_averages_are_reported(folder, tmp_path):
         ("interpolate", ["--seeds", "1,2", "--option", "eta"], "expected key=value"),
         ("interpolate", ["--seeds", "1,2", "--out", "path.jpg"], "--out is a file *.png here"),
         ("variations", ["--seed", "1", "--strength", "2"], "strength must lie in [0, 1]"),
+        ("variations", ["--seed", "1", "--out", "{}/folder.png"], "folder.png"),
+        ("image-to-image", ["{}/one.png", "--seed", "-1"], "the base seed must be at least 0, got -1"),
         ("image-to-image", ["none.png"], "none.png cannot be read: No such file"),
         ("image-to-image", ["{}/text.png"], "text.png is no image"),
         ("image-to-image", ["{}/large.png"], "large.png is 20 x 12 pixels, the model's images 8 x 8"),
@@ -193,6 +196,7 @@ def test_missing_averages_are_reported(folder, tmp_path):
         ("invert", ["{}/one.png", "--out", "noise.pt"], "--out is a file *.npy or *.png here"),
         ("swap-class", ["{}/one.png", "--from", "0", "--to", "7"], "must lie in 0..2"),
         ("inpaint", ["{}/one.png", "--mask", "{}/large.png"], "large.png is 20 x 12 pixels"),
+        ("film", ["--seeds", "1", "--out", "film.gif", "--seconds", "inf"], "must be positive and finite"),
         ("film", ["--seeds", "1", "--out", "film.mp4"], "--out is a file *.png or *.gif or *.webp here"),
     ],
 )

@@ -15,7 +15,19 @@ import snowmelt
 ROOT = Path(snowmelt.__file__).parent
 
 # From the ground up: a package may import those below it
-FLOORS = ["core", "denoisers", "plans", "sampling", "training", "config", "build", "cli"]
+FLOORS = [
+    "core",
+    "denoisers",
+    "plans",
+    "adapters",
+    "sampling",
+    "training",
+    "evaluation",
+    "config",
+    "build",
+    "cli",
+]
+APART = {"training", "evaluation"}  # they share a floor, and neither imports the other
 # Beside the floors: these may import core and each other's listed names only
 BESIDE = {
     "networks": set(),
@@ -30,9 +42,14 @@ BESIDE = {
 EVERYWHERE = {"_version"}
 
 
+def floor(top: str) -> str:
+    """Return where a module stands: each group of commands has a file of its own, such as cli_edit."""
+    return "cli" if top.startswith("cli_") else top
+
+
 def modules() -> Iterator[tuple[str, Path]]:
     for path in sorted(ROOT.rglob("*.py")):
-        top = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        top = floor(path.relative_to(ROOT).parts[0].removesuffix(".py"))
         if top not in ("__init__", "__main__", *EVERYWHERE):
             yield top, path
 
@@ -48,13 +65,15 @@ def imports(path: Path) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         for name in names:
             if name.startswith("snowmelt."):
-                yield name.split(".")[1]
+                yield floor(name.split(".")[1])
 
 
 def allowed(top: str) -> set[str]:
     if top in BESIDE:
         return {top, "core"} | BESIDE[top] | EVERYWHERE
     below = set(FLOORS[: FLOORS.index(top) + 1])
+    if top in APART:
+        below -= APART - {top}
     if top in ("sampling",):  # sampling never imports data
         return below | set(BESIDE) - {"data"} | EVERYWHERE
     if top == "config":  # a configuration is read without torch

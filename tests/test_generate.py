@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.checkpoint import save_checkpoint
+from snowmelt.checkpoint import read_checkpoint, save_checkpoint
 from snowmelt.cli import app
 from snowmelt.images import save_png
 from snowmelt.sampling.writers import WRITERS
@@ -337,6 +337,32 @@ def test_a_dry_run_finds_what_would_fail(checkpoint, tmp_path):
     run(settings(checkpoint, tmp_path))
     output = run(settings(checkpoint, tmp_path, "compute.seed=5", "--dry-run"), expected=2)
     assert "made with other settings" in output
+
+
+def test_a_dry_run_of_a_new_start_counts_nothing_that_is_there(checkpoint, tmp_path):
+    run(settings(checkpoint, tmp_path))
+    before = contents(tmp_path)
+    output = run(settings(checkpoint, tmp_path, "compute.seed=5", "--dry-run", "--overwrite"))
+    assert f"images:   {NUM}\n" in output
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("mode", [[], ["--dry-run"], ["--dry-run", "--overwrite"]], ids=" ".join)
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(checkpoint, tmp_path, mode):
+    (tmp_path / "file").write_text("no folder")
+    output = run(settings(checkpoint, tmp_path / "file", *mode), expected=2)
+    assert "cannot be written to" in output
+    assert "take another output folder" in output
+
+
+def test_a_model_that_has_diverged_is_said(checkpoint, tmp_path):
+    contents = read_checkpoint(checkpoint)
+    for value in contents["model_state_dict"].values():
+        value.fill_(torch.nan)
+    save_checkpoint(contents, tmp_path / "nan.pth")
+    output = run(settings(tmp_path / "nan.pth", tmp_path), expected=2)
+    assert "the images hold NaN" in output
+    assert not list((tmp_path / "generated").glob("*.png"))
 
 
 def test_quiet_is_silent(checkpoint, tmp_path):

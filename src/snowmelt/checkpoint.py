@@ -9,6 +9,7 @@ Keys, all but the first optional:
     ema_state_dict         of `snowmelt.EMA`
     sampling               arguments of `DiffusionSampler` that stand where it is not told otherwise
     optimizer_state_dict, scheduler_state_dict, rng_state, epoch, global_step, ...    what resuming needs
+    optimizer_type, scheduler_type    the names of their classes, for a run with another one to be refused
     config                 the resolved YAML, for people to read
     format_version, snowmelt_version
 
@@ -150,8 +151,9 @@ def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device 
     for key, kind in _KINDS.items():
         if not isinstance(checkpoint.get(key, kind()), kind):
             raise CheckpointError(
-                f"{path} is no checkpoint of snowmelt: its {key} is of type {type(checkpoint[key]).__name__}, "
-                f"expected {kind.__name__}. Take another file, or leave {key} out when you write it"
+                f"{path} is no checkpoint of snowmelt: its {key} is of type "
+                f"{type(checkpoint[key]).__name__}, expected {kind.__name__}. Take another file, or write "
+                f"one without {key}"
             )
     version = checkpoint.get("format_version", FORMAT_VERSION)
     if version > FORMAT_VERSION:

@@ -15,6 +15,11 @@ from typing import Annotated
 import typer
 
 from snowmelt._version import __version__
+from snowmelt.cli_check import check_command
+from snowmelt.cli_compare import compare_command
+from snowmelt.cli_convert import export_command, import_command
+from snowmelt.cli_edit import edits
+from snowmelt.cli_evaluate import evaluate_command
 from snowmelt.errors import InputError
 
 __all__ = ["app"]
@@ -184,6 +189,14 @@ def _exit_codes() -> Iterator[None]:
         except KeyboardInterrupt:
             typer.echo("Interrupted.", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+
+app.add_typer(edits, name="edit")
+app.command("evaluate")(evaluate_command)
+app.command("compare")(compare_command)
+app.command("import")(import_command)
+app.command("export")(export_command)
+app.command("check")(check_command)
 
 
 if __name__ == "__main__":

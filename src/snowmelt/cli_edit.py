@@ -300,7 +300,7 @@ def inpaint_command(
         painted = inpaint(
             sampler,
             images,
-            read_mask(mask, shape),
+            read_mask(mask, shape, fit=fit),
             resamplings=resamplings,
             jump=jump,
             class_labels=None if label is None else [label] * num,

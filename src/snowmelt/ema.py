@@ -121,12 +121,14 @@ class EMA:
         Raises:
             ValueError: its weights are not those of this model. Nothing is changed then.
         """
-        if "shadow" not in state_dict:
+        shadow = state_dict.get("shadow")
+        if not isinstance(shadow, Mapping) or not all(isinstance(v, Tensor) for v in shadow.values()):
             raise ValueError(
-                f"not an EMA state: it has no 'shadow', only {', '.join(list(state_dict)[:3]) or 'nothing'}; "
-                "give what EMA.state_dict() returned (a checkpoint's ema_state_dict)"
+                "not an EMA state: it has no tensors under 'shadow', only "
+                f"{', '.join(list(state_dict)[:3]) or 'nothing'}; give what EMA.state_dict() returned (a "
+                "checkpoint's ema_state_dict)"
             )
-        given = _unwrapped(state_dict["shadow"])
+        given = _unwrapped(shadow)
         names = sorted(given.keys() | self.shadow.keys())
         wrong = [name for name in names if _shape(given, name) != _shape(self.shadow, name)]
         if wrong:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -25,5 +26,16 @@ def progress(items: Iterable[Any] | None, what: str, *, show: bool = True, **opt
     >>> list(progress(range(3), "Counting", show=False))
     [0, 1, 2]
     """
-    every = 0.1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
-    return tqdm(items, what, disable=not show, mininterval=every, maxinterval=max(10.0, every), **options)
+    if not sys.stderr.isatty():
+        every = SECONDS_BETWEEN_LINES
+        options = {"file": _Lines(), "mininterval": every, "maxinterval": every, **options}
+    return tqdm(items, what, disable=not show, **options)
+
+
+class _Lines(io.TextIOBase):
+    """Standard error for a bar that cannot be overwritten: each of its states is a line of its own."""
+
+    def write(self, text: str, /) -> int:
+        if line := text.strip():
+            print(line, file=sys.stderr, flush=True)
+        return len(text)

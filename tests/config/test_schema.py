@@ -8,9 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from snowmelt.config import Config
-from snowmelt.config.schema import Architecture, Diffusion, Model, Sampler, Sampling, known_keys
+from snowmelt.config.schema import Architecture, Diffusion, Model, Sampler, Sampling, Training, known_keys
 from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS
 from snowmelt.denoisers import THRESHOLDS, create_ddpm
+from snowmelt.evaluation.metrics import METRICS
 from snowmelt.networks import UNet
 from snowmelt.plans import GRIDS, PRESETS, SOLVERS
 from snowmelt.sampling import DiffusionSampler
@@ -93,6 +94,18 @@ def test_there_is_one_method(given):
 def test_what_is_written_is_read_back_as_the_same(given):
     sampling = Sampling.model_validate(given)
     assert Sampling.model_validate(sampling.model_dump(mode="json")) == sampling
+
+
+def test_every_metric_can_be_measured_while_training_and_choose_the_best_model():
+    for name in METRICS:
+        chosen = {"validation": {"metric": name}, "evaluation": {"enabled": True, "metrics": [name]}}
+        assert Training.model_validate(chosen).validation.metric == name
+        other = "kid" if name == "fid" else "fid"
+        for nothing in ({"enabled": False, "metrics": [name]}, {"enabled": True, "metrics": [other]}):
+            with pytest.raises(ValidationError, match=f"measured, not {name}"):
+                Training.model_validate({**chosen, "evaluation": nothing})
+    with pytest.raises(ValidationError):
+        Training.model_validate({"evaluation": {"metrics": ["nonsense"]}})
 
 
 def test_sections_are_frozen():

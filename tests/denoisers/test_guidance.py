@@ -365,7 +365,7 @@ def test_cfg_plus_plus_refuses_the_way_towards_noise_and_ambiguous_steps():
         wrapped(CFGPlusPlus(), 0.6, reverse(RectifiedFlow(), [1.0, 0.5, 0.2, 0.0]))
     s, t, u = (RectifiedFlow()(t) for t in (0.8, 0.5, 0.2))
     twice = Plan((Row(s, first_order_step(s, t)), Row(s, first_order_step(s, u))), u)
-    with pytest.raises(ValueError, match="two different ones from t = 0.8"):
+    with pytest.raises(ValueError, match=r"two different ones from t = 0\.8"):
         wrapped(CFGPlusPlus(), 0.6, twice)
     with pytest.raises(ValueError, match="knows the levels of its plan only"):
         wrapped(CFGPlusPlus(), 0.6)(states(0), RectifiedFlow()(0.123), LABELS)

@@ -25,7 +25,9 @@ SEEDS = [5, 6, 7, 8, 9]
 
 def small_model():
     """Return a model that says something, and something else for each class."""
-    model = create_ddpm(8, 1, 8, (1, 2), num_classes=3, norm_groups=4, layers_per_block=1, parameterization="v")
+    model = create_ddpm(
+        8, 1, 8, (1, 2), num_classes=3, norm_groups=4, layers_per_block=1, parameterization="v"
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)

@@ -100,13 +100,14 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(sampler, monkeypatch):
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("free", [0, 10_000, 10_000_000, 10**12])
-def test_an_automatic_batch_fits_and_fills_its_calls(sampler, monkeypatch, free):
+def test_an_automatic_batch_fits_and_fills_its_calls(sampler, monkeypatch, free, share):
     monkeypatch.setattr("snowmelt.sampling.memory.free_bytes", lambda device: free)
     shape, plan = sampler.model.image_shape, make_plan(sampler.model.schedule, "ddim", 4)
-    size = auto_batch_size(plan, shape, "cpu", 16, lambda: None)
+    size = auto_batch_size(plan, shape, "cpu", 16, lambda: None, share)
     assert 1 <= size <= 256
-    assert size == 1 or size * state_bytes(plan, shape) <= free / 2
+    assert size == 1 or size * state_bytes(plan, shape) <= free * share
     assert size < 16 or size % 16 == 0
 
 

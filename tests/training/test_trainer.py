@@ -13,7 +13,7 @@ import torch
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from snowmelt import DiffusionDataLoader, DiffusionLogger, DiffusionTrainer, create_ddpm
+from snowmelt import DiffusionDataLoader, DiffusionLogger, DiffusionSampler, DiffusionTrainer, create_ddpm
 from snowmelt.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from snowmelt.core import PARAMETERIZATIONS, DiscreteSchedule, RectifiedFlow, make_betas
 from snowmelt.training.loss import denoising_loss, drop_labels
@@ -223,6 +223,28 @@ def test_the_best_model_is_the_one_with_the_lowest_watched_loss(tmp_path):
     assert trainer.best_metric == 1.0
 
 
+@pytest.mark.parametrize(("maximize", "best"), [(False, 4), (True, 2)])
+def test_the_best_model_may_be_chosen_by_what_it_generates(tmp_path, maximize, best):
+    figures = {2: 5.0, 4: 3.0, 5: 4.0}  # every second epoch, and the last one
+    trainer = make_trainer(evaluate=lambda sampler: {"fid": figures[trainer.epoch]})
+    options = {"evaluate_frequency": 2, "watch": "fid", "maximize": maximize}
+    metrics = trainer.train(5, tmp_path, **options)
+    assert metrics["eval_fid"] == 4.0
+    assert read_checkpoint(tmp_path / "best_model.pth")["epoch"] == best
+    resumed = make_trainer(evaluate=trainer.evaluate)
+    resumed.load_checkpoint(tmp_path / "latest.pth")
+    assert (resumed.watched, resumed.best_metric) == ("fid", figures[best])
+
+
+def test_another_watched_metric_starts_anew(tmp_path):
+    trainer = make_trainer(evaluate=lambda sampler: {"recall": 0.1})
+    trainer.train(1, tmp_path)
+    assert trainer.best_metric > 0.1
+    trainer.train(2, tmp_path, evaluate_frequency=1, watch="recall", maximize=True)
+    assert trainer.best_metric == 0.1
+    assert read_checkpoint(tmp_path / "best_model.pth")["epoch"] == 2
+
+
 def test_a_checkpoint_without_optimizer_can_be_resumed_only_when_told(tmp_path):
     make_trainer().train(1, tmp_path, save_optimizer=False)
     trainer = make_trainer(seed=5)
@@ -289,6 +311,23 @@ def test_metrics_grids_and_film_strips_are_logged(tmp_path):
     pictures = sorted(path.name for path in Path(trainer.logger.samples_dir).glob("*.png"))
     assert pictures == ["denoising_0000012.png", "samples_0000012.png"]
     assert (tmp_path / "losses.png").stat().st_size > 0
+
+
+def test_evaluation_is_a_curve_and_does_not_disturb_training(tmp_path):
+    plain = make_trainer()
+    plain.train(3)
+
+    def evaluate(sampler: DiffusionSampler) -> dict[str, float]:
+        assert sampler is judged.sampler
+        return {"fid": float(sampler.sample(2, [0, 1], seeds=[0, 1]).std())}
+
+    with DiffusionLogger(tmp_path, tensorboard=False) as logger:
+        judged = make_trainer(logger=logger, evaluate=evaluate)
+        judged.train(3, evaluate_frequency=2)
+    assert same(plain, judged)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["eval_fid"]) for row in rows] == [False, True, True]
 
 
 def test_sample_grids_do_not_disturb_training(tmp_path):

@@ -21,8 +21,11 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(device.type, True):
-        raise InputError(f"compute.device: {name} was asked for, but this machine has none; use cpu or auto")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from error
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= there.get(device.type, 1):
+        raise InputError(f"device {name} was asked for, but this machine has none; use cpu or auto")
     return torch.device("cuda", local_rank) if name == "cuda" and local_rank else device

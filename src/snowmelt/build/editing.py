@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -119,13 +120,17 @@ def read_images(paths: Sequence[Path], shape: Sequence[int], *, fit: bool = Fals
     return torch.stack([_read_image(path, shape, fit) for path in paths])
 
 
-def read_mask(path: Path, shape: Sequence[int]) -> Tensor:
+def read_mask(path: Path, shape: Sequence[int], *, fit: bool = False) -> Tensor:
     """Return a mask file as a bool tensor (H, W): True where it is white rather than black.
+
+    Args:
+        path: as for `read_images`, and so is `fit`.
+        shape: (C, H, W) of the model.
 
     Raises:
         InputError: the file is missing or no image, or has another size than the model's images.
     """
-    return _read_image(path, (1, *shape[1:]), fit=False)[0] > 0
+    return _read_image(path, (1, *shape[1:]), fit)[0] > 0
 
 
 def _read_image(path: Path, shape: Sequence[int], fit: bool) -> Tensor:
@@ -217,8 +222,12 @@ def a_label_each(labels: list[int] | None, count: int, option: str) -> list[int]
 
 @contextmanager
 def as_input_errors() -> Iterator[None]:
-    """Turn what the library says of an argument that makes no sense into the input's error."""
+    """Turn what is said of an impossible argument or file into the input's error."""
     try:
         yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:  # not the input's fault
+            raise
+        raise InputError(str(error)) from error
     except (TypeError, ValueError) as error:
         raise error if isinstance(error, InputError) else InputError(str(error)) from error

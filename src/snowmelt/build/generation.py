@@ -83,7 +83,14 @@ def build_sampler(config: Config, *, local_rank: int = 0, quiet: bool = False) -
     guidance = build_guidance(sampling)
     _check_weaker(guidance, model)
     return DiffusionSampler(
-        model, device, ema, guidance=guidance, threshold=threshold, micro_batch=micro_batch, **method
+        model,
+        device,
+        ema,
+        guidance=guidance,
+        threshold=threshold,
+        micro_batch=micro_batch,
+        memory_share=sampling.memory_share,
+        **method,
     )
 
 
@@ -223,7 +230,15 @@ def describe(estimate: Estimate, job: Job) -> str:
 
 def _arguments(config: Config, sampler: DiffusionSampler) -> list[str]:
     """Return the overrides that make an image of this job again, but for its class and seed."""
-    left_out = {"num_samples", "class_selection", "class_counts", "balance_to", "seeds", "batch_size"}
+    left_out = {
+        "num_samples",
+        "class_selection",
+        "class_counts",
+        "balance_to",
+        "seeds",
+        "batch_size",
+        "memory_share",
+    }
     sampling = config.generation.sampling.model_dump(mode="json", exclude_unset=True, exclude=left_out)
     sampling["micro_batch"] = sampler.micro_batch
     values = {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import Parameter
@@ -16,9 +19,16 @@ from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.denoisers import create_ddpm
 from snowmelt.errors import InputError
+from snowmelt.sampling import DiffusionSampler
+from snowmelt.sampling.manifest import differences
 from snowmelt.training import DiffusionLogger, DiffusionTrainer
 
 __all__ = ["build_dataloader", "build_trainer", "prepare_training"]
+
+LIBRARIES = ("accelerate", "matplotlib", "tensorboard")  # sampling does without them
+# What the states of optimizer and schedule bring along, by torch's names
+KEPT = ("learning_rate", "betas", "momentum", "weight_decay", "T_max", "total_iters", "eta_min")
+MORE_IS_BETTER = frozenset({"inception_score", "precision", "recall", "density", "coverage"})
 
 
 def build_dataloader(config: Config) -> DiffusionDataLoader:
@@ -68,6 +78,9 @@ def build_scheduler(config: Config, optimizer: Optimizer) -> LRScheduler | None:
 
 def build_trainer(config: Config) -> DiffusionTrainer:
     """Return the trainer that `config` describes, resumed if it says so."""
+    for library in LIBRARIES:
+        if find_spec(library) is None:
+            raise InputError(f"training needs {library}: pip install 'snowmelt[train]'")
     training, performance = config.training, config.training.performance
     device = resolve_device(config.compute.device)
     torch.manual_seed(config.compute.seed)
@@ -105,16 +118,40 @@ def build_trainer(config: Config) -> DiffusionTrainer:
         samples_per_class=max(1, images_per_grid),
         guidance_scale=visualization.guidance_scale,
         scheduler=build_scheduler(config, optimizer),
+        evaluate=_evaluation(config),
         config=config.model_dump(mode="json"),
     )
     resume = training.resume
     if resume.enabled:
         path = Path(resume.checkpoint or resolve_output_path(config, "checkpoints") / "latest.pth")
+        stated = _settings(trainer)
         trainer.load_checkpoint(
             path, reset_optimizer=resume.reset_optimizer, reset_scheduler=resume.reset_scheduler
         )
+        if lines := differences(_settings(trainer), stated):
+            warnings.warn(
+                f"{path} goes on with its own settings ({'; '.join(lines)}): to take this run's, set "
+                "training.resume.reset_optimizer or reset_scheduler to true",
+                stacklevel=2,
+            )
         print(f"Resumed from {path} after {trainer.epoch} epochs")
     return trainer
+
+
+def _settings(trainer: DiffusionTrainer) -> dict[str, Any]:
+    """Return those settings that resuming takes from the checkpoint, whatever the file says."""
+    group = trainer.optimizer.param_groups[0]
+    schedule = trainer.scheduler.state_dict() if trainer.scheduler is not None else {}
+    known = {**group, **schedule, "learning_rate": group.get("initial_lr", group["lr"])}
+    return {name: known[name] for name in KEPT if name in known}
+
+
+def _evaluation(config: Config) -> Callable[[DiffusionSampler], dict[str, float]] | None:
+    if not config.training.evaluation.enabled:
+        return None
+    from snowmelt.build.evaluation import training_evaluation  # its libraries are not needed otherwise
+
+    return training_evaluation(config)
 
 
 def prepare_training(config: Config) -> Callable[[], Path]:
@@ -142,6 +179,9 @@ def prepare_training(config: Config) -> Callable[[], Path]:
                 save_best_only=training.checkpointing.save_best_only,
                 save_optimizer=training.checkpointing.save_optimizer,
                 validate_frequency=training.validation.frequency if training.validation.enabled else None,
+                evaluate_frequency=training.evaluation.frequency if training.evaluation.enabled else None,
+                watch=training.validation.metric,
+                maximize=training.validation.metric in MORE_IS_BETTER,
             )
         finally:
             if logger is not None:

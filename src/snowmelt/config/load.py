@@ -13,21 +13,23 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from snowmelt.config.schema import Config, Subdirs, known_keys
+from snowmelt.config.schema import Config, Section, Subdirs, known_keys
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
 
-__all__ = ["ConfigError", "load_config", "resolve_output_path", "save_config"]
+__all__ = ["ConfigError", "load_as", "load_config", "resolve_output_path", "save_config"]
 
-KEYS = dict(known_keys())
+Schema = TypeVar("Schema", bound=Section)
+
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*=.*", re.DOTALL)
 
 
@@ -57,18 +59,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     >>> config.data.paths.train, config.training.epochs
     ('digits', 5)
     """
+    return load_as(Config, path, overrides)
+
+
+def load_as(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
+    """Read and validate a YAML file whose keys are those of `schema`; otherwise as `load_config`."""
     path = Path(path)
     changes = _parse(path, overrides)
     try:
         tree, places = _read(path)
         places |= {text.partition("=")[0]: f"override {text}" for text in overrides}
         data = OmegaConf.to_container(OmegaConf.merge(tree, *changes), resolve=True, throw_on_missing=True)
-        return Config.model_validate(data)
+        return schema.model_validate(data)
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(path, f"{error.full_key}: {reason}" if error.full_key else reason) from error
     except ValidationError as error:
-        raise ConfigError(path, *_problems(error, places)) from error
+        raise ConfigError(path, *_problems(error, places, dict(known_keys(schema)))) from error
 
 
 def save_config(config: Config, path: str | Path) -> None:
@@ -135,29 +142,42 @@ def _lines(node: Any, parent: str = "") -> Iterator[tuple[str, int]]:
         for key, value in node.value:
             yield f"{parent}{key.value}", key.start_mark.line + 1
             yield from _lines(value, f"{parent}{key.value}.")
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, f"{parent}{index}.")
 
 
-def _problems(error: ValidationError, places: Mapping[str, str]) -> list[str]:
+def _problems(error: ValidationError, places: Mapping[str, str], keys: Mapping[str, FieldInfo]) -> list[str]:
     """Return one sentence for each key that `error` complains about."""
     problems: dict[str, str] = {}
     for details in error.errors():
         location = [str(part) for part in details["loc"]]
         key = ".".join(location)
         if details["type"] in ("extra_forbidden", "invalid_key"):
-            problem = f"unknown key; {_nearest(key)}"
+            problem = f"unknown key; {_nearest(_unnumbered(key), keys)}"
         else:
             # pydantic goes on below our keys, into the branches of a union and the items of a list
-            parents = (".".join(location[:end]) for end in range(len(location), 0, -1))
-            key = next(parent for parent in parents if parent in KEYS)
-            problem = _mismatch(key, details)
+            ends = (end for end in range(len(location), 0, -1) if not location[end - 1].isdecimal())
+            parents = (".".join(location[:end]) for end in ends)
+            key = next(parent for parent in parents if _unnumbered(parent) in keys)
+            problem = _mismatch(keys[_unnumbered(key)], details)
         place = f" ({places[key]})" if key in places else ""
         problems.setdefault(key, f"{key}: {problem}{place}")
     return list(problems.values())
 
 
-def _mismatch(key: str, details: ErrorDetails) -> str:
-    """Return what was given for `key` and what was expected."""
-    expected = KEYS[key].description or re.sub(r"^\w+ should (be |have )?", "", details["msg"])
+def _unnumbered(key: str) -> str:
+    """Return a key without the places in lists that it goes through.
+
+    >>> _unnumbered("compare.samplers.0.type")
+    'compare.samplers.type'
+    """
+    return re.sub(r"\.\d+(?=\.|$)", "", key)
+
+
+def _mismatch(field: FieldInfo, details: ErrorDetails) -> str:
+    """Return what was given for a key and what was expected."""
+    expected = field.description or re.sub(r"^\w+ should (be |have )?", "", details["msg"])
     match details["type"]:
         case "missing" if details["input"] is None:  # else an item of a list is missing
             return f"missing, expected {expected}"
@@ -168,11 +188,11 @@ def _mismatch(key: str, details: ErrorDetails) -> str:
     return f"given {json.dumps(details['input'], default=str)}, expected {expected}"
 
 
-def _nearest(key: str) -> str:
+def _nearest(key: str, keys: Mapping[str, FieldInfo]) -> str:
     """Return a hint at what `key` was meant to be: a similar key beside it, or one of its name elsewhere."""
     parent, _, name = key.rpartition(".")
-    beside = {path.rpartition(".")[2]: path for path in KEYS if path.rpartition(".")[0] == parent}
+    beside = {path.rpartition(".")[2]: path for path in keys if path.rpartition(".")[0] == parent}
     similar = [beside[match] for match in difflib.get_close_matches(name, beside, n=1)]
-    elsewhere = [path for path in KEYS if path.rpartition(".")[2] == name]
+    elsewhere = [path for path in keys if path.rpartition(".")[2] == name]
     meant = similar or elsewhere
     return f"did you mean {' or '.join(meant)}?" if meant else f"known here: {', '.join(beside)}"

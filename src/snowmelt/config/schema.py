@@ -45,6 +45,7 @@ __all__ = [
     "Data",
     "Diffusion",
     "Ema",
+    "Evaluation",
     "Generation",
     "GenerationOutput",
     "Loading",
@@ -259,12 +260,33 @@ class Checkpointing(Section):
     save_optimizer: bool = True
 
 
+# Of generated images, as snowmelt.evaluation knows them
+Metric = Literal[
+    "fid", "fid_infinity", "kid", "inception_score", "precision", "recall", "density", "coverage"
+]
+
+
 class Validation(Section):
-    """Evaluation on `data.paths.val`, every so many epochs."""
+    """The loss on `data.paths.val`, every so many epochs, and what the best model is best in."""
 
     enabled: bool = True
     frequency: PositiveInt = 1
-    metric: Literal["loss"] = "loss"
+    metric: Literal["loss", Metric] = "loss"
+
+
+class Evaluation(Section):
+    """Metrics of generated images beside the training images, every so many epochs."""
+
+    enabled: bool = False
+    frequency: PositiveInt = 10
+    metrics: Annotated[
+        list[Metric], Field(min_length=1, description="a list of metrics, such as [fid, recall]")
+    ] = ["fid", "kid", "precision", "recall"]
+    num_samples: Annotated[int, Field(ge=2)] = 1000
+    guidance_scale: FiniteFloat = 0.0
+    extractor: Annotated[
+        str | None, Field(description="an extractor's name, or null to take one that suits the images")
+    ] = None
 
 
 class Visualization(Section):
@@ -303,13 +325,37 @@ class Training(Section):
     ema: Ema = Ema()
     checkpointing: Checkpointing = Checkpointing()
     validation: Validation = Validation()
+    evaluation: Evaluation = Evaluation()
     visualization: Visualization = Visualization()
     performance: Performance = Performance()
     resume: Resume = Resume()
 
+    @model_validator(mode="after")
+    def _what_is_watched_is_measured(self) -> Training:
+        metric, evaluation = self.validation.metric, self.evaluation
+        if metric != "loss" and not (evaluation.enabled and metric in evaluation.metrics):
+            raise ValueError(
+                f"a validation.metric that is measured, not {metric}: set evaluation.enabled to true and add "
+                f"{metric} to evaluation.metrics"
+            )
+        return self
+
 
 # What the other keys of `generation` and the checkpoint give to the sampler
-_SET_ELSEWHERE = frozenset({"device", "ema", "model", "plan", "preset", "solver", "threshold"})
+_SET_ELSEWHERE = frozenset(
+    {
+        "device",
+        "ema",
+        "guidance",
+        "memory_share",
+        "micro_batch",
+        "model",
+        "plan",
+        "preset",
+        "solver",
+        "threshold",
+    }
+)
 
 
 class Sampler(Section):
@@ -403,6 +449,10 @@ class Sampling(Section):
     micro_batch: Annotated[
         Literal["auto"] | PositiveInt, Field(description="auto, or a number of images above 0")
     ] = "auto"
+    memory_share: Annotated[
+        FiniteFloat,
+        Field(gt=0, le=1, description="the share of the free memory that auto may fill, above 0 to 1"),
+    ] = 0.5
     threshold: Annotated[Literal["none", "clip", "dynamic"], NullIsNone] = "clip"
 
     @model_validator(mode="before")

@@ -202,7 +202,7 @@ class DiffusionDataLoader:
         )
 
     def _loader(self, dataset: Dataset[Any], batches: EpochBatches) -> DataLoader[Batch]:
-        return DataLoader(
+        return _Loader(
             dataset,
             batch_sampler=batches,
             num_workers=self.num_workers,
@@ -210,6 +210,17 @@ class DiffusionDataLoader:
             collate_fn=_collate,
             generator=torch.Generator(),  # else each new iterator would draw from the global one
         )
+
+
+class _Loader(DataLoader[Batch]):
+    """A `DataLoader` whose DataErrors say the same from a worker process as from this one."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except DataError as error:
+            # Of a worker, PyTorch gives the whole traceback as text, in which the message stands last
+            raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
 
 
 def _open(path: str | Path, image_size: int | tuple[int, int], in_channels: int) -> Any:

@@ -104,7 +104,8 @@ def _centre(x: Tensor, groups: int) -> Tensor | None:
         return None
     # Detached: a norm has no gradient along what it does not depend on
     means = x.detach().mean((2, 3)).unflatten(1, (groups, -1))
-    return means.mean(2, keepdim=True).expand_as(means).flatten(1)[:, :, None, None]
+    centre: Tensor = means.mean(2, keepdim=True).expand_as(means).flatten(1)[:, :, None, None]
+    return centre
 
 
 class _NormSilu(torch.autograd.Function):
@@ -115,7 +116,7 @@ class _NormSilu(torch.autograd.Function):
         centre = _centre(x, groups)
         centred = x if centre is None else x - centre
         sizes = (*x.shape[:2], x.shape[2:].numel(), groups)
-        normed, mean, rstd = torch.native_group_norm(centred, weight, bias, *sizes, eps)
+        normed, mean, rstd = torch.ops.aten.native_group_norm(centred, weight, bias, *sizes, eps)
         ctx.save_for_backward(x, centre, mean, rstd, weight, bias)
         ctx.sizes = sizes
         return F.silu(normed, inplace=True)
@@ -229,7 +230,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H', W')."""
-        h = self.norm1.silu(x)
+        h: Tensor = self.norm1.silu(x)
         if self.resample is not None:
             x, h = self.resample(x), self.resample(h)
         h = self.conv1(h)

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from math import ceil, prod
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -152,6 +153,19 @@ class Job:
         """How many shards they are in."""
         return ceil(self.num_samples / self.shard_size)
 
+    def check_writable(self) -> None:
+        """Raise InputError where nothing could be written to the folder; leave no trace there."""
+        folder = self.folder.absolute()
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        try:
+            with TemporaryFile(dir=nearest):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"{self.folder} cannot be written to ({nearest}: {error.strerror}): take another output "
+                "folder"
+            ) from error
+
     def prepare(self, overwrite: bool = False) -> None:
         """Check that the folder is free, or this job's own.
 
@@ -243,7 +257,10 @@ class Job:
             batch_size=batch_size,
         )
         for batch in batches:
-            pixels = to_uint8(batch).cpu()
+            try:
+                pixels = to_uint8(batch).cpu()
+            except ValueError as error:
+                raise InputError(f"{error}; take an earlier checkpoint, or another plan") from error
             yield [
                 Sample(index, image, label, seed)
                 for image, (index, label, seed) in zip(pixels, islice(places, len(batch)), strict=True)

@@ -20,7 +20,6 @@ __all__ = [
     "used_bytes",
 ]
 
-SHARE = 0.5  # of the free memory: others work on this machine, too
 LARGEST = 256  # a larger batch is no faster, and shows nothing for longer
 
 
@@ -67,8 +66,9 @@ def auto_batch_size(
     device: str | torch.device,
     micro_batch: int,
     evaluate: Callable[[], object],
+    share: float = 0.5,
 ) -> int:
-    """Return a batch size that fits into half of the free memory: whole micro-batches, at most 256 images.
+    """Return a batch size that fits into a share of the free memory: whole micro-batches, at most 256 images.
 
     Args:
         plan: what is run.
@@ -76,8 +76,9 @@ def auto_batch_size(
         device: where.
         micro_batch: images in one call of the network, whose own memory therefore does not grow.
         evaluate: calls the network once, to see what it needs; measured on CUDA only.
+        share: of the free memory, in (0, 1]; half leaves room for others on the same machine.
     """
-    budget = int(SHARE * (free_bytes(device) - _peak_bytes(evaluate, device)))
+    budget = int(share * (free_bytes(device) - _peak_bytes(evaluate, device)))
     fitting = budget // state_bytes(plan, image_shape)
     fitting = min(fitting, max(LARGEST, micro_batch))
     return max(1, fitting // micro_batch * micro_batch if fitting > micro_batch else fitting)

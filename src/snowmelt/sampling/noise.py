@@ -54,6 +54,8 @@ def image_seeds(base_seed: int, num_images: int) -> list[int]:
     >>> set(image_seeds(0, 100)) & set(image_seeds(1, 100))
     set()
     """
+    if base_seed < 0:
+        raise ValueError(f"the base seed must be at least 0, got {base_seed}")
     states = (np.random.SeedSequence([base_seed, i]) for i in range(num_images))
     return [int(state.generate_state(1, np.uint64)[0] >> np.uint64(1)) for state in states]
 

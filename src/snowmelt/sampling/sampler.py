@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt.adapters.latent import LatentModel
-from snowmelt.checkpoint import CheckpointError, load_weights, read_checkpoint
+from snowmelt.checkpoint import CheckpointError, blamed_on, load_weights, read_checkpoint
 from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers import Denoiser, create_ddpm, keep_in_range
 from snowmelt.denoisers.guidance import Guidance, make_guidance
@@ -77,6 +77,7 @@ class DiffusionSampler:
         micro_batch: the most images in one call of the network. Where seeds are given, every call has exactly
             so many (the last ones padded), which makes an image's bits independent of its batch. None takes
             16 on the CPU and 64 elsewhere.
+        memory_share: of the free memory, in (0, 1]: what ``batch_size="auto"`` may fill.
         options: of the solver or the grid, such as ``eta`` or ``rho``.
 
     Attributes:
@@ -108,6 +109,7 @@ class DiffusionSampler:
         guidance: str | Mapping[str, Any] | Guidance | None = None,
         threshold: str | Mapping[str, Any] | None = "clip",
         micro_batch: int | None = None,
+        memory_share: float = 0.5,
         **options: Any,
     ) -> None:
         keep_in_range(model, threshold)  # or it would be refused while sampling
@@ -132,6 +134,9 @@ class DiffusionSampler:
         if micro_batch is None:
             micro_batch = default_micro_batch(device)
         self.micro_batch = check_count("micro_batch", micro_batch)
+        if not 0 < memory_share <= 1:
+            raise ValueError(f"memory_share must lie in (0, 1], got {memory_share}")
+        self.memory_share = memory_share
         for network in (model, *self.guidance.networks):
             if isinstance(network, nn.Module):
                 network.to(device)
@@ -160,12 +165,14 @@ class DiffusionSampler:
                 f"{path} holds weights but not the model's configuration: build the model with create_ddpm, "
                 "load the weights with load_weights, and give the model to DiffusionSampler"
             )
-        model = create_ddpm(**checkpoint["model_config"])
+        with blamed_on(path):
+            model = create_ddpm(**checkpoint["model_config"])
         load_weights(model, checkpoint["model_state_dict"], source=path)
         ema = None
         if use_ema and "ema_state_dict" in checkpoint:
             ema = EMA(model, device=device)
-            ema.load_state_dict(checkpoint["ema_state_dict"])
+            with blamed_on(path):
+                ema.load_state_dict(checkpoint["ema_state_dict"])
         sampling = checkpoint.get("sampling", {})
         if cls is not DiffusionSampler or options.keys() & _METHOD:
             sampling = {name: value for name, value in sampling.items() if name == "threshold"}
@@ -268,9 +275,14 @@ class DiffusionSampler:
         return self._stream(num_samples, labels, scale, use_ema, show_progress, numbers, batch_size)
 
     def auto_batch_size(self) -> int:
-        """Return how many images together fit into half of the memory that is free now."""
+        """Return how many images together fit into the sampler's share of the memory that is free now."""
         return auto_batch_size(
-            self.plan, self.model.image_shape, self.device, self.micro_batch, self._evaluate_once
+            self.plan,
+            self.model.image_shape,
+            self.device,
+            self.micro_batch,
+            self._evaluate_once,
+            self.memory_share,
         )
 
     def trajectory(

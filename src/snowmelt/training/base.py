@@ -52,12 +52,14 @@ class BaseTrainer(ABC):
 
     Attributes:
         epoch: epochs completed.
-        best_metric: the lowest value of the watched loss so far.
+        watched: name of the metric that says which model is the best.
+        best_metric: its best value so far.
         show_progress: show a bar over the epochs.
     """
 
     def __init__(self) -> None:
         self.epoch = 0
+        self.watched = "loss"
         self.best_metric = math.inf
         self.show_progress = False
         self.interrupt = Interrupt()
@@ -69,6 +71,10 @@ class BaseTrainer(ABC):
     @abstractmethod
     def validate_epoch(self) -> dict[str, float]:
         """Return the metrics of the held-out data, ``loss`` among them; empty if there is none."""
+
+    @abstractmethod
+    def evaluate_epoch(self) -> dict[str, float]:
+        """Return metrics of what the model generates; empty if none are asked for."""
 
     @abstractmethod
     def end_epoch(self, metrics: Mapping[str, float]) -> None:
@@ -91,13 +97,16 @@ class BaseTrainer(ABC):
         save_best_only: bool = False,
         save_optimizer: bool = True,
         validate_frequency: int | None = 1,
+        evaluate_frequency: int | None = None,
+        watch: str = "loss",
+        maximize: bool = False,
     ) -> dict[str, float]:
         """Train until `num_epochs` epochs are completed, counting those before a resume.
 
         Writes ``latest.pth`` every `save_frequency` epochs and at the end, ``best_model.pth`` whenever the
-        watched loss falls (validation loss where there is one, training loss otherwise), and one file a
-        saved epoch unless `save_best_only`. On Ctrl-C the step at hand is finished, ``latest.pth`` written,
-        and KeyboardInterrupt raised; a resumed run goes on at the next batch.
+        watched metric is better than ever, and one file a saved epoch unless `save_best_only`. On Ctrl-C the
+        step at hand is finished, ``latest.pth`` written, and KeyboardInterrupt raised; a resumed run goes on
+        at the next batch.
 
         Args:
             num_epochs: >= 1.
@@ -106,6 +115,10 @@ class BaseTrainer(ABC):
             save_best_only: keep no file for each saved epoch.
             save_optimizer: without its state a checkpoint is smaller and cannot be resumed exactly.
             validate_frequency: epochs between two validations; None never validates.
+            evaluate_frequency: epochs between two evaluations of generated images; None never evaluates.
+            watch: ``"loss"`` (that of the validation where there is one, of the training otherwise), or the
+                name of a metric of the evaluation.
+            maximize: whether more of the watched metric is better.
 
         Returns:
             The metrics of the last epoch.
@@ -114,6 +127,8 @@ class BaseTrainer(ABC):
             FloatingPointError: the loss is not finite any more. No checkpoint is overwritten.
         """
         directory = Path(checkpoint_dir) if checkpoint_dir is not None else None
+        if watch != self.watched:
+            self.watched, self.best_metric = watch, -math.inf if maximize else math.inf
         metrics: dict[str, float] = {}
 
         def save(name: str) -> None:
@@ -143,17 +158,25 @@ class BaseTrainer(ABC):
                 last = self.epoch == num_epochs
                 if validate_frequency is not None and (self.epoch % validate_frequency == 0 or last):
                     metrics |= {f"val_{name}": value for name, value in self.validate_epoch().items()}
+                if evaluate_frequency is not None and (self.epoch % evaluate_frequency == 0 or last):
+                    metrics |= {f"eval_{name}": value for name, value in self.evaluate_epoch().items()}
                 self.end_epoch(metrics)
                 bar.set_postfix({k: f"{v:.4f}" for k, v in metrics.items()}, refresh=False)
                 bar.update()
 
-                watched = metrics.get("val_loss", metrics["train_loss"])
-                improved = watched < self.best_metric
-                self.best_metric = min(watched, self.best_metric)
-                if improved:
+                found = _watched(metrics, watch)
+                if found is not None and (found > self.best_metric if maximize else found < self.best_metric):
+                    self.best_metric = found
                     save("best_model.pth")
                 if self.epoch % save_frequency == 0 or last:
                     save("latest.pth")
                     if not save_best_only:
                         save(f"epoch_{self.epoch:04d}.pth")
         return metrics
+
+
+def _watched(metrics: Mapping[str, float], name: str) -> float | None:
+    """Return a metric of an epoch; None where it has not been measured in this one."""
+    if name == "loss":
+        return metrics.get("val_loss", metrics["train_loss"])
+    return metrics.get(f"eval_{name}")

@@ -40,9 +40,9 @@ def denoising_loss(
     tensor(0.2500)
     """
     level = schedule(schedule.draw_t(len(x0), generator))
-    time = schedule.network_time(level).to(x0.device, torch.float32)
-    # Levels are made in float64 on the CPU, and move to the images in their shape and dtype
-    level = Level(*(number.to(x0).view(-1, 1, 1, 1) for number in level))
+    time = schedule.network_time(level).to(x0.device, torch.float32, non_blocking=True)
+    # Levels are made in float64 on the CPU, and move to the images in their shape and dtype; nobody waits
+    level = Level(*(number.to(x0, non_blocking=True).view(-1, 1, 1, 1) for number in level))
     eps = _noise_like(x0, generator)
     x_t = level.alpha * x0 + level.sigma * eps
     y = network(parameterization.input_scale(level) * x_t, time, class_labels)

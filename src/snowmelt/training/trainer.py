@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from snowmelt._version import __version__
-from snowmelt.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
+from snowmelt.checkpoint import (
+    CheckpointError,
+    blamed_on,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+)
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.denoisers import DDPMModel
 from snowmelt.ema import EMA
@@ -24,6 +29,9 @@ from snowmelt.sampling import DiffusionSampler, image_seeds
 from snowmelt.training.base import BaseTrainer
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.loss import denoising_loss, drop_labels
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 __all__ = ["DiffusionTrainer"]
 
@@ -56,6 +64,8 @@ class DiffusionTrainer(BaseTrainer):
         guidance_scale: of those images.
         scheduler: learning rate schedule, stepped once an epoch.
         sampler: makes the grids; None takes 50 deterministic DDIM steps.
+        evaluate: what `train` calls with the sampler every `evaluate_frequency` epochs: metrics of the images
+            that it makes, by name. It must leave torch's global generator alone, or resuming is not exact.
         config: kept in checkpoints, for people to read.
 
     Attributes:
@@ -93,6 +103,7 @@ class DiffusionTrainer(BaseTrainer):
         *,
         scheduler: LRScheduler | None = None,
         sampler: DiffusionSampler | None = None,
+        evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -109,6 +120,7 @@ class DiffusionTrainer(BaseTrainer):
         self.sample_interval = sample_interval
         self.samples_per_class = samples_per_class
         self.guidance_scale = guidance_scale
+        self.evaluate = evaluate
         self.config = dict(config) if config is not None else None
 
         self.ema = EMA(model, ema_decay, warmup=True) if use_ema else None
@@ -141,7 +153,7 @@ class DiffusionTrainer(BaseTrainer):
             self._loss_sum += self._train_step(x0, class_labels)
             self._batch += 1
             if self._batch % STEPS_BETWEEN_LOSS_DISPLAYS == 0 and not bar.disable:
-                bar.set_postfix(loss=f"{self._loss_sum.item() / self._batch:.4f}")
+                bar.set_postfix(loss=f"{self._loss_sum.item() / self._batch:.4f}", refresh=False)
             self.interrupt.raise_if_requested()
         mean_loss = self.accelerator.reduce(self._loss_sum, "mean").item() / self._batch
         if self.scheduler is not None:
@@ -173,7 +185,9 @@ class DiffusionTrainer(BaseTrainer):
     ) -> Tensor:
         device, null_class = self.accelerator.device, self.model.null_class
         x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
-        labels = None if null_class is None else drop_labels(class_labels, null_class, class_dropout_prob)
+        labels = class_labels if self.model.num_classes else None
+        if labels is not None and null_class is not None:
+            labels = drop_labels(labels, null_class, class_dropout_prob)
         with self.accelerator.autocast():
             return denoising_loss(
                 self._network, self.model.schedule, self.model.parameterization, x0, labels, generator
@@ -197,6 +211,12 @@ class DiffusionTrainer(BaseTrainer):
                 total += torch.stack([self._loss(x0, class_labels, generator=generator), one]) * len(x0)
         loss_sum, count = total.tolist()
         return {"loss": loss_sum / count}
+
+    def evaluate_epoch(self) -> dict[str, float]:
+        """Return the metrics of generated images, in the first process alone; empty without `evaluate`."""
+        if self.evaluate is None or not self.accelerator.is_main_process:
+            return {}
+        return dict(self.evaluate(self.sampler))
 
     def end_epoch(self, metrics: Mapping[str, float]) -> None:
         """Log the epoch's metrics and, every `sample_interval` epochs, a grid of samples."""
@@ -236,14 +256,17 @@ class DiffusionTrainer(BaseTrainer):
             "batch": self._batch,
             "loss_sum": self._loss_sum,
             "global_step": self.global_step,
+            "watched": self.watched,
             "best_metric": self.best_metric,
             "rng_state": _rng_state(),
         }
         if self.ema is not None:
             checkpoint["ema_state_dict"] = self.ema.state_dict()
         if save_optimizer:
+            checkpoint["optimizer_type"] = type(self.optimizer).__name__
             checkpoint["optimizer_state_dict"] = self.optimizer.state_dict()
             if self.scheduler is not None:
+                checkpoint["scheduler_type"] = type(self.scheduler).__name__
                 checkpoint["scheduler_state_dict"] = self.scheduler.state_dict()
             if self.accelerator.scaler is not None:
                 checkpoint["scaler_state_dict"] = self.accelerator.scaler.state_dict()
@@ -264,8 +287,8 @@ class DiffusionTrainer(BaseTrainer):
             reset_scheduler: the same for the learning rate schedule.
 
         Raises:
-            CheckpointError: the file cannot be read, does not fit the model, or holds no optimizer state
-                where it is wanted. The trainer is as it was before.
+            CheckpointError: the file cannot be read, does not fit the model, or holds no state of this
+                optimizer or schedule where it is wanted. The trainer is as it was before.
         """
         checkpoint = read_checkpoint(path)
         wanted: dict[str, Any] = {"optimizer_state_dict": self.optimizer} if not reset_optimizer else {}
@@ -280,9 +303,17 @@ class DiffusionTrainer(BaseTrainer):
                 "optimizer, or not by a trainer; resume with reset_optimizer and reset_scheduler, or load "
                 "its weights alone"
             )
+        for name in ("optimizer", "scheduler"):
+            there, here = checkpoint.get(f"{name}_type"), type(getattr(self, name)).__name__
+            if f"{name}_state_dict" in wanted and there not in (None, here):
+                raise CheckpointError(
+                    f"{path} was trained with the {name} {there}, this run has {here}: take the same, or "
+                    f"resume with reset_{name}"
+                )
         load_weights(self.model, checkpoint["model_state_dict"], source=path)
         if self.ema is not None and "ema_state_dict" in checkpoint:
-            self.ema.load_state_dict(checkpoint["ema_state_dict"])
+            with blamed_on(path):
+                self.ema.load_state_dict(checkpoint["ema_state_dict"])
         elif self.ema is not None:
             warnings.warn(
                 f"{path} holds no EMA weights: the average starts anew from its weights", stacklevel=2
@@ -295,6 +326,7 @@ class DiffusionTrainer(BaseTrainer):
         self._batch = checkpoint.get("batch", 0)
         self._loss_sum.copy_(checkpoint.get("loss_sum", torch.zeros(())))
         self.global_step = checkpoint["global_step"]
+        self.watched = checkpoint.get("watched", "loss")
         self.best_metric = checkpoint.get("best_metric", self.best_metric)
         if self.logger is not None:
             self.logger.rewind(self.global_step)
@@ -305,6 +337,8 @@ class DiffusionTrainer(BaseTrainer):
 
 
 def _accelerator(device: str | torch.device, use_amp: bool) -> Accelerator:
+    from accelerate import Accelerator
+
     device = torch.device(device)
     precision = "no"
     if use_amp and device.type == "cuda":

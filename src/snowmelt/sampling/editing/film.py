@@ -101,7 +101,7 @@ def save_animation(
         frames: from `choose_frames`, one or three channels.
         path: the file, ``.gif`` or ``.webp``; missing folders are made.
         scale: each pixel becomes `scale` by `scale`; None makes small images readable.
-        seconds: how long the way from noise to image takes, > 0; the image then stays for a while.
+        seconds: how long the way from noise to image takes, > 0 and finite; the image then stays for a while.
 
     Raises:
         ValueError: there are no frames, or the file's suffix is another one.
@@ -111,8 +111,8 @@ def save_animation(
         raise ValueError(f"an animation is a file *{' or *'.join(FORMATS)}, got {Path(path).name!r}")
     if not frames:
         raise ValueError("there are no frames to animate")
-    if not seconds > 0:
-        raise ValueError(f"seconds must be positive, got {seconds}")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds must be positive and finite, got {seconds}")
     if scale is None:
         scale = -(-READABLE_SIDE // min(frames[0].x_t.shape[-2:]))
     font = ImageFont.load_default()

@@ -1,0 +1,105 @@
+"""What the file of ``snowmelt compare`` may say: a grid of ways to sample, and what judges the images.
+
+`configs/diffusion/digits_compare.yaml` shows it in use and docs/comparing.md explains every key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from snowmelt.config.schema import Compute, Guidance, Name, NullIsNone, Sampler, Section
+
+__all__ = ["Compare", "ComparisonConfig", "Method"]
+
+
+class Method(Sampler):
+    """A row of the grid: a solver with its options, a preset, or a plan's file.
+
+    A solver without `steps` takes each of the comparison's; presets and plans have their own.
+    """
+
+    preset: Literal["draft", "fast", "balanced", "quality", "ddpm"] | None = None
+    plan: Annotated[str | None, Field(description="the path of a plan's JSON file")] = None
+
+    @model_validator(mode="after")
+    def _ready_or_described(self) -> Method:
+        stated = sorted(self.model_fields_set | set(self.model_extra or {}))
+        if (self.preset is not None or self.plan is not None) and len(stated) > 1:
+            raise ValueError(
+                f"a preset or a plan by itself, or a solver; not {' and '.join(stated)} together"
+            )
+        return self
+
+    @property
+    def places_itself(self) -> bool:
+        """Whether it says where to evaluate, so that it is not tried with other numbers of steps."""
+        lists = {"times", "sigmas", "indices"} & set(self.model_extra or {})
+        return bool(self.preset or self.plan or lists or "steps" in self.model_fields_set)
+
+
+class Compare(Section):
+    """The grid is checkpoints x samplers (x steps) x guidance_scales; all cells share classes and seeds."""
+
+    checkpoints: list[Name] = Field(min_length=1, description="a list of checkpoints, one or more")
+    samplers: list[Method] = Field(
+        [Method(type="ddim"), Method(preset="fast"), Method(preset="balanced")],
+        min_length=1,
+        description="a list of solvers, presets and plans, such as [{type: ddim}]",
+    )
+    steps: list[PositiveInt] = Field(
+        [10, 20, 50], min_length=1, description="a list of positive integers, one or more"
+    )
+    guidance_scales: list[FiniteFloat] = Field(
+        [0.0], min_length=1, description="a list of numbers, one or more"
+    )
+    guidance: Guidance | None = Field(None, description="a section with type and options, or null")
+    num_samples: PositiveInt = 1000
+    class_selection: list[NonNegativeInt] | None = Field(
+        None, min_length=1, description="a list of classes, or null for all"
+    )
+    use_ema: bool = True
+    threshold: Annotated[Literal["none", "clip", "dynamic"], NullIsNone] = "clip"
+    batch_size: Literal["auto"] | PositiveInt = Field(
+        "auto", description="auto, or a number of images above 0"
+    )
+    real: Name = Field(description="images to measure by: a folder, a file, or a data set's name")
+    train: str | None = Field(
+        None, description="labelled images that the extractor classifier is trained on, or null"
+    )
+    extractor: Name = "classifier"
+    weights: str | None = None
+    metrics: list[Name] = Field(
+        ["fid", "precision", "recall"],
+        min_length=1,
+        description="a list of metrics, the one that matters most first",
+    )
+    per_class: bool = False
+    output: Name = "outputs/comparison"
+
+    @field_validator("guidance")
+    @classmethod
+    def _scales_stand_elsewhere(cls, guidance: Guidance | None) -> Guidance | None:
+        if guidance is not None and guidance.scale is not None:
+            raise ValueError("no scale here: list it in guidance_scales")
+        return guidance
+
+    @field_validator("steps", "guidance_scales", "checkpoints", "metrics")
+    @classmethod
+    def _nothing_twice(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) < len(values):
+            raise ValueError("different values")
+        return values
+
+
+class ComparisonConfig(Section):
+    """A whole file.
+
+    >>> ComparisonConfig(compare=Compare(checkpoints=["model.pth"], real="digits:test")).compute.seed
+    0
+    """
+
+    experiment: Name = "diffusion"
+    compute: Compute = Compute()
+    compare: Compare

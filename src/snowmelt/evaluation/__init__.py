@@ -1,0 +1,33 @@
+"""Evaluation: are the images good, are they new, are they useful.
+
+Beside training, and like it above sampling: it reads images from wherever they are (`open_images`), turns
+them into features (`extract`) and compares these (`evaluate`).
+"""
+
+from snowmelt.evaluation.classes import numbered_as
+from snowmelt.evaluation.evaluate import Evaluation, evaluate
+from snowmelt.evaluation.features import EXTRACTORS, Extractor, extract, make_extractor
+from snowmelt.evaluation.metrics import METRICS, Features, Figure, Moments
+from snowmelt.evaluation.reference import extract_features, is_statistics, open_reference
+from snowmelt.evaluation.sources import ImageSource, SampledSource, TensorSource, open_images
+
+__all__ = [
+    "EXTRACTORS",
+    "METRICS",
+    "Evaluation",
+    "Extractor",
+    "Features",
+    "Figure",
+    "ImageSource",
+    "Moments",
+    "SampledSource",
+    "TensorSource",
+    "evaluate",
+    "extract",
+    "extract_features",
+    "is_statistics",
+    "make_extractor",
+    "numbered_as",
+    "open_images",
+    "open_reference",
+]

@@ -1,0 +1,70 @@
+"""Extractors: from images to the features that metrics compare.
+
+An extractor is a class or function of its own, listed here by name. The heavy libraries are imported when one
+is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from snowmelt.errors import InputError
+from snowmelt.evaluation.features.extract import extract
+from snowmelt.evaluation.features.extractor import CallableExtractor, Extractor
+from snowmelt.evaluation.features.inception import InceptionExtractor
+from snowmelt.evaluation.features.pixels import pixels
+from snowmelt.evaluation.features.scripted import OnnxExtractor, TorchScriptExtractor
+from snowmelt.evaluation.features.small_network import SmallClassifier, train_classifier
+from snowmelt.evaluation.features.timm_models import TimmExtractor
+from snowmelt.evaluation.features.trained import ClassifierExtractor, classifier
+
+__all__ = [
+    "EXTRACTORS",
+    "CallableExtractor",
+    "ClassifierExtractor",
+    "Extractor",
+    "SmallClassifier",
+    "extract",
+    "make_extractor",
+    "train_classifier",
+]
+
+EXTRACTORS: dict[str, Callable[..., Extractor]] = {
+    "classifier": classifier,
+    "inception": InceptionExtractor,
+    "onnx": OnnxExtractor,
+    "pixels": pixels,
+    "timm": TimmExtractor,
+    "torchscript": TorchScriptExtractor,
+}
+
+SUFFIXES = {".onnx": "onnx", ".pt": "torchscript", ".ts": "torchscript"}
+
+
+def make_extractor(name: str | Path, **options: Any) -> Extractor:
+    """Return an extractor by name.
+
+    Args:
+        name: ``inception``, ``classifier``, ``pixels``, ``timm:MODEL``, or a file ``.pt``, ``.ts``
+            (TorchScript) or ``.onnx``.
+        options: of the extractor, such as ``weights`` or ``device``.
+
+    Raises:
+        InputError: there is no such extractor, or it cannot be had; the message says what to do.
+
+    >>> make_extractor("pixels").name
+    'pixels'
+    """
+    kind, _, model = str(name).partition(":")
+    if kind == "timm" and model:
+        return EXTRACTORS[kind](model, **options)
+    if kind in ("inception", "classifier", "pixels") and not model:
+        return EXTRACTORS[kind](**options)
+    if (suffix := Path(name).suffix.lower()) in SUFFIXES:
+        return EXTRACTORS[SUFFIXES[suffix]](name, **options)
+    raise InputError(
+        f"there is no extractor {name}: take inception, classifier, pixels, timm:MODEL, or a file "
+        f"{', '.join(SUFFIXES)}"
+    )

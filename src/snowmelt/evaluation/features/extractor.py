@@ -1,0 +1,83 @@
+"""What turns images into features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from snowmelt.errors import InputError
+
+__all__ = ["CallableExtractor", "Extractor", "in_colour", "require"]
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """A function of images whose features the metrics compare.
+
+    One that is a classifier too has a method ``probabilities(features)``, which returns class probabilities
+    (B, K) from features (B, D); the inception score needs them.
+
+    Attributes:
+        name: of the function and its weights: two extractors with one name give the same features. An empty
+            name says that nobody knows, and keeps its features out of the cache.
+        dim: D, or None until it is known.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dim(self) -> int | None: ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features (B, D), float32, of images uint8 (B, C, H, W), C = 1 or 3."""
+
+
+class CallableExtractor:
+    """Any function as an extractor.
+
+    Args:
+        function: uint8 (B, C, H, W) to floating (B, ...), which is flattened.
+        name: of the function and all that its result depends on; without one nothing is cached.
+
+    >>> import torch
+    >>> CallableExtractor(lambda images: images.float().mean(dim=(2, 3)))(torch.ones(5, 3, 8, 8).byte()).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], name: str = "") -> None:
+        self.function = function
+        self.name = name
+        self.dim: int | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features (B, D), float32."""
+        return self.function(images).flatten(1).float()
+
+
+def in_colour(images: Tensor) -> Tensor:
+    """Return images (B, 1 or 3, H, W) with three channels; gray stays gray.
+
+    >>> import torch
+    >>> in_colour(torch.zeros(2, 1, 4, 4)).shape
+    torch.Size([2, 3, 4, 4])
+    """
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def require(library: str, extractor: str) -> Any:
+    """Import a library that one extractor needs.
+
+    Raises:
+        InputError: it is not installed, or does not work with what is.
+    """
+    try:
+        return import_module(library)
+    except ImportError as error:
+        raise InputError(
+            f"the extractor {extractor} needs {library.partition('.')[0]} ({error}): "
+            "pip install 'snowmelt[evaluate]'"
+        ) from error

@@ -1,0 +1,148 @@
+"""The report: one page that loads nothing, escapes everything, and says every number."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+from snowmelt.evaluation import Evaluation, Features, Figure, TensorSource
+from snowmelt.evaluation.novelty import novelty
+from snowmelt.evaluation.report import (
+    Picture,
+    Section,
+    Table,
+    evaluation_section,
+    novelty_section,
+    usefulness_section,
+    with_interval,
+    write_html_report,
+)
+from snowmelt.evaluation.usefulness import usefulness
+from snowmelt.images import encode_png
+
+VOID = {"meta", "img"}
+PNG = encode_png(torch.arange(48, dtype=torch.uint8).reshape(3, 4, 4))
+NASTY = '<script>alert("&")</script>'
+
+
+class Page(HTMLParser):
+    """The tags, texts and attributes of a page, which must be well nested."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append(data.strip())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def page(tmp_path):
+    def write(*sections: Section, **options) -> Page:
+        write_html_report(tmp_path / "new" / "report.html", "A report", sections, **options)
+        return Page(tmp_path / "new" / "report.html")
+
+    return write
+
+
+def figures(value: float) -> dict[str, Figure]:
+    return {
+        name: Figure(value, value - 0.1, value + 0.1, 0.05, 500, 360, "k = 3") for name in ("fid", "recall")
+    }
+
+
+def test_the_page_loads_nothing_from_elsewhere(page, tmp_path):
+    page(Section("Pictures", [Picture(PNG, "noise", "Noise.")]))
+    text = (tmp_path / "new" / "report.html").read_text()
+    assert not re.search(r"https?:|<script|<link|@import|url\(", text)
+    assert "default-src 'none'" in text
+
+
+def test_a_picture_is_inside_with_its_description(page):
+    (image,) = page(Section("Pictures", [Picture(PNG, "noise", "Noise.")])).all("img")
+    kind, _, data = image["src"].partition(",")
+    assert (kind, base64.b64decode(data), image["alt"]) == ("data:image/png;base64", PNG, "noise")
+
+
+def test_everything_is_escaped(page):
+    table = Table(NASTY, [NASTY], [[NASTY]], notes=[NASTY])
+    found = page(Section(NASTY, [NASTY, table, Picture(PNG, NASTY, NASTY)]), facts={NASTY: NASTY})
+    assert found.all("script") == []
+    assert found.texts.count(NASTY) == 9
+    assert found.all("img")[0]["alt"] == NASTY
+
+
+def test_a_table_names_its_rows_and_columns(page):
+    table = Table("Figures", ["cell", "fid"], [["ddim", "1.5"], ["heun", "1.2"]], marked=[1])
+    found = page(Section("Table", [table]))
+    assert [each.get("scope") for each in found.all("th")] == ["col", "col", "row", "row"]
+    assert [each.get("class") for each in found.all("tr")] == [None, None, "marked"]
+    cells = [cell for row in table.rows for cell in row]
+    assert [text for text in found.texts if text in cells] == cells
+
+
+def test_it_reads_in_light_and_in_dark(page, tmp_path):
+    found = page(Section("Empty", []))
+    assert found.all("html") == [{"lang": "en"}]
+    assert "prefers-color-scheme: dark" in (tmp_path / "new" / "report.html").read_text()
+
+
+def test_good_has_every_figure_note_and_omission(page):
+    evaluation = Evaluation(figures(0.5), {"owl": figures(0.7)}, ["kid of all images: too few"])
+    found = page(evaluation_section(evaluation))
+    assert found.texts.count(with_interval(figures(0.5)["fid"])) == 2
+    assert found.texts.count(with_interval(figures(0.7)["fid"])) == 2
+    assert "k = 3: fid, recall" in found.texts
+    assert "Left out: kid of all images: too few" in found.texts
+
+
+def test_new_has_the_rates_of_each_space(page):
+    sets = [Features(torch.randn(50, 4)) for _ in range(3)]
+    result = novelty(*sets, quantile=0.1)
+    found = page(novelty_section({"features": result, "pixels": result}, PNG))
+    for rate in (result.copy_rate, result.held_out_rate, result.duplicate_rate):
+        assert found.texts.count(with_interval(rate, 100)) >= 2
+    assert {"features", "pixels"} <= set(found.texts)
+    assert len(found.all("img")) == 1
+
+
+def test_useful_has_the_answer_and_every_class(page):
+    images = TensorSource(torch.randn(30, 1, 4, 4).clamp(-1, 1), torch.arange(30) % 2, ["all", "owl"])
+    result = usefulness(images, images, images, seeds=range(2), steps=2)
+    found = page(usefulness_section(result))
+    assert any(result.answer() in text for text in found.texts)
+    for accuracy in (*result.accuracy.values(), result.gain):
+        for each in (accuracy.overall, *accuracy.per_class.values()):
+            assert with_interval(each, 100) in found.texts
+    assert found.all("tr")[2]["class"] == "marked"  # below the header and the row of all classes
+
+
+def test_figures_have_the_places_that_their_interval_deserves():
+    def shown(value: float, half: float) -> str:
+        return with_interval(Figure(value, value - half, value + half, half / 2, 10, 10))
+
+    assert shown(12.3456, 1.0) == "12.3 (11.3, 13.3)"
+    assert shown(0.123456, 0.0123) == "0.123 (0.111, 0.136)"
+    assert shown(12345.6, 321.0) == "12346 (12025, 12667)"
+    assert shown(1.0, 0.0) == "1.000 (1.000, 1.000)"
