@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.build.editing import read_images
 from snowmelt.checkpoint import save_checkpoint
-from snowmelt.cli_edit import edits
+from snowmelt.cli.edit import edits
 from snowmelt.images import save_png, to_uint8
 from snowmelt.plans import PRESETS
 from snowmelt.sampling import image_seeds

@@ -42,14 +42,9 @@ BESIDE = {
 EVERYWHERE = {"_version"}
 
 
-def floor(top: str) -> str:
-    """Return where a module stands: each group of commands has a file of its own, such as cli_edit."""
-    return "cli" if top.startswith("cli_") else top
-
-
 def modules() -> Iterator[tuple[str, Path]]:
     for path in sorted(ROOT.rglob("*.py")):
-        top = floor(path.relative_to(ROOT).parts[0].removesuffix(".py"))
+        top = path.relative_to(ROOT).parts[0].removesuffix(".py")
         if top not in ("__init__", "__main__", *EVERYWHERE):
             yield top, path
 
@@ -65,7 +60,7 @@ def imports(path: Path) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         for name in names:
             if name.startswith("snowmelt."):
-                yield floor(name.split(".")[1])
+                yield name.split(".")[1]
 
 
 def allowed(top: str) -> set[str]:

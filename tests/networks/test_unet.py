@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from snowmelt.networks import UNet, unet
-from snowmelt.networks.blocks import attend, double, double_and_convolve
+from snowmelt.networks.blocks import double, double_and_convolve
 
 SMALL: dict[str, Any] = {
     "image_size": 8,
@@ -341,14 +341,6 @@ def test_taps_may_be_added_before_doubling(channels, out, height, width):
     weight, bias = torch.randn(out, channels, 3, 3, dtype=x.dtype), torch.randn(out, dtype=x.dtype)
     plain = nn.functional.conv2d(double(x), weight, bias, padding=1)
     torch.testing.assert_close(double_and_convolve(x, weight, bias), plain)
-
-
-@given(d=st.integers(1, 20), n=st.integers(1, 9))
-@settings(max_examples=30, deadline=None)
-def test_attention_of_every_width_is_its_formula(d, n):
-    q, k, v = torch.randn(3, 2, 2, n, d, dtype=torch.float64)
-    expected = torch.softmax(q @ k.transpose(-1, -2) / d**0.5, dim=-1) @ v
-    torch.testing.assert_close(attend(q, k, v), expected)
 
 
 @pytest.mark.usefixtures("layout")

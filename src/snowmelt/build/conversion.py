@@ -6,10 +6,9 @@ import warnings
 from pathlib import Path
 
 from snowmelt.adapters.diffusers import read_folder, write_folder
-from snowmelt.build.editing import as_input_errors
 from snowmelt.checkpoint import load_weights, read_checkpoint, save_checkpoint
 from snowmelt.denoisers import DDPMModel, create_ddpm
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, as_input_errors
 
 __all__ = ["export_model", "import_model"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +15,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from snowmelt.build.device import resolve_device
 from snowmelt.build.plans import _option
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, as_input_errors
 from snowmelt.files import atomic_write
 from snowmelt.images import from_uint8, save_grid, save_png
 from snowmelt.plans import PRESETS, SOLVERS
@@ -27,7 +25,6 @@ from snowmelt.sampling.editing.method import choose_method
 __all__ = [
     "Words",
     "a_label_each",
-    "as_input_errors",
     "by_row",
     "integers",
     "load_sampler",
@@ -218,16 +215,3 @@ def a_label_each(labels: list[int] | None, count: int, option: str) -> list[int]
     if len(labels) == 1:
         return labels * count
     raise InputError(f"{option} takes one label, or one for each of the {count} images; got {len(labels)}")
-
-
-@contextmanager
-def as_input_errors() -> Iterator[None]:
-    """Turn what is said of an impossible argument or file into the input's error."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:  # not the input's fault
-            raise
-        raise InputError(str(error)) from error
-    except (TypeError, ValueError) as error:
-        raise error if isinstance(error, InputError) else InputError(str(error)) from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.evaluation.metrics import Features
-from snowmelt.evaluation.metrics.neighbours import MEMORY, _block_rows, _origin, _squared_distances
+from snowmelt.evaluation.metrics.neighbours import MEMORY, block_rows, origin, squared_distances
 
 __all__ = ["Nearest", "nearest", "nearest_twins"]
 
@@ -72,8 +72,8 @@ def nearest_twins(images: Features, *, memory: int = MEMORY) -> Nearest:
 
 
 def _nearest(x: Tensor, among: Tensor, k: int, memory: int, itself: bool) -> Nearest:
-    shift, _ = _origin(among)
-    side = _block_rows(among, memory)
+    shift, _ = origin(among)
+    side = block_rows(among, memory)
     found = [
         _nearest_of_block(int(rows[0]), x[rows], among, k, shift, side, itself)
         for rows in torch.arange(len(x), device=x.device).split(side)
@@ -93,7 +93,7 @@ def _nearest_of_block(
     best = torch.full((len(block), k), torch.inf, dtype=among.dtype, device=among.device)
     indices = torch.zeros(len(block), k, dtype=torch.int64, device=among.device)
     for first in range(0, len(among), side):
-        distances = _squared_distances(block, among[first : first + side] - shift)
+        distances = squared_distances(block, among[first : first + side] - shift)
         if not itself and first == start:
             distances.fill_diagonal_(torch.inf)
         if k == 1:  # much faster than topk

@@ -25,13 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.features.small_network import (
-    BATCH_SIZE,
-    LEAST_PASSES,
-    LEAST_STEPS,
-    SmallClassifier,
-    train_classifier,
-)
+from snowmelt.evaluation.features.small_network import SmallClassifier, default_steps, train_classifier
 from snowmelt.evaluation.sources import ImageSource
 from snowmelt.evaluation.uncertainty import Figure, Z, influence_std, proportion_interval
 from snowmelt.progress import progress
@@ -170,7 +164,7 @@ def usefulness(
     both = _Labelled(*(torch.cat(parts) for parts in zip(*loaded[:2], strict=True)))
     sets, test = dict(zip(SETS, (*loaded[:2], both), strict=True)), loaded[2]
     if steps is None:
-        steps = max(LEAST_STEPS, LEAST_PASSES * len(both.labels) // BATCH_SIZE)
+        steps = default_steps(len(both.labels))
 
     right = {which: torch.empty(len(seeds), len(test.labels)) for which in SETS}
     trainings = [(row, which) for row in range(len(seeds)) for which in SETS]

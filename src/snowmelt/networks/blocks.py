@@ -31,9 +31,7 @@ __all__ = [
 
 M = TypeVar("M", bound=nn.Module)
 
-# Measured, see docs/network.md
-_NARROW = 16
-_MANY_PIXELS = 1024
+_MANY_PIXELS = 1024  # measured, see docs/network.md
 
 
 def zeroed(module: M) -> M:
@@ -246,20 +244,6 @@ class ResidualBlock(nn.Module):
         return h
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1), for (..., n, d) each.
-
-    >>> attend(torch.zeros(1, 1, 1, 8), torch.zeros(1, 1, 2, 8), torch.eye(2, 8)[None, None])[..., :2]
-    tensor([[[[0.5000, 0.5000]]]])
-    """
-    d = q.shape[-1]
-    if not q.is_cpu or d >= _NARROW:
-        return F.scaled_dot_product_attention(q, k, v)
-    # Zeros change neither products nor scores, and the CPU's matrix products are slower below this width
-    q, k, v = (F.pad(part, (0, _NARROW - d)) for part in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, scale=d**-0.5)[..., :d]
-
-
 class Attention(nn.Module):
     """Every pixel looks at every other: x + W_o softmax(q k^T / sqrt(d)) v.
 
@@ -292,7 +276,7 @@ class Attention(nn.Module):
         bias = torch.cat([layer.bias for layer in layers])
         qkv = pixelwise(self.group_norm(x), weight, bias).permute(0, 2, 3, 1)
         heads = qkv.reshape(batch, height * width, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
-        seen = attend(*heads)  # q, k and v, each (B, heads, HW, d)
+        seen = F.scaled_dot_product_attention(*heads)  # q, k and v, each (B, heads, HW, d)
         seen = seen.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         return pixelwise(seen, *self.to_out.parameters()).add_(x)
 

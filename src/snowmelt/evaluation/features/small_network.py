@@ -9,7 +9,7 @@ from torch.nn import functional
 from snowmelt.images import from_uint8
 from snowmelt.progress import progress
 
-__all__ = ["SmallClassifier", "train_classifier"]
+__all__ = ["SmallClassifier", "default_steps", "train_classifier"]
 
 WIDTH, WIDEST, FEATURES = 32, 128, 64
 GROUPS = 4
@@ -56,6 +56,15 @@ class SmallClassifier(nn.Module):
         return logits
 
 
+def default_steps(num_images: int) -> int:
+    """Return how many batches make a training: five passes over the images, and never fewer than 300.
+
+    >>> default_steps(100), default_steps(6400)
+    (300, 500)
+    """
+    return max(LEAST_STEPS, LEAST_PASSES * num_images // BATCH_SIZE)
+
+
 def train_classifier(
     images: Tensor,
     labels: Tensor,
@@ -97,7 +106,7 @@ def train_classifier(
     network.to(device)
     random = torch.Generator().manual_seed(seed)
     if steps is None:
-        steps = max(LEAST_STEPS, LEAST_PASSES * len(images) // BATCH_SIZE)
+        steps = default_steps(len(images))
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     for _ in progress(range(steps), "Classifier", show=show_progress, unit="step", leave=False):

@@ -21,7 +21,7 @@ from torch import Tensor
 from snowmelt.evaluation.metrics.features import Features
 from snowmelt.evaluation.uncertainty import GROUPS, group_order
 
-__all__ = ["MEMORY", "Balls", "balls", "radii"]
+__all__ = ["MEMORY", "Balls", "balls", "block_rows", "origin", "radii", "squared_distances"]
 
 MEMORY = 256 * 2**20  # bytes for one pair of blocks: rows of both sets and their distances
 TIE = 1e-6
@@ -95,19 +95,19 @@ def balls(points: Features, centres: Features, k: int, *, memory: int = MEMORY) 
         )
     reach = radii(centres, k, memory=memory)
     x, y = centres.values, points.values
-    shift, tie = _origin(x)
+    shift, tie = origin(x)
     reach = reach + tie
     widest = reach.max(dim=0).values
     centre_group, point_group = _group_of(x), _group_of(y)
     counts = torch.zeros(1 + GROUPS, len(y), dtype=torch.int32, device=x.device)
     filled = torch.zeros(1 + GROUPS, len(x), dtype=torch.bool, device=x.device)
     filled_by = torch.zeros(GROUPS, len(x), dtype=torch.bool, device=x.device)
-    side = _block_rows(x, memory)
+    side = block_rows(x, memory)
     point_blocks = list(torch.arange(len(y), device=y.device).split(side))
     for columns in torch.arange(len(x), device=x.device).split(side):
         block = x[columns] - shift
         for rows in point_blocks:
-            near = _squared_distances(y[rows] - shift, block)
+            near = squared_distances(y[rows] - shift, block)
             # Few pairs are within reach; what follows is for those alone
             row, column = (near <= widest[columns]).nonzero(as_tuple=True)
             distance, row, column = near[row, column], rows[row], columns[column]
@@ -121,16 +121,16 @@ def balls(points: Features, centres: Features, k: int, *, memory: int = MEMORY) 
 
 
 def _radii(x: Tensor, k: int, memory: int) -> Tensor:
-    shift, _ = _origin(x)
+    shift, _ = origin(x)
     group = _group_of(x)
     nearest = torch.full((len(x), GROUPS, k), torch.inf, dtype=x.dtype, device=x.device)
-    blocks = list(_blocks(group, _block_rows(x, memory)))
+    blocks = list(_blocks(group, block_rows(x, memory)))
     for (rows, row_group), (columns, column_group) in combinations_with_replacement(blocks, 2):
         first = x[rows] - shift
         if rows is columns:
-            distances = _squared_distances(first, first).fill_diagonal_(torch.inf)
+            distances = squared_distances(first, first).fill_diagonal_(torch.inf)
         else:
-            distances = _squared_distances(first, x[columns] - shift)
+            distances = squared_distances(first, x[columns] - shift)
             _keep_nearest(nearest, row_group, columns, distances.T)
         _keep_nearest(nearest, column_group, rows, distances)
     return torch.stack([_kth(nearest, k), *(_kth(_without(nearest, group), k) for group in range(GROUPS))])
@@ -169,20 +169,20 @@ def _group_of(x: Tensor) -> Tensor:
     return group.to(x.device)
 
 
-def _origin(x: Tensor) -> tuple[Tensor, Tensor]:
+def origin(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean (D,), from which rounding is least, and what counts as a tie in squared distance."""
     mean = x.mean(dim=0)
     spread = (x.square().mean(dim=0, dtype=torch.float64) - mean.double().square()).clamp(min=0).sum()
     return mean, (TIE * spread).to(x.dtype)
 
 
-def _block_rows(x: Tensor, memory: int) -> int:
+def block_rows(x: Tensor, memory: int) -> int:
     """Return the side b of a block for 4 b^2 + 3 b D numbers: distances, masks and two sets of rows."""
     numbers, width = memory / x.element_size(), 3 * x.shape[1]
     return max(1, int(((width**2 + 16 * numbers) ** 0.5 - width) / 8))
 
 
-def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
+def squared_distances(first: Tensor, second: Tensor) -> Tensor:
     lengths = second.square().sum(dim=1)
     distances = torch.addmm(lengths, first, second.T, alpha=-2)
     return distances.add_(first.square().sum(dim=1, keepdim=True)).clamp_(min=0)

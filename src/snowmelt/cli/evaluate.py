@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from snowmelt.cli_edit import Device, Grid, Guidance, NoEma, Options, Steps, _user_errors
+from snowmelt.cli.errors import user_errors
+from snowmelt.cli.options import Device, Grid, Guidance, NoEma, Options, Steps
 from snowmelt.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def evaluate_command(
     FID, KID, IS, precision and recall, density and coverage, each with its 95 % interval, for all images and
     for each class.
     """
-    with _user_errors(), TemporaryDirectory() as passing:
+    with user_errors(), TemporaryDirectory() as passing:
         from snowmelt.build.device import resolve_device
         from snowmelt.build.editing import read_words
         from snowmelt.build.evaluation import (

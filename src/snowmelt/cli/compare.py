@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from snowmelt.cli.errors import exit_codes
 from snowmelt.errors import InputError
 
 __all__ = ["compare_command"]
@@ -33,9 +34,7 @@ def compare_command(
     Writes report.html, its pictures, results.json and results.csv. The same command again goes on where it
     was stopped, and makes only the cells that are new or changed.
     """
-    from snowmelt.cli import _exit_codes
-
-    with _exit_codes():
+    with exit_codes():
         from snowmelt.build.comparing import prepare_comparison
         from snowmelt.config.comparing import ComparisonConfig
         from snowmelt.config.load import load_as

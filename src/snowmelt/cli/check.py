@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from snowmelt.cli_edit import Device, NoEma, _user_errors
+from snowmelt.cli.errors import user_errors
+from snowmelt.cli.options import Device, NoEma
 from snowmelt.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def check_command(
 
     Exit code 0 if its claim fits, and 2 if it does not, or if the class label changes nothing.
     """
-    with _user_errors():
+    with user_errors():
         from json import dumps
 
         from snowmelt.adapters import check_denoiser

@@ -5,13 +5,13 @@ Each command loads a checkpoint, calls one function of `snowmelt.sampling.editin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snowmelt.cli.errors import user_errors
+from snowmelt.cli.options import Checkpoint, Device, Grid, Guidance, NoEma, Options, Solver, Steps
 from snowmelt.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ edits = typer.Typer(
     rich_markup_mode=None,
 )
 
-Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", help="Model file, such as checkpoints/latest.pth")
-]
+
 Inputs = Annotated[
     list[Path], typer.Argument(metavar="IMAGE...", help="Image files of the model's size, see --fit.")
 ]
@@ -39,18 +37,6 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of the noise; each image
 Classes = Annotated[
     str | None, typer.Option("--class", metavar="N,N,...", help="Class label: one for all, or one each.")
 ]
-Guidance = Annotated[float, typer.Option("--guidance", help="Guidance scale; 0 is without guidance.")]
-Solver = Annotated[str, typer.Option("--solver", help="A solver or a preset of `snowmelt plan list`.")]
-Steps = Annotated[
-    int | None, typer.Option("--steps", help="Time steps from noise to image; 50 for a solver unless told.")
-]
-Grid = Annotated[str | None, typer.Option("--grid", help="Time grid; uniform_lam for a solver unless told.")]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="Option of the solver or the grid; may be repeated."),
-]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto.")]
-NoEma = Annotated[bool, typer.Option("--no-ema", help="Use the weights themselves, not their average.")]
 Scale = Annotated[
     int | None, typer.Option("--scale", help="Enlarge each pixel so many times; several small images are.")
 ]
@@ -78,7 +64,7 @@ def interpolate_command(
 
     Give a seed twice, with two classes, to change the class alone: --seeds 5,5 --class 3,8
     """
-    with _user_errors():
+    with user_errors():
         from snowmelt.build.editing import a_label_each, integers, write_pictures
         from snowmelt.sampling.editing import interpolate
 
@@ -110,7 +96,7 @@ def variations_command(
     scale: Scale = None,
 ) -> None:
     """Relatives of one seed's image."""
-    with _user_errors():
+    with user_errors():
         import torch
 
         from snowmelt.build.editing import numbers, write_pictures
@@ -147,7 +133,7 @@ def image_to_image_command(
     scale: Scale = None,
 ) -> None:
     """Noise images up to t = strength and sample from there (SDEdit)."""
-    with _user_errors():
+    with user_errors():
         from snowmelt.build.editing import (
             a_label_each,
             by_row,
@@ -199,7 +185,7 @@ def invert_command(
     scale: Scale = None,
 ) -> None:
     """Find the noise from which sampling leads to an image, and say how far the way back misses it."""
-    with _user_errors():
+    with user_errors():
         from snowmelt.build.editing import (
             a_label_each,
             by_row,
@@ -246,7 +232,7 @@ def swap_class_command(
     scale: Scale = None,
 ) -> None:
     """Turn images into members of other classes, with the same noise behind them."""
-    with _user_errors():
+    with user_errors():
         from snowmelt.build.editing import a_label_each, by_row, integers, read_images, write_pictures
         from snowmelt.sampling.editing import swap_class
 
@@ -288,7 +274,7 @@ def inpaint_command(
     scale: Scale = None,
 ) -> None:
     """Paint what is missing of an image (RePaint)."""
-    with _user_errors():
+    with user_errors():
         from snowmelt.build.editing import read_images, read_mask, write_pictures
         from snowmelt.sampling import image_seeds
         from snowmelt.sampling.editing import inpaint
@@ -331,7 +317,7 @@ def film_command(
     scale: Scale = None,
 ) -> None:
     """Watch images come about: the state, and the image that the model sees in it."""
-    with _user_errors():
+    with user_errors():
         from snowmelt.build.editing import a_label_each, integers
         from snowmelt.sampling.editing import choose_frames, save_animation, save_film_strip
 
@@ -370,13 +356,3 @@ def _expect(out: Path, *suffixes: str) -> str:
     if suffix not in suffixes:
         raise InputError(f"--out is a file *{' or *'.join(suffixes)} here, got {out.name!r}")
     return suffix
-
-
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """Turn arguments that make no sense into one message and exit code 2."""
-    from snowmelt.build.editing import as_input_errors
-    from snowmelt.cli import _exit_codes
-
-    with _exit_codes(), as_input_errors():
-        yield

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from snowmelt.cli.errors import exit_codes
+
 __all__ = ["export_command", "import_command"]
 
 
@@ -25,9 +27,7 @@ def import_command(
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write: *.safetensors or *.pth")],
 ) -> None:
     """Turn a model of diffusers into a checkpoint, to sample, edit, evaluate or train it further."""
-    from snowmelt.cli import _exit_codes
-
-    with _exit_codes():
+    with exit_codes():
         from snowmelt.build.conversion import import_model
 
         model = import_model(folder, out)
@@ -53,9 +53,7 @@ def export_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
 ) -> None:
     """Turn a checkpoint into a folder that another library loads, with a model card."""
-    from snowmelt.cli import _exit_codes
-
-    with _exit_codes():
+    with exit_codes():
         from snowmelt.build.conversion import export_model
 
         export_model(checkpoint, folder, use_ema=not no_ema, license=license, overwrite=overwrite)

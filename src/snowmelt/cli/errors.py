@@ -1,0 +1,47 @@
+"""What a command answers when something goes wrong: one message, and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from snowmelt.errors import InputError, as_input_errors
+
+__all__ = ["exit_codes", "user_errors"]
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn what a user can mend into one message and exit code 2, Ctrl-C into 130.
+
+    Anything else is a defect or a failure of the machine: it shows its traceback, and Python exits with 1.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: typer.echo(f"Warning: {message}", err=True)
+        try:
+            yield
+        except InputError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(BAD_INPUT) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            typer.echo("Error: the disk is full. Make room, and run the same command again.", err=True)
+            raise typer.Exit(FAILED) from error
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Do the same, and take arguments that make no sense to the library for what a user can mend."""
+    with exit_codes(), as_input_errors():
+        yield

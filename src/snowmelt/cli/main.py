@@ -1,0 +1,57 @@
+"""The command line: what there is, and where it stands.
+
+Commands import what they need when they run: ``snowmelt generate`` never loads training code.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from snowmelt._version import __version__
+from snowmelt.cli.check import check_command
+from snowmelt.cli.compare import compare_command
+from snowmelt.cli.convert import export_command, import_command
+from snowmelt.cli.edit import edits
+from snowmelt.cli.evaluate import evaluate_command
+from snowmelt.cli.jobs import generate, inspect, run, train
+from snowmelt.cli.plans import plans
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Train image diffusion models and, strictly apart from that, sample from them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"snowmelt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("train")(train)
+app.command("generate")(generate)
+app.command("run")(run)
+app.command("evaluate")(evaluate_command)
+app.command("compare")(compare_command)
+app.command("check")(check_command)
+app.command("import")(import_command)
+app.command("export")(export_command)
+app.command("inspect")(inspect)
+app.add_typer(edits, name="edit")
+app.add_typer(plans, name="plan")
