@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from snowmelt.networks import UNet, unet
+from snowmelt.networks import UNet, blocks, unet
 from snowmelt.networks.blocks import double, double_and_convolve
 
 SMALL: dict[str, Any] = {
@@ -118,8 +118,9 @@ def inputs(network: UNet, height: int = 8, width: int = 12) -> dict[str, torch.T
 
 @pytest.fixture(params=[1, 64], ids=["channels last", "channels first"])
 def layout(request, monkeypatch):
-    """Let networks as small as these run in the layout of wide ones, too."""
+    """Let networks as small as these run in the layout of wide ones, and save memory as large ones do."""
     monkeypatch.setattr(unet, "_WIDE", request.param)
+    monkeypatch.setattr(blocks, "_LARGE", request.param)
 
 
 @pytest.mark.usefixtures("layout")

@@ -31,7 +31,9 @@ __all__ = [
 
 M = TypeVar("M", bound=nn.Module)
 
-_MANY_PIXELS = 1024  # measured, see docs/network.md
+# Measured, see docs/network.md
+_MANY_PIXELS = 1024
+_LARGE = 2**18  # values of a map
 
 
 def zeroed(module: M) -> M:
@@ -83,13 +85,13 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x if centre is None else x - centre)
 
     def silu(self, x: Tensor) -> Tensor:
-        """Return the SiLU of the normed map; for its backward, the CPU keeps nothing but `x`.
+        """Return the SiLU of the normed map; of a large one, the CPU keeps `x` alone for the backward.
 
-        >>> norm, x = GroupNorm(2, 4), torch.randn(1, 4, 8, 8)
+        >>> norm, x = GroupNorm(2, 4), torch.randn(1, 4, 256, 256)
         >>> torch.allclose(norm.silu(x), F.silu(norm(x)), atol=1e-6)
         True
         """
-        if x.is_cpu and x.dtype == torch.float32 and torch.is_grad_enabled():
+        if x.is_cpu and x.dtype == torch.float32 and x.numel() >= _LARGE and torch.is_grad_enabled():
             activated: Tensor = _NormSilu.apply(x, self.weight, self.bias, self.num_groups, self.eps)
             return activated
         return silu(self(x))
