@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from snowmelt import create_ddpm
 from snowmelt.checkpoint import read_checkpoint, save_checkpoint
 from snowmelt.cli import app
-from snowmelt.evaluation import evaluate, extract_features, make_extractor, open_images, usefulness
+from snowmelt.evaluation import evaluate, extract_features, make_extractor, open_images
 from snowmelt.evaluation.features import small_network
 from snowmelt.images import save_png
 
@@ -118,8 +118,8 @@ def test_statistics_stand_for_real_images(folder, tmp_path):
 
 
 def test_new_useful_and_selected(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(usefulness, "LEAST_STEPS", 2)
-    monkeypatch.setattr(usefulness, "LEAST_PASSES", 0)
+    monkeypatch.setattr(small_network, "LEAST_STEPS", 2)
+    monkeypatch.setattr(small_network, "LEAST_PASSES", 0)
     out = tmp_path / "out"
     arguments = ("--train", "digits:test", "--held-out", "digits:train", "--useful", "--select", "top_k=5")
     output = done(folder / "images", *DIGITS, "--metrics", "fid", *arguments, "--out", out)
