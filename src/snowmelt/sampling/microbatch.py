@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,13 +14,19 @@ from snowmelt.denoisers import Denoiser
 __all__ = ["MicroBatches", "default_micro_batch"]
 
 
-def default_micro_batch(device: str | torch.device) -> int:
+LARGEST = 64
+CPU_PIXELS = 2**14  # in a call: fewer do not pay for it, and a single image is not padded to more
+
+
+def default_micro_batch(device: str | torch.device, image_shape: Sequence[int]) -> int:
     """Return how many images a call of the network takes: enough to keep the device busy, and no more.
 
-    >>> default_micro_batch("cpu")
-    16
+    >>> [default_micro_batch("cpu", (3, side, side)) for side in (8, 32, 64, 256)]
+    [64, 16, 4, 1]
     """
-    return 16 if torch.device(device).type == "cpu" else 64
+    if torch.device(device).type != "cpu":
+        return LARGEST
+    return min(LARGEST, max(1, CPU_PIXELS // math.prod(image_shape[1:])))
 
 
 class MicroBatches:

@@ -76,7 +76,7 @@ class DiffusionSampler:
             ``type`` and its options, or None.
         micro_batch: the most images in one call of the network. Where seeds are given, every call has exactly
             so many (the last ones padded), which makes an image's bits independent of its batch. None takes
-            16 on the CPU and 64 elsewhere.
+            64, and on the CPU as many as have 2^14 pixels, if these are fewer.
         memory_share: of the free memory, in (0, 1]: what ``batch_size="auto"`` may fill.
         options: of the solver or the grid, such as ``eta`` or ``rho``.
 
@@ -132,7 +132,7 @@ class DiffusionSampler:
         self.guidance = make_guidance(guidance)
         self.threshold = threshold
         if micro_batch is None:
-            micro_batch = default_micro_batch(device)
+            micro_batch = default_micro_batch(device, model.image_shape)
         self.micro_batch = check_count("micro_batch", micro_batch)
         if not 0 < memory_share <= 1:
             raise ValueError(f"memory_share must lie in (0, 1], got {memory_share}")
