@@ -52,8 +52,9 @@ def main() -> int:
     generation = snowmelt("generate", str(CONFIGS / "digits_generate.yaml"), "--overwrite")
     beside = ("--real", "digits:test", "--train", "digits:train", "--held-out", "digits:test")
     options = ("--metrics", "fid,kid,precision,recall", "--no-classes", "--quiet")
-    places = ("--out", str(EVALUATION), "--cache", str(EVALUATION / "cache"))
-    evaluation = snowmelt("evaluate", str(PICTURES), *beside, *options, *places)
+    pictures, report = (str(path.relative_to(ROOT)) for path in (PICTURES, EVALUATION))
+    places = ("--out", report, "--cache", f"{report}/cache")
+    evaluation = snowmelt("evaluate", pictures, *beside, *options, *places)
 
     images, asked = generated()
     train_images, train_labels = load_digits_split("train")
