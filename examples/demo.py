@@ -27,8 +27,8 @@ from snowmelt.data import load_digits_split
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "diffusion"
-PICTURES = ROOT / "outputs" / "digits" / "generated"
-EVALUATION = ROOT / "outputs" / "digits" / "evaluation"
+OUTPUTS = Path("outputs") / "digits"  # below the root, where the commands run
+PICTURES, EVALUATION = ROOT / OUTPUTS / "generated", ROOT / OUTPUTS / "evaluation"
 
 
 def snowmelt(*arguments: str) -> float:
@@ -52,9 +52,8 @@ def main() -> int:
     generation = snowmelt("generate", str(CONFIGS / "digits_generate.yaml"), "--overwrite")
     beside = ("--real", "digits:test", "--train", "digits:train", "--held-out", "digits:test")
     options = ("--metrics", "fid,kid,precision,recall", "--no-classes", "--quiet")
-    pictures, report = (str(path.relative_to(ROOT)) for path in (PICTURES, EVALUATION))
-    places = ("--out", report, "--cache", f"{report}/cache")
-    evaluation = snowmelt("evaluate", pictures, *beside, *options, *places)
+    places = ("--out", str(OUTPUTS / "evaluation"), "--cache", str(OUTPUTS / "evaluation" / "cache"))
+    evaluation = snowmelt("evaluate", str(OUTPUTS / "generated"), *beside, *options, *places)
 
     images, asked = generated()
     train_images, train_labels = load_digits_split("train")
