@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torchvision.datasets import ImageFolder
-
 from snowmelt.errors import InputError
 
 __all__ = ["balanced_counts", "balanced_labels", "counts_to_balance", "labels_of"]
@@ -54,6 +52,8 @@ def counts_to_balance(
     Raises:
         InputError: the folder is not there, its classes are not the model's, or nothing is missing.
     """
+    from torchvision.datasets import ImageFolder  # takes as long to import as torch
+
     try:
         data = ImageFolder(str(folder), allow_empty=True)
     except FileNotFoundError as error:
