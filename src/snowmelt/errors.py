@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
-__all__ = ["InputError", "as_input_errors"]
+__all__ = ["InputError", "as_input_errors", "optional"]
 
 
 class InputError(ValueError):
@@ -34,3 +36,26 @@ def as_input_errors() -> Iterator[None]:
         raise InputError(str(error)) from error
     except (TypeError, ValueError) as error:
         raise error if isinstance(error, InputError) else InputError(str(error)) from error
+
+
+def optional(module: str, needed_by: str, extra: str) -> Any:
+    """Import a module of a library that only one part of snowmelt needs.
+
+    Args:
+        module: its full name.
+        needed_by: that part, for the message.
+        extra: what installs the library.
+
+    Raises:
+        InputError: it is not installed, or does not work with what is.
+
+    >>> optional("no_such_library.part", "the format x", "formats")
+    Traceback (most recent call last):
+    snowmelt.errors.InputError: the format x needs no_such_library (...): pip install
+    'snowmelt[formats]'
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        library = module.partition(".")[0]
+        raise InputError(f"{needed_by} needs {library} ({error}): pip install 'snowmelt[{extra}]'") from error

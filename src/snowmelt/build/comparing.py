@@ -18,7 +18,7 @@ from snowmelt._version import __version__
 from snowmelt.build.device import resolve_device
 from snowmelt.build.evaluation import choose_extractor
 from snowmelt.build.generation import build_sampler, class_names
-from snowmelt.build.guidance import describe_guidance
+from snowmelt.build.guidance import check_guidance, describe_guidance
 from snowmelt.build.plans import read_plan
 from snowmelt.build.selection import choose_images
 from snowmelt.config import Config
@@ -189,7 +189,7 @@ def _cells(config: ComparisonConfig, load: Callable[[str], _Model], images: Want
             tried = [method.steps] if method.places_itself else wanted.steps
             made = [(steps, _made(f"compare.samplers.{number}", model, method, steps)) for steps in tried]
             for scale, (steps, sampler) in product(wanted.guidance_scales, made):
-                _check_guidance(sampler, scale)
+                check_guidance(sampler, scale)
                 plan = sampler.plan
                 yield Cell(
                     checkpoint,
@@ -240,13 +240,6 @@ def _check_alike(first: _Model, other: _Model, first_name: str, name: str) -> No
                 f"compare.checkpoints: {first_name} has {what} {here}, but {name} has {there}: "
                 "compare models of the same images"
             )
-
-
-def _check_guidance(sampler: DiffusionSampler, scale: float) -> None:
-    """Let guidance say now what it would say later."""
-    if sampler.guidance.guides(scale):
-        model = sampler.model
-        sampler.guidance.wrap(model, scale, null_class=model.null_class, plan=sampler.plan)
 
 
 def _identity(config: ComparisonConfig, model: _Model, images: WantedImages) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import torch
 
 from snowmelt._version import __version__
 from snowmelt.build.device import resolve_device
-from snowmelt.build.guidance import build_guidance, describe_guidance
+from snowmelt.build.guidance import build_guidance, check_guidance, describe_guidance
 from snowmelt.build.model import model_options, stated_model_options
 from snowmelt.build.plans import read_plan
 from snowmelt.build.selection import choose_images
@@ -153,9 +153,7 @@ def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) 
         class_names(checkpoint),
         guided_by_class=sampler.guidance.needs_labels,
     )
-    guidance, model = sampler.guidance, sampler.model
-    if guidance.guides(sampling.scale):  # says now what it would say later
-        guidance.wrap(model, sampling.scale, null_class=model.null_class, plan=sampler.plan)
+    check_guidance(sampler, sampling.scale)
     if not output.save_individual:  # only those that the picture shows
         step = grid_step(len(seeds))
         labels, seeds = labels[::step] if labels is not None else None, seeds[::step]

@@ -16,7 +16,14 @@ from snowmelt.errors import InputError
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.sampling.manifest import file_hash
 
-__all__ = ["NETWORKS", "ScriptedClassifier", "build_guidance", "describe_guidance", "load_weak"]
+__all__ = [
+    "NETWORKS",
+    "ScriptedClassifier",
+    "build_guidance",
+    "check_guidance",
+    "describe_guidance",
+    "load_weak",
+]
 
 
 class ScriptedClassifier(nn.Module):
@@ -68,6 +75,17 @@ def build_guidance(sampling: Sampling) -> Guidance:
         return make_guidance(options)
     except (TypeError, ValueError) as error:
         raise InputError(f"generation.sampling.guidance: {error}") from error
+
+
+def check_guidance(sampler: DiffusionSampler, scale: float) -> None:
+    """Let guidance say now what it would say later: whether it has a meaning for this model and plan.
+
+    Raises:
+        ValueError: it has none.
+    """
+    guidance, model = sampler.guidance, sampler.model
+    if guidance.guides(scale):
+        guidance.wrap(model, scale, null_class=model.null_class, plan=sampler.plan)
 
 
 def describe_guidance(sampling: Sampling) -> dict[str, Any]:

@@ -267,8 +267,7 @@ class DiffusionSampler:
         [2, 2, 1]
         """
         num_samples = check_count("num_samples", num_samples)
-        labels = check_class_labels(class_labels, num_samples, self.model.num_classes)
-        scale = check_guidance_scale(guidance_scale, labels, needs_labels=self.guidance.needs_labels)
+        labels, scale = self._labels_and_scale(num_samples, class_labels, guidance_scale)
         numbers = check_seeds(seeds, num_samples)
         if batch_size != "auto":
             batch_size = check_count("batch_size", batch_size)
@@ -300,8 +299,7 @@ class DiffusionSampler:
         model holds the EMA weights: read to the end or close the iterator before training on.
         """
         num_samples = check_count("num_samples", num_samples)
-        labels = check_class_labels(class_labels, num_samples, self.model.num_classes)
-        scale = check_guidance_scale(guidance_scale, labels, needs_labels=self.guidance.needs_labels)
+        labels, scale = self._labels_and_scale(num_samples, class_labels, guidance_scale)
         numbers = check_seeds(seeds, num_samples)
         return self._trajectory(num_samples, labels, scale, use_ema, numbers)
 
@@ -330,8 +328,7 @@ class DiffusionSampler:
             wrap: put around the whole denoiser, outside guidance and threshold.
             padded: call the network with exactly `micro_batch` images; False: with at most so many.
         """
-        labels = check_class_labels(class_labels, len(x), self.model.num_classes)
-        scale = check_guidance_scale(guidance_scale, labels, needs_labels=self.guidance.needs_labels)
+        labels, scale = self._labels_and_scale(len(x), class_labels, guidance_scale)
         return self._run(plan, x, labels, scale, use_ema, noise, wrap, padded)
 
     def images(self, x0: Tensor, *, padded: bool = True) -> Tensor:
@@ -347,6 +344,13 @@ class DiffusionSampler:
             with torch.no_grad(), evaluating(self.model):
                 x0 = pieces(x0, self.plan.end)
         return x0.clamp(-1, 1)
+
+    def _labels_and_scale(
+        self, count: int, class_labels: Tensor | Sequence[int] | None, guidance_scale: float
+    ) -> tuple[Tensor | None, float]:
+        labels = check_class_labels(class_labels, count, self.model.num_classes)
+        needs_labels = self.guidance.needs_labels
+        return labels, check_guidance_scale(guidance_scale, labels, needs_labels=needs_labels)
 
     def _trajectory(
         self,
@@ -390,7 +394,7 @@ class DiffusionSampler:
                 unit="step",
                 leave=False,
             )
-            return self.images(_last(bar), padded=padded)
+            return self.images(last_state(bar), padded=padded)
 
         with (
             self._averaged(use_ema),
@@ -457,6 +461,7 @@ def _read(path: Path) -> dict[str, Any]:
     return read_folder(path)
 
 
-def _last(states: Iterable[State]) -> Tensor:
+def last_state(states: Iterable[State]) -> Tensor:
+    """Run to the end and return the last state."""
     state: State = deque(states, maxlen=1).pop()
     return state.x_t

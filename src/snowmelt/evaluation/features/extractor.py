@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from snowmelt.errors import InputError
+from snowmelt.errors import optional
 
 __all__ = ["CallableExtractor", "Extractor", "in_colour", "require"]
 
@@ -74,10 +73,4 @@ def require(library: str, extractor: str) -> Any:
     Raises:
         InputError: it is not installed, or does not work with what is.
     """
-    try:
-        return import_module(library)
-    except ImportError as error:
-        raise InputError(
-            f"the extractor {extractor} needs {library.partition('.')[0]} ({error}): "
-            "pip install 'snowmelt[evaluate]'"
-        ) from error
+    return optional(library, f"the extractor {extractor}", "evaluate")

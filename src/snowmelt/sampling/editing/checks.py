@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor
@@ -12,7 +11,7 @@ from snowmelt.adapters.latent import LatentModel
 from snowmelt.plans import State
 from snowmelt.sampling.checks import check_seeds
 from snowmelt.sampling.noise import SeededNoise, drawn_seeds
-from snowmelt.sampling.sampler import DiffusionSampler
+from snowmelt.sampling.sampler import DiffusionSampler, last_state
 
 __all__ = ["check_images", "check_strength", "last", "seeded_noise"]
 
@@ -59,5 +58,4 @@ def seeded_noise(sampler: DiffusionSampler, seeds: Sequence[int] | None, num_ima
 
 def last(sampler: DiffusionSampler, states: Iterable[State]) -> Tensor:
     """Run to the end and return the last state as images in [-1, 1]."""
-    state: State = deque(states, maxlen=1).pop()
-    return sampler.images(state.x_t)
+    return sampler.images(last_state(states))

@@ -11,19 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import groupby
 from math import ceil
 from pathlib import Path
 from tarfile import TarError
-from types import ModuleType
-from typing import final
+from typing import Any, final
 from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
 
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, optional
 from snowmelt.files import remove_leftovers
 from snowmelt.images import decode_png, encode_png
 
@@ -247,19 +245,13 @@ def png_sample(data: bytes) -> Sample:
         raise OSError(f"a PNG file does not state its {error}: it was not made by this job") from error
 
 
-def require(name: str, format_name: str) -> ModuleType:
+def require(name: str, format_name: str) -> Any:
     """Import a library that one format needs.
 
     Raises:
         InputError: it is not installed, or does not work with what is.
     """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        library = name.partition(".")[0]
-        raise InputError(
-            f"the format {format_name} needs {library} ({error}): pip install 'snowmelt[formats]'"
-        ) from error
+    return optional(name, f"the format {format_name}", "formats")
 
 
 def _class_names(num_classes: int | None, names: Sequence[str] | None) -> tuple[str, ...] | None:
