@@ -27,9 +27,9 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.checkpoint import save_checkpoint
 from snowmelt.denoisers import DDPMModel
 from snowmelt.images import to_uint8
+from snowmelt.models.checkpoint import save_checkpoint
 
 STEPS = 10
 BATCHES = (1, 16, 64)

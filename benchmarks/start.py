@@ -50,7 +50,7 @@ DiffusionSampler.from_pretrained({str(CHECKPOINT)!r}).sample(100)
     + f"""
 import tempfile, torch
 from snowmelt import DiffusionDataLoader, DiffusionLogger, DiffusionTrainer, create_ddpm
-from snowmelt.checkpoint import read_checkpoint
+from snowmelt.models.checkpoint import read_checkpoint
 model = create_ddpm(**read_checkpoint({str(CHECKPOINT)!r})["model_config"])
 data = DiffusionDataLoader("digits:train", image_size=8, in_channels=1)
 with tempfile.TemporaryDirectory() as logs:

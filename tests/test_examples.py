@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from snowmelt import EMA, create_ddpm
-from snowmelt.checkpoint import save_checkpoint
+from snowmelt.models.checkpoint import save_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
 

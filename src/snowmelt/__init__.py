@@ -19,7 +19,7 @@ from snowmelt._version import __version__
 if TYPE_CHECKING:
     from snowmelt.data import DiffusionDataLoader
     from snowmelt.denoisers import DDPMModel, create_ddpm
-    from snowmelt.ema import EMA
+    from snowmelt.models.ema import EMA
     from snowmelt.plans import Plan, make_plan, make_preset
     from snowmelt.sampling import (
         DDIMSampler,
@@ -45,7 +45,7 @@ _HOMES = {
     "DiffusionSampler": "snowmelt.sampling",
     "DiffusionTrainer": "snowmelt.training",
     "EDMSampler": "snowmelt.sampling",
-    "EMA": "snowmelt.ema",
+    "EMA": "snowmelt.models.ema",
     "Plan": "snowmelt.plans",
     "SASolverSampler": "snowmelt.sampling",
     "UniPCSampler": "snowmelt.sampling",

@@ -10,8 +10,8 @@ from torch import nn
 
 from snowmelt import DiffusionSampler
 from snowmelt.adapters import FunctionModel
-from snowmelt.adapters.times import TIMES, own_time
 from snowmelt.core import PARAMETERIZATIONS, VE, DiscreteSchedule, Level, RectifiedFlow, make_betas
+from snowmelt.core.times import TIMES, own_time
 from snowmelt.denoisers import GaussianMixture
 
 MIXTURE = GaussianMixture(torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(1)), 0.3)

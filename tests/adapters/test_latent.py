@@ -12,7 +12,7 @@ from snowmelt import DiffusionSampler
 from snowmelt.adapters import FunctionModel, LatentModel, decoder, from_flow
 from snowmelt.core import RectifiedFlow
 from snowmelt.denoisers import GaussianMixture
-from snowmelt.sampling.editing import image_to_image, variations
+from snowmelt.editing import image_to_image, variations
 
 SEEDS = [3, 4, 5]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.errors import InputError
 from snowmelt.evaluation import Evaluation, Figure, SampledSource, evaluate, extract_features, open_images
-from snowmelt.evaluation.comparing import (
+from snowmelt.evaluation.compare import (
     Cell,
     Judge,
     Result,
@@ -23,11 +23,11 @@ from snowmelt.evaluation.comparing import (
     pareto_front,
     write_comparison,
 )
-from snowmelt.evaluation.comparing.cell import identity_hash
-from snowmelt.evaluation.comparing.naming import cell_names, series_names
-from snowmelt.evaluation.comparing.pareto import best, front, sufficient
-from snowmelt.evaluation.comparing.store import clear
-from snowmelt.evaluation.comparing.writing import summary
+from snowmelt.evaluation.compare.cell import identity_hash
+from snowmelt.evaluation.compare.naming import cell_names, series_names
+from snowmelt.evaluation.compare.pareto import best, front, sufficient
+from snowmelt.evaluation.compare.store import clear
+from snowmelt.evaluation.compare.writing import summary
 from snowmelt.evaluation.features import make_extractor
 from snowmelt.images import to_uint8
 from snowmelt.plans import make_plan

@@ -15,8 +15,8 @@ from snowmelt import EMA, DiffusionSampler, create_ddpm
 from snowmelt.errors import InputError
 from snowmelt.evaluation import SampledSource, TensorSource, numbered_as, open_images
 from snowmelt.evaluation.kept import kept
+from snowmelt.formats import WRITERS, Sample, write_grid, write_labels
 from snowmelt.images import to_uint8
-from snowmelt.sampling.writers import WRITERS, Sample, write_grid, write_labels
 
 COUNT = 7
 

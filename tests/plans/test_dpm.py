@@ -15,9 +15,9 @@ from scipy.integrate import solve_ivp
 from snowmelt.core import CosineVP, DiscreteSchedule, Level, LinearVP, RectifiedFlow, make_betas
 from snowmelt.denoisers import GaussianMixture
 from snowmelt.plans import integrate
-from snowmelt.plans.dpm_solver import dpm_solver
-from snowmelt.plans.dpmpp import dpmpp_2m, dpmpp_2s, dpmpp_3m, moments, phi, taylor_weights
-from snowmelt.plans.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
+from snowmelt.plans.solvers.dpm_solver import dpm_solver
+from snowmelt.plans.solvers.dpmpp import dpmpp_2m, dpmpp_2s, dpmpp_3m, moments, phi, taylor_weights
+from snowmelt.plans.solvers.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
 
 DDPM = DiscreteSchedule(make_betas())
 TIMES = [0.95, 0.85, 0.75, 0.6, 0.45, 0.3, 0.0]

@@ -22,10 +22,10 @@ from diffusers import (
 from snowmelt.core import VE, CosineVP, DiscreteSchedule, Level, LinearVP, RectifiedFlow, make_betas
 from snowmelt.denoisers import GaussianMixture
 from snowmelt.plans import integrate
-from snowmelt.plans.dpm2 import dpm2, dpm2_ancestral
-from snowmelt.plans.euler import euler, euler_ancestral
-from snowmelt.plans.heun import edm_stochastic, heun
-from snowmelt.plans.lms import lms
+from snowmelt.plans.solvers.dpm2 import dpm2, dpm2_ancestral
+from snowmelt.plans.solvers.euler import euler, euler_ancestral
+from snowmelt.plans.solvers.heun import edm_stochastic, heun
+from snowmelt.plans.solvers.lms import lms
 
 SOLVERS = {
     "euler": euler,

@@ -17,7 +17,7 @@ from snowmelt import (
     UniPCSampler,
     create_ddpm,
 )
-from snowmelt.checkpoint import save_checkpoint
+from snowmelt.models.checkpoint import save_checkpoint
 from snowmelt.plans import make_plan, make_preset
 
 FAMILIES = [

@@ -14,8 +14,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from snowmelt import DiffusionDataLoader, DiffusionLogger, DiffusionSampler, DiffusionTrainer, create_ddpm
-from snowmelt.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from snowmelt.core import PARAMETERIZATIONS, DiscreteSchedule, RectifiedFlow, make_betas
+from snowmelt.models.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from snowmelt.training.loss import denoising_loss, drop_labels
 
 

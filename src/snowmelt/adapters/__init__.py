@@ -10,18 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snowmelt.adapters.check import check_denoiser
     from snowmelt.adapters.diffusers.networks import decoder, from_dit, from_unet2d, from_unet2d_condition
     from snowmelt.adapters.edm import from_edm
     from snowmelt.adapters.flow import from_flow
     from snowmelt.adapters.function import FunctionModel
     from snowmelt.adapters.k_diffusion import from_k_diffusion
     from snowmelt.adapters.latent import LatentModel
+    from snowmelt.diagnosis.check import check_denoiser
 
 _HOMES = {
     "FunctionModel": "snowmelt.adapters.function",
     "LatentModel": "snowmelt.adapters.latent",
-    "check_denoiser": "snowmelt.adapters.check",
+    "check_denoiser": "snowmelt.diagnosis.check",
     "decoder": "snowmelt.adapters.diffusers.networks",
     "from_dit": "snowmelt.adapters.diffusers.networks",
     "from_edm": "snowmelt.adapters.edm",

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from snowmelt.adapters.times import Time, find_time
 from snowmelt.core import PARAMETERIZATIONS, Level, NoiseSchedule, Parameterization
+from snowmelt.core.times import Time, find_time
 
 __all__ = ["FunctionModel", "shaped_as"]
 
@@ -26,7 +26,7 @@ class FunctionModel(nn.Module):
         schedule: what it was trained on.
         parameterization: what y is: a key of `snowmelt.core.PARAMETERIZATIONS`, or a pair of your own.
         image_shape: (C, H, W).
-        time: what it is told: a key of `snowmelt.adapters.times.TIMES`, or a function of schedule and level;
+        time: what it is told: a key of `snowmelt.core.times.TIMES`, or a function of schedule and level;
             None is the schedule's own convention (the trained index, 1000 t, or log(sigma)/4).
         num_classes: number of classes; None for an unconditional model.
         null_class: the label that stands for no condition; None where it knows none.

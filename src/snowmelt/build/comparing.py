@@ -27,13 +27,13 @@ from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers.guidance import network_evaluations
 from snowmelt.errors import InputError
 from snowmelt.evaluation import METRICS, Features, is_statistics, numbered_as, open_images, open_reference
-from snowmelt.evaluation.comparing import Cell, Judge, WantedImages, compare, write_comparison
-from snowmelt.evaluation.comparing.cell import identity_hash
-from snowmelt.evaluation.comparing.store import clear
-from snowmelt.evaluation.comparing.writing import comparison_table, summary
+from snowmelt.evaluation.compare import Cell, Judge, WantedImages, compare, write_comparison
+from snowmelt.evaluation.compare.cell import identity_hash
+from snowmelt.evaluation.compare.store import clear
+from snowmelt.evaluation.compare.writing import comparison_table, summary
 from snowmelt.evaluation.table import text_table
+from snowmelt.generation.manifest import file_hash
 from snowmelt.sampling import DiffusionSampler
-from snowmelt.sampling.manifest import file_hash
 
 __all__ = ["prepare_comparison"]
 

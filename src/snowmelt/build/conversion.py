@@ -6,9 +6,9 @@ import warnings
 from pathlib import Path
 
 from snowmelt.adapters.diffusers import read_folder, write_folder
-from snowmelt.checkpoint import load_weights, read_checkpoint, save_checkpoint
 from snowmelt.denoisers import DDPMModel, create_ddpm
 from snowmelt.errors import InputError, as_input_errors
+from snowmelt.models.checkpoint import load_weights, read_checkpoint, save_checkpoint
 
 __all__ = ["export_model", "import_model"]
 
@@ -47,7 +47,7 @@ def export_model(
     Warns where EMA weights are asked for and absent.
 
     Args:
-        checkpoint: file of `snowmelt.checkpoint.save_checkpoint`.
+        checkpoint: file of `snowmelt.models.checkpoint.save_checkpoint`.
         folder: to make.
         use_ema: write the EMA weights, where there are some.
         license: of the model card.

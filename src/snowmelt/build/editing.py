@@ -15,12 +15,12 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from snowmelt.build.device import resolve_device
 from snowmelt.build.plans import _option
+from snowmelt.editing.method import choose_method
 from snowmelt.errors import InputError, as_input_errors
 from snowmelt.files import atomic_write
 from snowmelt.images import from_uint8, save_grid, save_png
 from snowmelt.plans import PRESETS, SOLVERS
 from snowmelt.sampling import DiffusionSampler
-from snowmelt.sampling.editing.method import choose_method
 
 __all__ = [
     "Words",

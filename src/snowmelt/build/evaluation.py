@@ -48,8 +48,8 @@ from snowmelt.evaluation.report import (
 from snowmelt.evaluation.selection import SELECTIONS, Selection, select, write_selection
 from snowmelt.evaluation.usefulness import Usefulness
 from snowmelt.files import atomic_write
+from snowmelt.generation.labels import balanced_labels
 from snowmelt.sampling import DiffusionSampler, image_seeds
-from snowmelt.sampling.labels import balanced_labels
 
 __all__ = [
     "Looking",

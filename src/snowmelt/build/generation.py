@@ -25,19 +25,19 @@ from snowmelt.build.guidance import build_guidance, check_guidance, describe_gui
 from snowmelt.build.model import model_options, stated_model_options
 from snowmelt.build.plans import read_plan
 from snowmelt.build.selection import choose_images
-from snowmelt.checkpoint import blamed_on, load_weights, read_checkpoint
 from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.config.schema import Sampling
 from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers import DDPMModel, create_ddpm
 from snowmelt.denoisers.guidance import Guidance
-from snowmelt.ema import EMA
 from snowmelt.errors import InputError
+from snowmelt.formats import GRID_NAME, WRITERS
+from snowmelt.generation.job import Estimate, Images, Job, auto_shard_size, grid_step
+from snowmelt.generation.manifest import file_hash
+from snowmelt.generation.team import ALONE, Team, join_team
+from snowmelt.models.checkpoint import blamed_on, load_weights, read_checkpoint
+from snowmelt.models.ema import EMA
 from snowmelt.sampling import DiffusionSampler
-from snowmelt.sampling.job import Estimate, Images, Job, auto_shard_size, grid_step
-from snowmelt.sampling.manifest import file_hash
-from snowmelt.sampling.processes import ALONE, Team, join_team
-from snowmelt.sampling.writers import GRID_NAME, WRITERS
 
 __all__ = ["build_job", "build_sampler", "prepare_generation"]
 

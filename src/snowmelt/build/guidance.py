@@ -13,8 +13,8 @@ from snowmelt.config.schema import Sampling
 from snowmelt.core import Level
 from snowmelt.denoisers.guidance import Guidance, make_guidance
 from snowmelt.errors import InputError
+from snowmelt.generation.manifest import file_hash
 from snowmelt.sampling import DiffusionSampler
-from snowmelt.sampling.manifest import file_hash
 
 __all__ = [
     "NETWORKS",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from snowmelt.errors import InputError
+from snowmelt.generation.manifest import NAME, read_manifest
 from snowmelt.images import decode_png
-from snowmelt.sampling.manifest import NAME, read_manifest
 
 __all__ = ["inspect"]
 

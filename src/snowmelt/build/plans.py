@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from snowmelt.checkpoint import read_checkpoint
 from snowmelt.core import VE, CosineVP, DiscreteSchedule, LinearVP, NoiseSchedule, RectifiedFlow, make_betas
 from snowmelt.denoisers import create_ddpm
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
+from snowmelt.models.checkpoint import read_checkpoint
 from snowmelt.plans import GRIDS, PRESETS, SOLVERS, Plan, Preset, make_plan, make_preset
 from snowmelt.plans.drawing import draw_plan
 

@@ -7,8 +7,8 @@ import warnings
 from snowmelt.config import Config
 from snowmelt.config.schema import Sampling
 from snowmelt.errors import InputError
+from snowmelt.generation.labels import balanced_counts, counts_to_balance, labels_of
 from snowmelt.sampling import image_seeds
-from snowmelt.sampling.labels import balanced_counts, counts_to_balance, labels_of
 
 __all__ = ["choose_images"]
 

@@ -19,8 +19,8 @@ from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.denoisers import create_ddpm
 from snowmelt.errors import InputError
+from snowmelt.generation.manifest import differences
 from snowmelt.sampling import DiffusionSampler
-from snowmelt.sampling.manifest import differences
 from snowmelt.training import DiffusionLogger, DiffusionTrainer
 
 __all__ = ["build_dataloader", "build_trainer", "prepare_training"]

@@ -1,6 +1,6 @@
 """``snowmelt edit``: one image at a time.
 
-Each command loads a checkpoint, calls one function of `snowmelt.sampling.editing`, and writes one file.
+Each command loads a checkpoint, calls one function of `snowmelt.editing`, and writes one file.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def interpolate_command(
     """
     with user_errors():
         from snowmelt.build.editing import a_label_each, integers, write_pictures
-        from snowmelt.sampling.editing import interpolate
+        from snowmelt.editing import interpolate
 
         _expect(out, ".png")
         sampler, _ = _load(checkpoint, solver, steps, grid, options, device, no_ema)
@@ -100,7 +100,7 @@ def variations_command(
         import torch
 
         from snowmelt.build.editing import numbers, write_pictures
-        from snowmelt.sampling.editing import variations
+        from snowmelt.editing import variations
 
         _expect(out, ".png")
         sampler, _ = _load(checkpoint, solver, steps, grid, options, device, no_ema)
@@ -142,8 +142,8 @@ def image_to_image_command(
             read_images,
             write_pictures,
         )
+        from snowmelt.editing import image_to_image
         from snowmelt.sampling import image_seeds
-        from snowmelt.sampling.editing import image_to_image
 
         _expect(out, ".png")
         sampler, method = _load(checkpoint, solver, steps, grid, options, device, no_ema)
@@ -194,7 +194,7 @@ def invert_command(
             write_noise,
             write_pictures,
         )
-        from snowmelt.sampling.editing import invert
+        from snowmelt.editing import invert
 
         _expect(out, ".npy", ".png")
         sampler, method = _load(checkpoint, solver, steps, grid, options, device, no_ema)
@@ -234,7 +234,7 @@ def swap_class_command(
     """Turn images into members of other classes, with the same noise behind them."""
     with user_errors():
         from snowmelt.build.editing import a_label_each, by_row, integers, read_images, write_pictures
-        from snowmelt.sampling.editing import swap_class
+        from snowmelt.editing import swap_class
 
         _expect(out, ".png")
         sampler, method = _load(checkpoint, solver, steps, grid, options, device, no_ema)
@@ -276,8 +276,8 @@ def inpaint_command(
     """Paint what is missing of an image (RePaint)."""
     with user_errors():
         from snowmelt.build.editing import read_images, read_mask, write_pictures
+        from snowmelt.editing import inpaint
         from snowmelt.sampling import image_seeds
-        from snowmelt.sampling.editing import inpaint
 
         _expect(out, ".png")
         sampler, method = _load(checkpoint, solver, steps, grid, options, device, no_ema)
@@ -319,7 +319,7 @@ def film_command(
     """Watch images come about: the state, and the image that the model sees in it."""
     with user_errors():
         from snowmelt.build.editing import a_label_each, integers
-        from snowmelt.sampling.editing import choose_frames, save_animation, save_film_strip
+        from snowmelt.editing import choose_frames, save_animation, save_film_strip
 
         strip = _expect(out, ".png", ".gif", ".webp") == ".png"
         sampler, _ = _load(checkpoint, solver, steps, grid, options, device, no_ema)

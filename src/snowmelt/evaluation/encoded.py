@@ -20,8 +20,8 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from snowmelt.errors import InputError
 from snowmelt.evaluation.shaping import Shape, shaped
-from snowmelt.sampling.writers import GRID_NAME, LABELS_NAME
-from snowmelt.sampling.writers.writer import require
+from snowmelt.formats import GRID_NAME, LABELS_NAME
+from snowmelt.formats.writer import require
 
 __all__ = ["EncodedSource", "FolderSource", "ParquetSource", "TarSource", "holds_images"]
 

@@ -26,10 +26,10 @@ from snowmelt.evaluation.metrics.neighbours import MEMORY
 from snowmelt.evaluation.nearest import nearest
 from snowmelt.evaluation.sources import ImageSource
 from snowmelt.files import atomic_write
+from snowmelt.formats import Writer
+from snowmelt.formats.class_folders import ClassFolderWriter
+from snowmelt.formats.png import PngWriter
 from snowmelt.images import encode_png
-from snowmelt.sampling.writers import Writer
-from snowmelt.sampling.writers.class_folders import ClassFolderWriter
-from snowmelt.sampling.writers.png import PngWriter
 
 __all__ = ["LIST_NAME", "SELECTIONS", "Selection", "select", "write_selection"]
 

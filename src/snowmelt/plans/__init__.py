@@ -1,19 +1,22 @@
 """Plans: sampling methods as tables of numbers, the functions that fill them in, the loop that runs them."""
 
-from snowmelt.plans.ddim import ddim
-from snowmelt.plans.ddpm import ddpm
 from snowmelt.plans.grids import GRIDS
 from snowmelt.plans.integrate import State, integrate, trajectory
+from snowmelt.plans.method import Method, make_plan, make_preset
 from snowmelt.plans.plan import Combination, Plan, Row
-from snowmelt.plans.presets import PRESETS, Preset, make_preset
+from snowmelt.plans.plan_file import read_plan, write_plan
+from snowmelt.plans.presets import PRESETS, Preset
 from snowmelt.plans.reverse import reverse
-from snowmelt.plans.solvers import SOLVERS, make_plan
+from snowmelt.plans.solvers import SOLVERS
+from snowmelt.plans.solvers.ddim import ddim
+from snowmelt.plans.solvers.ddpm import ddpm
 
 __all__ = [
     "GRIDS",
     "PRESETS",
     "SOLVERS",
     "Combination",
+    "Method",
     "Plan",
     "Preset",
     "Row",
@@ -23,6 +26,8 @@ __all__ = [
     "integrate",
     "make_plan",
     "make_preset",
+    "read_plan",
     "reverse",
     "trajectory",
+    "write_plan",
 ]

@@ -14,8 +14,9 @@ from typing import Any
 
 from snowmelt.core import Level, NoiseSchedule
 from snowmelt.plans.builder import first_order_step
+from snowmelt.plans.joining import join
 from snowmelt.plans.plan import Combination, Plan, Quantity, Row
-from snowmelt.plans.restart import find_solver, join
+from snowmelt.plans.solvers.ddim import ddim
 
 __all__ = ["reverse"]
 
@@ -23,7 +24,7 @@ __all__ = ["reverse"]
 def reverse(
     schedule: NoiseSchedule,
     times: Sequence[float],
-    solver: str | Callable[..., Plan] = "ddim",
+    solver: Callable[..., Plan] = ddim,
     **options: Any,
 ) -> Plan:
     """Return the plan that `solver` would be on `times`, run backwards: from the result to the first state.
@@ -31,7 +32,7 @@ def reverse(
     Args:
         schedule: any.
         times: strictly falling, as for sampling; the plan starts at the last and ends at the first.
-        solver: a key of `SOLVERS`, or a solver itself, that is deterministic and a function of levels only.
+        solver: one of `SOLVERS`, deterministic and a function of levels only.
         options: of the solver.
 
     Raises:
@@ -50,10 +51,9 @@ def reverse(
     inner = rising[clean : len(rising) - pure]
     if not inner:
         raise ValueError("there is a clean image and pure noise but no time between them: give one")
-    solve = find_solver(solver)
-    if solve(schedule, times, **options).stochastic:
-        raise ValueError(f"only a deterministic solver can be reversed, and {solver!r} draws noise")
-    between = [solve(schedule, inner, **options)] if len(inner) > 1 else []
+    if solver(schedule, times, **options).stochastic:
+        raise ValueError(f"only a deterministic solver can be reversed, and {solver.__name__!r} draws noise")
+    between = [solver(schedule, inner, **options)] if len(inner) > 1 else []
     quantity = between[0].quantity if between else "x0"
 
     parts = [

@@ -1,5 +1,6 @@
 """Sampling: `DiffusionSampler` and what turns its samples into files."""
 
+from snowmelt.generation.labels import balanced_labels
 from snowmelt.sampling.families import (
     DDIMSampler,
     DDPMSampler,
@@ -9,7 +10,6 @@ from snowmelt.sampling.families import (
     SASolverSampler,
     UniPCSampler,
 )
-from snowmelt.sampling.labels import balanced_labels
 from snowmelt.sampling.noise import SeededNoise, image_seeds
 from snowmelt.sampling.sampler import DiffusionSampler, ImageModel
 

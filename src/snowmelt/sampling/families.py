@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from snowmelt.ema import EMA
+from snowmelt.models.ema import EMA
 from snowmelt.sampling.sampler import DiffusionSampler, ImageModel
 
 __all__ = [

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt.adapters.latent import LatentModel
-from snowmelt.checkpoint import CheckpointError, blamed_on, load_weights, read_checkpoint
 from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers import Denoiser, create_ddpm, keep_in_range
 from snowmelt.denoisers.guidance import Guidance, make_guidance
 from snowmelt.denoisers.modes import evaluating
-from snowmelt.ema import EMA
+from snowmelt.models.checkpoint import CheckpointError, blamed_on, load_weights, read_checkpoint
+from snowmelt.models.ema import EMA
 from snowmelt.plans import Plan, State, make_plan, make_preset, trajectory
 from snowmelt.progress import progress
 from snowmelt.sampling.checks import (

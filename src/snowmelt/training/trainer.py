@@ -14,16 +14,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from snowmelt._version import __version__
-from snowmelt.checkpoint import (
+from snowmelt.data import DiffusionDataLoader
+from snowmelt.denoisers import DDPMModel
+from snowmelt.models.checkpoint import (
     CheckpointError,
     blamed_on,
     load_weights,
     read_checkpoint,
     save_checkpoint,
 )
-from snowmelt.data import DiffusionDataLoader
-from snowmelt.denoisers import DDPMModel
-from snowmelt.ema import EMA
+from snowmelt.models.ema import EMA
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler, image_seeds
 from snowmelt.training.base import BaseTrainer

@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snowmelt.adapters.diffusers.folder import read_folder, write_folder
     from snowmelt.adapters.diffusers.scheduler import SnowmeltScheduler
+    from snowmelt.models.diffusers.folder import read_folder, write_folder
 
 _HOMES = {
     "SnowmeltScheduler": "snowmelt.adapters.diffusers.scheduler",
-    "read_folder": "snowmelt.adapters.diffusers.folder",
-    "write_folder": "snowmelt.adapters.diffusers.folder",
+    "read_folder": "snowmelt.models.diffusers.folder",
+    "write_folder": "snowmelt.models.diffusers.folder",
 }
 
 __all__ = ["SnowmeltScheduler", "read_folder", "write_folder"]

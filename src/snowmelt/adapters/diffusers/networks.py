@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from snowmelt.adapters.function import FunctionModel
-from snowmelt.adapters.times import Time
 from snowmelt.core import NoiseSchedule, Parameterization
+from snowmelt.core.times import Time
 
 __all__ = ["decoder", "from_dit", "from_unet2d", "from_unet2d_condition"]
 

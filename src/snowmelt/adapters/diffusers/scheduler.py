@@ -16,16 +16,16 @@ from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, Sch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from snowmelt.adapters.diffusers.scheduler_config import (
+from snowmelt.core import DiscreteSchedule, Level
+from snowmelt.denoisers import keep_in_range
+from snowmelt.errors import InputError
+from snowmelt.models.diffusers.scheduler_config import (
     SCHEDULERS,
     grid_options,
     noise_schedule,
     schedule_options,
     threshold_options,
 )
-from snowmelt.core import DiscreteSchedule, Level
-from snowmelt.denoisers import keep_in_range
-from snowmelt.errors import InputError
 from snowmelt.plans import SOLVERS, Plan, Row, make_plan
 from snowmelt.plans.integrate import Memory, take_row
 

@@ -1,0 +1,1 @@
+"""Diagnosis: which conventions does a network really follow?"""

@@ -1,0 +1,1 @@
+"""Generation: jobs of any number of images, which survive every stop."""

@@ -1,0 +1,1 @@
+"""Models: what predicts, and what was trained."""

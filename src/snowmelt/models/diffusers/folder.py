@@ -1,0 +1,227 @@
+"""Diffusers' folders: a model or a pipeline on the disk, read as a checkpoint and written from one.
+
+    README.md                                      the model card
+    model_index.json                               of a pipeline: which part is what
+    unet/config.json                               the network's options
+    unet/diffusion_pytorch_model.safetensors       its weights
+    scheduler/scheduler_config.json                the noise schedule, and how to sample
+
+A model by itself is one folder with what ``unet`` holds, and old pipelines have all files in one folder. No
+diffusers is needed, and no pickle is ever opened.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any, cast
+
+import safetensors.torch
+from torch import Tensor
+
+from snowmelt.denoisers import create_ddpm
+from snowmelt.errors import InputError
+from snowmelt.files import atomic_folder
+from snowmelt.models.checkpoint import CheckpointError, load_weights, read_checkpoint
+from snowmelt.models.diffusers.card import model_card
+from snowmelt.models.diffusers.scheduler_config import (
+    sampling_options,
+    schedule_options,
+    scheduler_config,
+)
+from snowmelt.models.diffusers.unet_config import unet_config, unet_options
+from snowmelt.models.ema import EMA
+from snowmelt.networks import UNet
+
+__all__ = ["read_folder", "write_folder"]
+
+_PARTS = {"scheduler": "DDPMScheduler", "unet": "UNet2DModel"}
+_WRITTEN = {"README.md", "model_index.json", *_PARTS}
+_WEIGHTS = "diffusion_pytorch_model"
+_NETWORK = "network."  # what stands before the network's names in a checkpoint
+
+# Layers of attention as diffusers named them before version 0.15, and as it does now
+_RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_NAME = re.compile(rf"(?<=\.)({'|'.join(_RENAMED)})(?=\.(weight|bias)$)")
+
+
+def read_folder(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return the model in a diffusers folder as a checkpoint, as `snowmelt.models.checkpoint.read_checkpoint` does.
+
+    Warns where the folder says nothing of a schedule, and where its scheduler samples as no plan does.
+
+    Args:
+        path: the folder of a UNet2DModel, or of a pipeline that is one and a scheduler, nothing else.
+
+    Returns:
+        ``model_config``, ``model_state_dict``, ``num_classes``, and ``sampling``: how the scheduler samples.
+
+    Raises:
+        CheckpointError: it is no such folder, or its weights are missing, broken or a pickle.
+        InputError: an option cannot be expressed; the message names it.
+    """
+    path = Path(path)
+    if (path / "model_index.json").exists():
+        _check_parts(path / "model_index.json")
+    unet, scheduler = (path / part if (path / part).is_dir() else path for part in ("unet", "scheduler"))
+    if not (unet / "config.json").exists():
+        raise CheckpointError(
+            f"{path} is a folder, but none of diffusers: it has no model_index.json and no config.json. Give "
+            "such a folder, or the file of a checkpoint, such as latest.pth"
+        )
+    with _named(unet / "config.json") as config:
+        model_config = unet_options(config)
+    if (scheduler / "scheduler_config.json").exists():
+        with _named(scheduler / "scheduler_config.json") as config:
+            model_config |= schedule_options(config)
+            sampling = sampling_options(config)
+    else:
+        warnings.warn(
+            f"{path} has no scheduler_config.json: DDPM's schedule is taken, 1000 steps with linear betas, "
+            "for a network that predicts eps",
+            stacklevel=2,
+        )
+        sampling = {}
+    weights = {_OLD_NAME.sub(_rename, name): value for name, value in _read_weights(unet).items()}
+    return {
+        "model_config": model_config,
+        "model_state_dict": {_NETWORK + name: value for name, value in weights.items()},
+        "num_classes": model_config["num_classes"],
+        "sampling": sampling,
+    }
+
+
+def write_folder(
+    checkpoint: Mapping[str, Any],
+    path: str | PathLike[str],
+    *,
+    use_ema: bool = True,
+    license: str = "unknown",
+    overwrite: bool = False,
+) -> None:
+    """Write the model in a checkpoint as a folder of diffusers' DDPMPipeline, whole or not at all.
+
+    Args:
+        checkpoint: what `snowmelt.models.checkpoint.read_checkpoint` returns, with its model_config.
+        path: the folder to make.
+        use_ema: write the EMA weights, where the checkpoint has some.
+        license: of the model card, as the Hub names it.
+        overwrite: replace a folder that this function wrote.
+
+    Raises:
+        CheckpointError: the checkpoint does not say how to build its network, or contradicts itself.
+        InputError: the model cannot be expressed, or there is something in the folder already.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> model = create_ddpm(8, 1, 32, (1, 2), parameterization="v")
+    >>> checkpoint = {"model_config": model.config, "model_state_dict": model.state_dict()}
+    >>> with TemporaryDirectory() as parent:
+    ...     write_folder(checkpoint, Path(parent) / "model")
+    ...     again = read_folder(Path(parent) / "model")
+    >>> again["model_config"]["parameterization"], again["sampling"]["grid"]
+    ('v', 'trailing')
+    """
+    path = Path(path)
+    _check_free(path, overwrite)
+    if "model_config" not in checkpoint:
+        raise CheckpointError(
+            "the checkpoint holds weights but not the model's configuration: build the model with "
+            "create_ddpm, load the weights with load_weights, and save its config as model_config beside them"
+        )
+    model = create_ddpm(**checkpoint["model_config"])
+    load_weights(model, checkpoint["model_state_dict"], source="the checkpoint")
+    averaged = use_ema and "ema_state_dict" in checkpoint
+    if averaged:
+        ema = EMA(model)
+        ema.load_state_dict(checkpoint["ema_state_dict"])
+        ema.apply_shadow()
+    network = cast(UNet, model.network)
+    unet = unet_config(network.config)
+    scheduler = scheduler_config(model.config, checkpoint.get("sampling", {}))
+    card = model_card(model, checkpoint, averaged=averaged, license=license)
+    with atomic_folder(path) as folder:
+        for part in _PARTS:
+            (folder / part).mkdir()
+        parts = {part: ["diffusers", name] for part, name in _PARTS.items()}
+        _write_json({"_class_name": "DDPMPipeline", **parts}, folder / "model_index.json")
+        _write_json(unet, folder / "unet" / "config.json")
+        _write_json(scheduler, folder / "scheduler" / "scheduler_config.json")
+        weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+        safetensors.torch.save_file(
+            weights, folder / "unet" / f"{_WEIGHTS}.safetensors", metadata={"format": "pt"}
+        )
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _check_parts(index: Path) -> None:
+    """Refuse a pipeline that is more than a network and a scheduler."""
+    with _named(index) as parts:
+        others = [
+            name
+            for name, part in parts.items()
+            if isinstance(part, list) and any(part) and not name.startswith("_") and name not in _PARTS
+        ]
+        if others:
+            raise InputError(
+                f"{parts.get('_class_name')} has {', '.join(others)}, which cannot be expressed; expected a "
+                f"pipeline of {' and '.join(_PARTS)} only"
+            )
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    """Refuse to write where something else is."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; expected the name of a folder to make")
+    there = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    if others := sorted(there - _WRITTEN):
+        raise InputError(f"{path} has other things in it, such as {others[0]}: name another folder")
+    if there and not overwrite:
+        raise InputError(f"{path} has a model in it: overwrite it (--overwrite), or name another folder")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a JSON file, and name it in whatever is refused of its contents."""
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(contents, dict):
+        raise InputError(f"{path} holds {type(contents).__name__}; expected names and values")
+    try:
+        yield contents
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _write_json(contents: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(contents, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the weights in one safetensors file, or in those that an index names."""
+    index = folder / f"{_WEIGHTS}.safetensors.index.json"
+    files = [folder / f"{_WEIGHTS}.safetensors"]
+    if index.exists():
+        with _named(index) as contents:
+            files = [folder / name for name in sorted(set(contents["weight_map"].values()))]
+    elif not files[0].exists() and (pickled := sorted(folder.glob("*.bin"))):
+        raise CheckpointError(
+            f"{pickled[0]} was not opened: it is a pickle, and that could run code. If you trust it, load it "
+            "with diffusers and save it anew: save_pretrained(NEW_FOLDER, safe_serialization=True)"
+        )
+    elif not files[0].exists():
+        raise CheckpointError(f"{folder} has no {files[0].name}: download it, or give another folder")
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        weights |= read_checkpoint(file)["model_state_dict"]
+    return weights
+
+
+def _rename(old: re.Match[str]) -> str:
+    return _RENAMED[old[1]]

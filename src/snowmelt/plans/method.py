@@ -1,0 +1,414 @@
+"""A method: how to sample, as one value that every command takes.
+
+It is said in one of three ways: a solver with steps, grid and options; a preset; or a table, which is a
+finished `Plan`. `Method()` is the one default, the preset `balanced`. The same words make the same plan
+everywhere:
+
+    text        balanced | ddim:20 | dpmpp_2m steps=20 grid=karras | plan.json
+    YAML        {preset: balanced} | {type: ddim, steps: 20} | {plan: plan.json}
+    keywords    preset="balanced" | solver="ddim", steps=20 | plan=Plan(...)
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
+
+from snowmelt.core import NoiseSchedule
+from snowmelt.plans.grids import GRIDS, explicit
+from snowmelt.plans.plan import Plan
+from snowmelt.plans.plan_file import read_plan
+from snowmelt.plans.presets import PRESETS, Preset
+from snowmelt.plans.reverse import reverse
+from snowmelt.plans.solvers import SOLVERS, Solver
+
+__all__ = ["DEFAULT_GRID", "DEFAULT_PRESET", "DEFAULT_STEPS", "Method", "make_plan", "make_preset"]
+
+V = TypeVar("V")
+
+DEFAULT_PRESET = "balanced"  # where nothing is said
+DEFAULT_STEPS = 50  # of a solver without steps, or every trained index if there are fewer
+DEFAULT_GRID = "trailing"  # of a solver without a grid
+
+LISTS = frozenset({"times", "sigmas", "indices"})  # of evaluations, which stand in place of steps and grid
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to sample: a solver, a preset or a table.
+
+    Args:
+        solver: a key of `SOLVERS`. The name of a preset by itself, such as ``ddpm``, is that preset.
+        steps: number of time steps, >= 1; ``"all"`` takes every trained index. None takes 50, or every
+            trained index if there are fewer. Without a solver, the default preset is taken in so many steps.
+        grid: a key of `GRIDS`; None takes ``trailing``.
+        options: of the solver (``eta``, ...) or of the grid (``rho``, ...). A list of the evaluations, as
+            ``times``, ``sigmas`` (sigma/alpha) or ``indices`` (trained ones), stands in place of `steps` and
+            `grid`.
+        preset: a key of `PRESETS`.
+        table: a finished plan.
+
+    Raises:
+        ValueError: an unknown name or option, with those that exist, or more than one way to say it.
+        TypeError: `steps` is not an integer.
+
+    >>> from snowmelt.core import RectifiedFlow
+    >>> Method("ddim", steps=20, options={"eta": 0.5}).plan(RectifiedFlow())
+    <Plan ddim: 20 evaluations, t = 1 -> 0, stochastic, on x0>
+    >>> Method() == Method(preset="balanced"), str(Method.parse("ddim:20 eta=0.5"))
+    (True, 'ddim:20 eta=0.5')
+    """
+
+    solver: str | None = None
+    steps: int | Literal["all"] | None = None
+    grid: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    table: Plan | None = None
+
+    def __post_init__(self) -> None:
+        described = (self.solver, self.steps, self.grid) != (None, None, None) or bool(self.options)
+        if described + (self.preset is not None) + (self.table is not None) > 1:
+            raise ValueError(
+                "a plan is complete in itself, and so is a preset: give one of them, or solver, steps, grid "
+                "and options"
+            )
+        if self.solver in PRESETS and (self.steps, self.grid) == (None, None) and not self.options:
+            self._set(solver=None, preset=self.solver)
+        elif self.table is None and not described and self.preset is None:
+            self._set(preset=DEFAULT_PRESET)
+        elif described and self.solver is None:
+            default = PRESETS[DEFAULT_PRESET]
+            listed = bool(self.options.keys() & LISTS)
+            self._set(
+                solver=default.solver,
+                steps=self.steps if listed or self.steps is not None else default.steps,
+                grid=self.grid if listed or self.grid is not None else default.grid,
+                options={**default.options, **self.options},
+            )
+        self._set(options=dict(self.options))
+        if self.preset is not None:
+            _lookup("preset", self.preset, PRESETS)
+        elif self.table is None:
+            self._check_options()
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # the class is frozen, and this is its constructor
+
+    @classmethod
+    def of(cls, method: Method | Plan | str | Mapping[str, Any] | None = None, **keywords: Any) -> Method:
+        """Return a method from whatever says one: this is where every spelling meets.
+
+        Args:
+            method: a method, a plan, the text form, or a mapping as in YAML.
+            keywords: in place of it: ``solver``, ``steps``, ``grid``, ``preset``, ``plan``, and options.
+
+        >>> Method.of("ddim:20") == Method.of({"type": "ddim", "steps": 20}) == Method.of(solver="ddim", steps=20)
+        True
+        """
+        keywords = {name: value for name, value in keywords.items() if value is not None}
+        if method is not None and keywords:
+            raise ValueError(f"give either method or {', '.join(keywords)}, not both")
+        if isinstance(method, Method):
+            return method
+        if isinstance(method, Plan):
+            return cls(table=method)
+        if isinstance(method, str):
+            return cls.parse(method)
+        return cls.from_dict(keywords if method is None else method)
+
+    @classmethod
+    def parse(cls, text: str) -> Method:
+        """Return the method that a text says; ``str(method)`` is such a text.
+
+        Args:
+            text: a preset, a solver, ``solver:steps``, or the path of a plan's JSON file; then perhaps
+                ``key=value`` for steps, grid and options, each value in JSON or a plain word.
+
+        Raises:
+            ValueError: the text says no method.
+
+        >>> Method.parse("dpmpp_2m steps=20 grid=karras rho=5").options
+        {'rho': 5}
+        """
+        if text.strip().endswith(".json"):
+            return cls(table=read_plan(text.strip()))
+        words = text.split()
+        name = words.pop(0) if words and "=" not in words[0] else None
+        values = dict(_key_value(word) for word in words)
+        if name is not None:
+            solver, colon, steps = name.partition(":")
+            if colon and "steps" in values:
+                raise ValueError(f"{text!r} states the steps twice")
+            values |= {"solver": solver, **({"steps": _value(steps)} if colon else {})}
+        if values.get("solver") in PRESETS and values["solver"] not in SOLVERS:
+            preset = values.pop("solver")
+            if values:
+                raise ValueError(
+                    f"{preset} has its steps, grid and options already: leave them out, or name a solver"
+                )
+            return cls(preset=preset)
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Method:
+        """Return the method that a mapping says: a section of YAML, or what `to_dict` returned.
+
+        Args:
+            values: ``preset``; or ``plan``, a `Plan`, the path of its JSON file, or its contents; or
+                ``solver`` (also called ``type``), ``steps``, ``grid``, and options.
+        """
+        rest = {name: value for name, value in values.items() if value is not None}
+        if "type" in rest:
+            rest["solver"] = rest.pop("type")
+        plan = rest.pop("plan", None)
+        if isinstance(plan, Mapping):
+            plan = Plan.from_json(json.dumps(plan))
+        elif plan is not None and not isinstance(plan, Plan):
+            plan = read_plan(plan)
+        own = {name: rest.pop(name) for name in ("solver", "steps", "grid", "preset") if name in rest}
+        return cls(**own, options=rest, table=plan)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the method as plain values, from which `from_dict` makes it again."""
+        if self.table is not None:
+            return {"plan": json.loads(self.table.to_json())}
+        if self.preset is not None:
+            return {"preset": self.preset}
+        stated = {"solver": self.solver, "steps": self.steps, "grid": self.grid}
+        return {**{name: value for name, value in stated.items() if value is not None}, **self.options}
+
+    def __str__(self) -> str:
+        """Return the text form; of a table, its name."""
+        if self.table is not None:
+            return self.table.name or "plan"
+        if self.preset is not None:
+            return self.preset
+        steps = f":{self.steps}" if self.steps is not None else ""
+        stated = {**({"grid": self.grid} if self.grid is not None else {}), **self.options}
+        return " ".join([f"{self.solver}{steps}", *(f"{name}={_text(stated[name])}" for name in stated)])
+
+    @property
+    def has_own_steps(self) -> bool:
+        """Whether it says where to evaluate, so that another number of steps would contradict it."""
+        return self.solver is None or self.steps is not None or bool(self.options.keys() & LISTS)
+
+    def with_steps(self, steps: int) -> Method:
+        """Return the same solver in so many steps."""
+        return replace(self, steps=steps)
+
+    def plan(self, schedule: NoiseSchedule, times: Sequence[float] | None = None) -> Plan:
+        """Return the method as a table on a schedule.
+
+        Args:
+            schedule: what the network was trained on.
+            times: strictly falling, to step through in place of the method's own; not for a table.
+
+        Raises:
+            ValueError: the schedule has no such grid, or the table belongs to another schedule.
+        """
+        if self.table is not None:
+            if times is not None:
+                raise ValueError(
+                    f"the finished plan {self} cannot be cut or stretched: name a solver or a preset"
+                )
+            _check_levels(self.table, schedule)
+            return self.table
+        solver, options = self._solver()
+        return solver(schedule, self.times(schedule) if times is None else times, **options)
+
+    def reversed(self, schedule: NoiseSchedule) -> Plan:
+        """Return the plan from the image to the noise; a stochastic method is a ValueError."""
+        solver, options = self._solver()
+        return reverse(schedule, self.times(schedule), solver, **options)
+
+    def times(self, schedule: NoiseSchedule) -> tuple[float, ...]:
+        """Return the times that it steps through, strictly falling, from the first evaluation to the image."""
+        settings = self._settings()
+        grid = {
+            name: settings.options[name] for name in settings.options if name in _options_of(self._grid())
+        }
+        steps = None if LISTS & grid.keys() and settings.steps is None else _count(schedule, settings.steps)
+        return tuple(self._grid()(schedule, steps, **grid))
+
+    def times_from(self, schedule: NoiseSchedule, t: float) -> tuple[float, ...]:
+        """Return the times from exactly `t` in (0, 1] down to the image.
+
+        A first step of less than a tenth of the grid's is merged with the next, as multistep methods divide
+        by its length.
+
+        >>> from snowmelt.core import RectifiedFlow
+        >>> method = Method("ddim", steps=4)
+        >>> method.times_from(RectifiedFlow(), 0.6), method.times_from(RectifiedFlow(), 0.51)
+        ((0.6, 0.5, 0.25, 0.0), (0.51, 0.25, 0.0))
+        """
+        times = self.times(schedule)
+        above = min((time for time in times if time >= t), default=1.0)
+        first, *others = [time for time in times if time < t]
+        if others and t - first < 0.1 * (above - first):
+            return (t, *others)
+        return (t, first, *others)
+
+    def _settings(self) -> Method | Preset:
+        if self.table is not None:
+            raise ValueError(f"the finished plan {self} cannot be cut or reversed: name a solver or a preset")
+        return PRESETS[self.preset] if self.preset is not None else self
+
+    def _solver(self) -> tuple[Solver, dict[str, Any]]:
+        """Return the solver with its own options."""
+        settings = self._settings()
+        solver = SOLVERS[settings.solver or ""]
+        options = {name: settings.options[name] for name in settings.options if name in _options_of(solver)}
+        if isinstance(options.get("inner"), str):  # a solver that runs another one
+            options["inner"] = _lookup("solver", options["inner"], SOLVERS)
+        return solver, options
+
+    def _grid(self) -> Callable[..., tuple[float, ...]]:
+        settings = self._settings()
+        listed = bool(settings.options.keys() & LISTS)
+        return explicit if listed else GRIDS[settings.grid or DEFAULT_GRID]
+
+    def _check_options(self) -> None:
+        solver = _lookup("solver", self.solver or "", SOLVERS)
+        if self.options.keys() & LISTS:
+            if self.grid not in (None, DEFAULT_GRID):
+                raise ValueError(
+                    f"give either grid, got {self.grid!r}, or a list of the evaluations, not both"
+                )
+            grid_name, place = DEFAULT_GRID, explicit
+        else:
+            grid_name = self.grid or DEFAULT_GRID
+            place = _lookup("grid", grid_name, GRIDS)
+        known = sorted(_options_of(solver) | _options_of(place))
+        for name in self.options.keys() - known:
+            raise ValueError(
+                f"solver {self.solver!r} on grid {grid_name!r} has no option "
+                f"{_suggest(name, known)}{_owners(name)}"
+            )
+        for function in (solver, place):
+            _check_numbers(function, self.options)
+        if self.steps not in (None, "all"):
+            _check_steps(self.steps)
+
+
+def make_plan(
+    schedule: NoiseSchedule,
+    solver: str | None = None,
+    steps: int | Literal["all"] | None = None,
+    grid: str | None = None,
+    **options: Any,
+) -> Plan:
+    """Return the plan of a solver on a time grid: ``Method(solver, steps, grid, options).plan(schedule)``.
+
+    The arguments and errors are those of `Method`.
+
+    >>> from snowmelt.core import LinearVP
+    >>> make_plan(LinearVP(), "ddim", steps=10, grid="karras", eta=0.5, rho=5)
+    <Plan ddim: 10 evaluations, t = 1 -> 0, stochastic, on x0>
+    >>> make_plan(LinearVP(), "dimm", steps=10)
+    Traceback (most recent call last):
+    ValueError: unknown solver 'dimm', did you mean 'ddim'? Known: ddpm, ddim...
+    """
+    return Method(solver, steps, grid, options).plan(schedule)
+
+
+def make_preset(schedule: NoiseSchedule, name: str) -> Plan:
+    """Return the plan of a preset: ``Method(preset=name).plan(schedule)``.
+
+    >>> from snowmelt.core import RectifiedFlow
+    >>> make_preset(RectifiedFlow(), "fast").nfe
+    10
+    >>> make_preset(RectifiedFlow(), "best")
+    Traceback (most recent call last):
+    ValueError: unknown preset 'best'. Known: draft, fast, balanced, quality, ddpm
+    """
+    return Method(preset=name).plan(schedule)
+
+
+def _options_of(function: Callable[..., Any]) -> set[str]:
+    return set(list(inspect.signature(function).parameters)[2:])
+
+
+def _count(schedule: NoiseSchedule, steps: int | Literal["all"] | None) -> int:
+    """Return the number of steps."""
+    if steps is None:
+        return min(DEFAULT_STEPS, schedule.num_timesteps or DEFAULT_STEPS)
+    if steps != "all":
+        return steps
+    if schedule.num_timesteps is None:
+        raise ValueError(
+            f"every trained step is asked for, and {type(schedule).__name__}, being continuous, has none: "
+            "give a number of steps, such as ddpm:1000, or take another preset"
+        )
+    return schedule.num_timesteps
+
+
+def _check_steps(steps: object) -> None:
+    if not isinstance(steps, int) or isinstance(steps, bool):
+        raise TypeError(f"steps must be an integer or 'all', got {type(steps).__name__}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+
+
+def _check_numbers(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse an option whose default is a number and whose value is not."""
+    for name, item in inspect.signature(function).parameters.items():
+        number = isinstance(item.default, int | float) and not isinstance(item.default, bool)
+        if number and name in options and not isinstance(options[name], int | float):
+            raise ValueError(f"{name} must be a number, such as {item.default}, got {options[name]!r}")
+
+
+def _check_levels(plan: Plan, schedule: NoiseSchedule) -> None:
+    """Refuse a plan that was made for another noise schedule."""
+    for level in plan.levels:
+        here = schedule(level.t)
+        if not all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(level, here, strict=True)):
+            raise ValueError(
+                f"the plan {plan.name} was made for another noise schedule: at t = {level.t:g} it has alpha = "
+                f"{level.alpha:g} and sigma = {level.sigma:g}, and the model has {here.alpha:g} and "
+                f"{here.sigma:g}; make it anew with `snowmelt plan show --checkpoint`"
+            )
+
+
+def _owners(option: str) -> str:
+    """Return the solvers and grids that have the option."""
+    owners = [name for name, make in {**SOLVERS, **GRIDS}.items() if option in _options_of(make)]
+    return f". {option!r} is an option of {', '.join(owners)}" if owners else ""
+
+
+def _lookup(kind: str, name: str, table: Mapping[str, V]) -> V:
+    if name not in table:
+        raise ValueError(f"unknown {kind} {_suggest(name, table)}")
+    return table[name]
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f", did you mean {near[0]!r}?" if near else "."
+    return f"{name!r}{hint} Known: {', '.join(known) or 'none'}"
+
+
+def _key_value(word: str) -> tuple[str, Any]:
+    name, equals, value = word.partition("=")
+    if not (name.isidentifier() and equals):
+        raise ValueError(f"{word!r} is not an option: expected key=value, such as eta=0.5")
+    return name, _value(value)
+
+
+def _value(text: str) -> Any:
+    """Return a value in JSON, or the text itself where it is a plain word."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,398 @@
+"""Generation as a job: any number of images, never lost, identical however they were made."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from snowmelt import DiffusionSampler, create_ddpm
+from snowmelt.cli import app
+from snowmelt.formats import WRITERS
+from snowmelt.images import save_png
+from snowmelt.models.checkpoint import read_checkpoint, save_checkpoint
+
+NUM, SHARD = 22, 4
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    model = create_ddpm(
+        image_size=8,
+        in_channels=1,
+        model_channels=8,
+        norm_groups=4,
+        channel_multipliers=(1, 2),
+        num_classes=3,
+    )
+    path = tmp_path_factory.mktemp("model") / "model.pth"
+    names = ["ant", "bee", "cat"]
+    contents = {"model_config": model.config, "model_state_dict": model.state_dict(), "class_names": names}
+    save_checkpoint({**contents, "num_classes": 3}, path)
+    return path
+
+
+def settings(checkpoint: Path, folder: Path, *overrides: str) -> list[str]:
+    """The command line of a small job, everything in overrides."""
+    return [
+        "generate",
+        "-",
+        f"generation.checkpoint={checkpoint}",
+        "compute.device=cpu",
+        f"output.base_dir={folder}",
+        f"generation.sampling.num_samples={NUM}",
+        "generation.sampling.sampler={type: ddim, steps: 2, eta: 1.0}",
+        "generation.sampling.guidance_scale=2.0",
+        "generation.sampling.use_ema=false",
+        "generation.sampling.micro_batch=4",
+        f"generation.output.shard_size={SHARD}",
+        *overrides,
+    ]
+
+
+def run(arguments: list[str], expected: int = 0) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == expected, (result.output, result.exception)
+    return result.output
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a job but those that hold times or paths."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted((folder / "generated").rglob("*"))
+        if path.is_file() and path.name not in ("manifest.json", "config.yaml")
+    }
+
+
+def manifest(folder: Path) -> dict:
+    return json.loads((folder / "generated" / "manifest.json").read_text())
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "generated" / "labels.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module", params=WRITERS)
+def undisturbed(request, checkpoint, tmp_path_factory) -> tuple[str, dict[str, bytes]]:
+    folder = tmp_path_factory.mktemp(request.param)
+    run(settings(checkpoint, folder, f"generation.output.format={request.param}"))
+    return f"generation.output.format={request.param}", contents(folder)
+
+
+# -- stopped and started -------------------------------------------------------------------------------
+
+
+def test_the_same_command_again_makes_nothing_and_changes_nothing(checkpoint, tmp_path, undisturbed):
+    format_, expected = undisturbed
+    for images in (NUM, 0):
+        run(settings(checkpoint, tmp_path, format_))
+        assert contents(tmp_path) == expected
+        assert manifest(tmp_path)["status"] == "complete"
+        assert manifest(tmp_path)["runs"][-1]["images"] == images
+
+
+KILLER = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+import snowmelt.build.generation
+from snowmelt.cli import app
+torch.set_num_threads(1)
+seed, *arguments = sys.argv[1:]
+random.seed(seed)
+killed = 0
+while killed < 20:
+    child = os.fork()
+    if child == 0:
+        app(arguments)
+    time.sleep(random.random() * 0.3)
+    os.kill(child, signal.SIGKILL)  # a child that has ended already waits for its parent, and takes no harm
+    _, status = os.waitpid(child, 0)
+    killed += os.WIFSIGNALED(status)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, status
+"""
+
+
+def test_killed_twenty_times_it_ends_with_the_same_bytes(checkpoint, tmp_path, undisturbed):
+    format_, expected = undisturbed
+    arguments = settings(checkpoint, tmp_path, format_, "generation.output.save_grid=false")
+    expected = {name: data for name, data in expected.items() if not name.endswith("generated_samples.png")}
+    process = [sys.executable, "-c", KILLER, format_, *arguments]
+    killed = subprocess.run(process, capture_output=True, text=True, timeout=300)
+    assert killed.returncode == 0, killed.stderr
+    run(arguments)
+    assert contents(tmp_path) == expected
+
+
+def test_a_full_disk_is_said_and_loses_nothing(checkpoint, tmp_path, undisturbed, monkeypatch):
+    format_, expected = undisturbed
+    real, room = os.fsync, iter(range(8))
+
+    def full(descriptor):
+        if next(room, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    output = run(settings(checkpoint, tmp_path, format_), expected=1)
+    assert "the disk is full" in output
+    monkeypatch.setattr(os, "fsync", real)
+    run(settings(checkpoint, tmp_path, format_))
+    assert contents(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ("compute.seed=1", "seeds"),
+        ("generation.sampling.guidance_scale=3.0", "guidance_scale: 2.0 there, 3.0 now"),
+        ("generation.sampling.sampler={type: ddim, steps: 3}", "plan.rows"),
+        ("generation.sampling.class_selection=[0]", "class_counts.0: 8 there, 22 now"),
+        ("generation.sampling.micro_batch=8", "micro_batch: 4 there, 8 now"),
+        ("generation.output.format=npz", 'files.format: "png" there, "npz" now'),
+    ],
+)
+def test_other_settings_are_refused_by_name_or_start_anew(checkpoint, tmp_path, change, difference):
+    run(settings(checkpoint, tmp_path))
+    before = contents(tmp_path)
+    output = run(settings(checkpoint, tmp_path, change), expected=2)
+    assert "made with other settings" in output
+    assert difference in output
+    assert "--overwrite" in output
+    assert contents(tmp_path) == before
+
+    note = tmp_path / "generated" / "note.txt"
+    note.write_text("mine")
+    run(settings(checkpoint, tmp_path, change, "--overwrite"))
+    assert note.read_text() == "mine"
+    note.unlink()
+    run(settings(checkpoint, tmp_path / "new", change))
+    assert contents(tmp_path) == contents(tmp_path / "new")
+
+
+def test_another_checkpoint_is_other_settings(checkpoint, tmp_path):
+    run(settings(checkpoint, tmp_path))
+    model = create_ddpm(
+        image_size=8,
+        in_channels=1,
+        model_channels=8,
+        norm_groups=4,
+        channel_multipliers=(1, 2),
+        num_classes=3,
+    )
+    other = tmp_path / "other.pth"
+    save_checkpoint({"model_config": model.config, "model_state_dict": model.state_dict()}, other)
+    output = run(settings(other, tmp_path), expected=2)
+    assert "checkpoint_sha256" in output
+
+
+def test_files_of_unknown_origin_are_not_touched(checkpoint, tmp_path):
+    save_png(torch.zeros(1, 8, 8), tmp_path / "generated" / "sample_0000.png")
+    before = contents(tmp_path)
+    output = run(settings(checkpoint, tmp_path), expected=2)
+    assert "is not empty, and has no manifest.json" in output
+    assert contents(tmp_path) == before
+
+
+# -- which images --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "classes"),
+    [
+        ("class_selection=[2, 0]", {"0": 11, "2": 11}),
+        ("class_counts={1: 4, 2: 3}", {"1": 4, "2": 3}),
+        ("balance_to=FOLDER", {"1": 2, "2": 3}),
+    ],
+)
+def test_classes_can_be_chosen(checkpoint, tmp_path, choice, classes):
+    for name, count in {"ant": 3, "bee": 1}.items():
+        for index in range(count):
+            save_png(torch.zeros(1, 8, 8), tmp_path / "data" / name / f"{index}.png")
+    arguments = settings(
+        checkpoint, tmp_path, "generation.sampling." + choice.replace("FOLDER", str(tmp_path / "data"))
+    )
+    if "selection" not in choice:  # the number follows
+        arguments.remove(f"generation.sampling.num_samples={NUM}")
+    run(arguments)
+    labels = [row["class"] for row in rows(tmp_path)]
+    assert {label: labels.count(label) for label in labels} == classes
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("class_counts={1: 4}", "num_samples is 22, but the classes and seeds that are asked for make 4"),
+        ("class_selection=[3]", "class 3 is asked for, but the model has the classes 0..2"),
+        ("seeds=[1, 2]", "num_samples is 22"),
+        ("balance_to=nowhere", "nowhere"),
+        ("class_counts={1: 4}|class_selection=[1]", "one of class_selection, class_counts, balance_to"),
+    ],
+)
+def test_choices_that_make_no_sense_are_refused(checkpoint, tmp_path, choice, message):
+    more = [f"generation.sampling.{part}" for part in choice.split("|")]
+    assert message in run(settings(checkpoint, tmp_path, *more), expected=2)
+    assert not (tmp_path / "generated").exists()
+
+
+def test_an_image_does_not_depend_on_the_job_that_it_is_in(checkpoint, tmp_path):
+    run(settings(checkpoint, tmp_path))
+    row = rows(tmp_path)[13]
+    one = settings(checkpoint, tmp_path / "one", f"generation.sampling.seeds=[{row['seed']}]")
+    one += [f"generation.sampling.class_counts={{{row['class']}: 1}}"]
+    one.remove(f"generation.sampling.num_samples={NUM}")
+    run(one)
+    pictures = [tmp_path / "generated" / row["file"], tmp_path / "one" / "generated" / "sample_0000.png"]
+    first, second = (Image.open(path).tobytes() for path in pictures)
+    assert first == second
+
+
+def test_inspect_prints_the_command_that_makes_an_image_again(checkpoint, tmp_path):
+    run(settings(checkpoint, tmp_path))
+    path = tmp_path / "generated" / rows(tmp_path)[7]["file"]
+    output = run(["inspect", str(path)])
+    assert f" {rows(tmp_path)[7]['seed']}\n" in output
+    command = next(line for line in output.splitlines() if line.strip().startswith("snowmelt generate"))
+    subprocess.run(
+        [sys.executable, "-m", *shlex.split(command), f"output.base_dir={tmp_path / 'again'}"],
+        check=True,
+        capture_output=True,
+    )
+    again = tmp_path / "again" / "generated" / "sample_0000.png"
+    assert Image.open(again).tobytes() == Image.open(path).tobytes()
+    assert "complete" in run(["inspect", str(tmp_path / "generated")])
+
+
+# -- more than one process -----------------------------------------------------------------------------
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+# The second process dies when it has written one shard
+DYING = """
+import os, sys
+from snowmelt.cli import app
+from snowmelt.formats import WRITERS
+if os.environ["RANK"] == "1":
+    write = WRITERS["png"].write
+    def once(self, shard, samples):
+        write(self, shard, samples)
+        raise RuntimeError("struck by lightning")
+    WRITERS["png"].write = once
+app(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("name", ["png", "npz"])  # files of their own, and one that they share
+def test_two_processes_make_the_images_of_one(checkpoint, tmp_path, name):
+    alone = tmp_path / "alone"
+    run(settings(checkpoint, alone, f"generation.output.format={name}"))
+    arguments = settings(checkpoint, tmp_path, f"generation.output.format={name}")
+    result = subprocess.run(
+        [*TORCHRUN, "-m", "snowmelt", *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    assert contents(tmp_path) == contents(alone)
+    (run_,) = manifest(tmp_path)["runs"]
+    assert (run_["processes"], run_["images"]) == (2, NUM)
+
+
+def test_a_process_that_dies_fails_the_job_and_the_next_run_finishes_it(checkpoint, tmp_path):
+    script = tmp_path / "dying.py"
+    script.write_text(DYING)
+    arguments = settings(checkpoint, tmp_path)
+    result = subprocess.run([*TORCHRUN, str(script), *arguments], capture_output=True, text=True, timeout=300)
+    assert result.returncode != 0
+    assert "struck by lightning" in result.stderr
+    assert manifest(tmp_path)["status"] == "running"
+    run(arguments)
+    run(settings(checkpoint, tmp_path / "alone"))
+    assert contents(tmp_path) == contents(tmp_path / "alone")
+    assert 0 < manifest(tmp_path)["runs"][-1]["images"] < NUM
+
+
+# -- what a person sees --------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(checkpoint, tmp_path):
+    output = run(settings(checkpoint, tmp_path, "--dry-run"))
+    for text in ("images:   22", "NFE:      2 an image", "batches:  6 of at most 4", "time:", "memory:"):
+        assert text in output
+    assert not (tmp_path / "generated").exists()
+
+
+def test_a_dry_run_finds_what_would_fail(checkpoint, tmp_path):
+    run(settings(checkpoint, tmp_path))
+    output = run(settings(checkpoint, tmp_path, "compute.seed=5", "--dry-run"), expected=2)
+    assert "made with other settings" in output
+
+
+def test_a_dry_run_of_a_new_start_counts_nothing_that_is_there(checkpoint, tmp_path):
+    run(settings(checkpoint, tmp_path))
+    before = contents(tmp_path)
+    output = run(settings(checkpoint, tmp_path, "compute.seed=5", "--dry-run", "--overwrite"))
+    assert f"images:   {NUM}\n" in output
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("mode", [[], ["--dry-run"], ["--dry-run", "--overwrite"]], ids=" ".join)
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(checkpoint, tmp_path, mode):
+    (tmp_path / "file").write_text("no folder")
+    output = run(settings(checkpoint, tmp_path / "file", *mode), expected=2)
+    assert "cannot be written to" in output
+    assert "take another output folder" in output
+
+
+def test_a_model_that_has_diverged_is_said(checkpoint, tmp_path):
+    contents = read_checkpoint(checkpoint)
+    for value in contents["model_state_dict"].values():
+        value.fill_(torch.nan)
+    save_checkpoint(contents, tmp_path / "nan.pth")
+    output = run(settings(tmp_path / "nan.pth", tmp_path), expected=2)
+    assert "the images hold NaN" in output
+    assert not list((tmp_path / "generated").glob("*.png"))
+
+
+def test_quiet_is_silent(checkpoint, tmp_path):
+    assert run(settings(checkpoint, tmp_path, "--quiet")) == ""
+    assert len(rows(tmp_path)) == NUM
+
+
+def test_the_manifest_compares_the_estimate_with_what_it_took(checkpoint, tmp_path):
+    run(settings(checkpoint, tmp_path))
+    written = manifest(tmp_path)
+    (run_,) = written["runs"]
+    assert run_["expected_seconds"] > 0
+    assert run_["seconds"] > 0
+    assert written["identity"]["plan"]["name"] == "ddim"
+    assert written["arguments"]["generation"]["sampling"]["guidance_scale"] == 2.0
+    config = yaml.safe_load((tmp_path / "generated" / "config.yaml").read_text())
+    assert config["generation"]["output"]["shard_size"] == SHARD
+
+
+def test_images_are_those_of_the_library(checkpoint, tmp_path):
+    run(settings(checkpoint, tmp_path))
+    sampler = DiffusionSampler.from_pretrained(
+        checkpoint, use_ema=False, solver="ddim", steps=2, eta=1.0, micro_batch=4
+    )
+    listed = rows(tmp_path)
+    images = sampler.sample(
+        NUM, [int(row["class"]) for row in listed], 2.0, seeds=[int(row["seed"]) for row in listed]
+    )
+    for row, image in zip(listed, images, strict=True):
+        pixels = torch.frombuffer(
+            bytearray(Image.open(tmp_path / "generated" / row["file"]).tobytes()), dtype=torch.uint8
+        )
+        torch.testing.assert_close(pixels.float() / 127.5 - 1, image.flatten(), rtol=0, atol=1 / 255 + 1e-6)
