@@ -163,7 +163,6 @@ def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) 
     if shard_size == "auto":
         shard_size = auto_shard_size(len(seeds), sampler.micro_batch)
     files: dict[str, Any] = {
-        "num_samples": len(seeds),
         "shard_size": shard_size,
         "num_classes": sampler.model.num_classes,
         "class_names": names,
@@ -181,7 +180,9 @@ def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) 
         "micro_batch": sampler.micro_batch,
         "device": torch.device(sampler.device).type,
         "versions": {"snowmelt": __version__, "torch": torch.__version__},
-        "files": {"format": output.format, **files} if output.save_individual else None,
+        "files": {"format": output.format, "num_samples": len(seeds), **files}
+        if output.save_individual
+        else None,
     }
     metadata = {
         "plan": sampler.plan.name,
@@ -191,7 +192,9 @@ def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) 
     return Job(
         sampler,
         Images(labels, seeds, sampling.scale, sampling.use_ema, sampling.batch_size),
-        WRITERS[output.format](folder, metadata=metadata, **files) if output.save_individual else None,
+        WRITERS[output.format](folder, seeds, labels, metadata=metadata, **files)
+        if output.save_individual
+        else None,
         folder,
         identity,
         arguments=config.model_dump(mode="json"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.sources import ImageSource
+from snowmelt.formats import ImageSource
 
 __all__ = ["numbered_as"]
 
@@ -29,6 +29,9 @@ class _Renumbered:
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         return self.source.batches(batch_size)
 
+    def take(self, indices: Sequence[int]) -> Tensor:
+        return self.source.take(indices)
+
 
 def numbered_as(source: ImageSource, names: Sequence[str] | None) -> ImageSource:
     """Return a source with its classes numbered as in `names`, by their own names.
@@ -37,7 +40,7 @@ def numbered_as(source: ImageSource, names: Sequence[str] | None) -> ImageSource
     its first. Classes that are not in `names` come after those that are. A source without class names, or
     with none of these, stays as it is: its numbers are all that is known.
 
-    >>> from snowmelt.evaluation.sources import TensorSource
+    >>> from snowmelt.formats import TensorSource
     >>> birds = TensorSource(torch.zeros(3, 1, 8, 8), [0, 1, 1], ["crow", "owl"])
     >>> found = numbered_as(birds, ["bat", "owl", "crow"])
     >>> found.labels, found.class_names

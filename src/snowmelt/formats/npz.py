@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 from zipfile import ZipFile
@@ -11,15 +12,59 @@ from zipfile import ZipFile
 import numpy as np
 import torch
 from numpy.lib import format as npy
+from torch import Tensor
 
+from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
+from snowmelt.formats.source import FileSource, reading
 from snowmelt.formats.writer import Sample, Writer
+from snowmelt.images import Shape
 
-__all__ = ["NpzWriter"]
+__all__ = ["NpzSource", "NpzWriter", "open_npz"]
 
 NAME = "samples.npz"
 PARTS = ".parts"
 IMAGES, LABELS, SEEDS = "arr_0", "arr_1", "seeds"
+LABEL_ARRAYS = (LABELS, "labels")
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+class NpzSource(FileSource):
+    """The rows of ``arr_0`` in an ``.npz`` file, uint8 (N, H, W, C), with integer labels beside it, if any.
+
+    No more than one batch of them is in memory.
+    """
+
+    def __init__(self, path: Path, files: Sequence[Path], shape: Shape) -> None:
+        (self.path,) = files
+        with reading(self.path, f"images (an npz file with {IMAGES}, uint8 (N, H, W, C), is needed)"):
+            with ZipFile(self.path) as archive, archive.open(f"{IMAGES}.npy") as member:
+                dimensions, _, dtype = _read_header(member)
+            with np.load(self.path, allow_pickle=False) as file:
+                labels = next((file[name] for name in LABEL_ARRAYS if name in file), None)
+        if dtype != np.uint8 or len(dimensions) != 4 or dimensions[-1] not in (1, 3):
+            raise InputError(
+                f"{self.path} has {IMAGES} {dtype} {dimensions}: uint8 (N, H, W, 1 or 3) is needed"
+            )
+        count = dimensions[0]
+        if labels is not None and (labels.shape != (count,) or labels.dtype.kind not in "iu"):
+            raise InputError(
+                f"{self.path} has labels {labels.dtype} {labels.shape}: {count} integers are needed, one each"
+            )
+        super().__init__(self.path, labels.tolist() if labels is not None else [None] * count, None, shape)
+
+    def _stored(self, indices: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
+        with ZipFile(self.path) as archive, archive.open(f"{IMAGES}.npy") as member:
+            (_, *row), by_columns, _ = _read_header(member)
+            start, size = member.tell(), prod(row)
+            if by_columns:  # the rows are scattered over the file
+                member.seek(0)
+                whole = npy.read_array(member)
+            for index in indices:
+                if not by_columns:
+                    member.seek(start + index * size)
+                pixels = whole[index] if by_columns else np.frombuffer(bytearray(member.read(size)), np.uint8)
+                yield f"{self.path}, row {index}", torch.from_numpy(pixels.reshape(row)).permute(2, 0, 1)
 
 
 class NpzWriter(Writer):
@@ -34,26 +79,35 @@ class NpzWriter(Writer):
     the whole arrays.
     """
 
-    def missing(self, shard: int) -> bool:
-        return not (self._path.exists() or self._part(shard).exists())
+    source = NpzSource
 
-    def location(self, index: int, class_label: int | None) -> str:
+    def missing(self, shard: int) -> bool:
+        return super().missing(shard) and not self._part(shard).exists()
+
+    def location(self, index: int) -> str:
         return NAME
 
     def _write(self, shard: int, samples: Sequence[Sample]) -> None:
-        if not self._path.exists():
-            arrays = {name: [array] for name, array in _arrays(samples).items()}
+        if not self._whole.exists():
             with atomic_write(self._part(shard)) as file:
-                _pack(file, arrays, len(samples))
+                self._pack(file, samples)
+
+    def _pack(self, file: IO[bytes], samples: Sequence[Sample]) -> None:
+        images = torch.stack([sample.image for sample in samples])
+        columns = {
+            IMAGES: images.permute(0, 2, 3, 1).contiguous().numpy(),
+            LABELS: np.array([sample.class_label or 0 for sample in samples], np.int64),
+            SEEDS: np.array([sample.seed for sample in samples], np.int64),
+        }
+        _savez(file, {name: [columns[name]] for name in self._names()}, len(samples))
 
     def _join(self) -> None:
-        if not self._path.exists():
-            arrays = {name: self._pieces(name) for name in self._names()}
-            with atomic_write(self._path) as file:
-                _pack(file, arrays, self.num_samples)
+        if not self._whole.exists():
+            with atomic_write(self._whole) as file:
+                _savez(file, {name: self._pieces(name) for name in self._names()}, self.num_samples)
         for shard in range(self.shards):
             self._part(shard).unlink(missing_ok=True)
-        with suppress(OSError):  # it is gone, or holds what is not ours
+        with suppress(OSError):  # it is gone, or holds files of others
             self._parts.rmdir()
 
     def _pieces(self, name: str) -> Iterator[np.ndarray]:
@@ -61,30 +115,17 @@ class NpzWriter(Writer):
             with np.load(self._part(shard)) as part:
                 yield part[name]
 
-    def _read(self, indices: Sequence[int]) -> Iterator[Sample]:
-        with ExitStack() as stack:
-            archive = stack.enter_context(ZipFile(self._path))
-            rows = [
-                _rows(stack.enter_context(archive.open(f"{name}.npy")), indices) for name in self._names()
-            ]
-            for index, row in zip(indices, zip(*rows, strict=True), strict=True):
-                values = dict(zip(self._names(), row, strict=True))
-                image = torch.from_numpy(values[IMAGES]).permute(2, 0, 1).contiguous()
-                label = int(values[LABELS]) if LABELS in values else None
-                yield Sample(index, image, label, int(values[SEEDS]))
+    def _names(self) -> list[str]:
+        return [IMAGES, SEEDS] if self.class_labels is None else [IMAGES, LABELS, SEEDS]
 
-    def _files(self) -> Iterator[Path]:
-        yield self._path
-        yield from map(self._part, range(self.shards))
+    def _own(self) -> Iterable[Path]:
+        return [self._whole, *map(self._part, range(self.shards))]
 
     def _subfolders(self) -> Sequence[Path]:
         return [self._parts]
 
-    def _names(self) -> list[str]:
-        return [IMAGES, SEEDS] if self.num_classes is None else [IMAGES, LABELS, SEEDS]
-
     @property
-    def _path(self) -> Path:
+    def _whole(self) -> Path:
         return self.folder / NAME
 
     @property
@@ -95,16 +136,13 @@ class NpzWriter(Writer):
         return self._parts / f"part-{shard:06d}.npz"
 
 
-def _arrays(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-    labels = [sample.class_label for sample in samples]
-    return {
-        IMAGES: torch.stack([sample.image for sample in samples]).permute(0, 2, 3, 1).contiguous().numpy(),
-        **({} if None in labels else {LABELS: np.array(labels, dtype=np.int64)}),
-        SEEDS: np.array([sample.seed for sample in samples], dtype=np.int64),
-    }
+def open_npz(path: Path, shape: Shape) -> NpzSource | None:
+    """Return the images of an ``.npz`` file, or of the only one in a folder; None if that is not there."""
+    files = [path] if path.is_file() else sorted(path.glob("*.npz"))
+    return NpzSource(path, files, shape) if len(files) == 1 and files[0].suffix == ".npz" else None
 
 
-def _pack(file: IO[bytes], arrays: Mapping[str, Iterable[np.ndarray]], rows: int) -> None:
+def _savez(file: IO[bytes], arrays: Mapping[str, Iterable[np.ndarray]], rows: int) -> None:
     """Write arrays of `rows` rows, each given in pieces, as ``numpy.savez`` writes whole ones."""
     with ZipFile(file, "w") as archive:
         for name, pieces in arrays.items():
@@ -112,20 +150,13 @@ def _pack(file: IO[bytes], arrays: Mapping[str, Iterable[np.ndarray]], rows: int
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 for number, piece in enumerate(pieces):
                     if number == 0:
-                        npy.write_array_header_1_0(member, _header(piece, rows))
+                        shape = (rows, *piece.shape[1:])
+                        header = {"descr": npy.dtype_to_descr(piece.dtype), "fortran_order": False}
+                        npy.write_array_header_1_0(member, {**header, "shape": shape})
                     member.write(piece.data)
 
 
-def _header(piece: np.ndarray, rows: int) -> dict[str, Any]:
-    shape = (rows, *piece.shape[1:])
-    return {"descr": npy.dtype_to_descr(piece.dtype), "fortran_order": False, "shape": shape}
-
-
-def _rows(file: IO[bytes], indices: Sequence[int]) -> Iterator[np.ndarray]:
-    """Yield rows of a stored array; the file is read through once, as the indices ascend."""
-    npy.read_magic(file)
-    shape, _, dtype = npy.read_array_header_1_0(file)
-    start, size = file.tell(), dtype.itemsize * int(np.prod(shape[1:]))
-    for index in indices:
-        file.seek(start + index * size)
-        yield np.frombuffer(bytearray(file.read(size)), dtype).reshape(shape[1:])
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return the shape of a stored array, whether its first index runs fastest, and its type."""
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = HEADERS[npy.read_magic(file)](file)
+    return header

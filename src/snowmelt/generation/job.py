@@ -24,19 +24,12 @@ from tempfile import TemporaryFile
 from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from snowmelt.denoisers.guidance import network_evaluations
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
-from snowmelt.formats import (
-    GRID_NAME,
-    LABELS_NAME,
-    WRITERS,
-    Sample,
-    Writer,
-    write_grid,
-    write_labels,
-)
+from snowmelt.formats import GRID_NAME, LABELS_NAME, WRITERS, Writer, write_grid, write_labels
 from snowmelt.generation.manifest import NAME, differences, read_manifest, write_manifest
 from snowmelt.generation.team import ALONE, Team
 from snowmelt.images import to_uint8
@@ -220,60 +213,57 @@ class Job:
         }
         self.team.agree(lambda: self._finish(images, this_run))
 
-    def _make(self, shards: Sequence[int]) -> list[Sample]:
+    def _make(self, shards: Sequence[int]) -> Tensor | None:
         """Make and write some shards; return their images only if there is no writer."""
-        kept: list[Sample] = []
         batch_size = self._batch_size() if shards else 1
         total = sum(len(self._indices(shard)) for shard in shards)
         single = total <= batch_size
         show = not self.quiet and self.team.rank == 0
         what = "Generating" if self.team.size == 1 else f"Generating (1 of {self.team.size} processes)"
+        kept = []
         with progress(None, what, show=show and not single, total=total, unit="image") as bar:
             for shard in shards:
-                samples: list[Sample] = []
+                batches = []
                 for batch in self._stream(self._indices(shard), batch_size, show and single):
-                    samples += batch
+                    batches.append(batch)
                     bar.update(len(batch))
                 if self.writer is not None:
-                    self.writer.write(shard, samples)
+                    self.writer.write(shard, torch.cat(batches))
                 else:
-                    kept += samples
-        return kept
+                    kept += batches
+        return torch.cat(kept) if kept else None
 
-    def _stream(self, indices: range, batch_size: int, show: bool) -> Iterator[list[Sample]]:
-        """Yield the finished images of `indices`, batch by batch, on the CPU."""
+    def _stream(self, indices: range, batch_size: int, show: bool) -> Iterator[Tensor]:
+        """Yield the finished images of `indices`, uint8 on the CPU, batch by batch."""
         part = slice(indices.start, indices.stop)
         labels = self.images.class_labels[part] if self.images.class_labels is not None else None
-        seeds = self.images.seeds[part]
-        what: Sequence[int | None] = labels if labels is not None else [None] * len(seeds)
-        places = iter(zip(indices, what, seeds, strict=True))
         batches = self.sampler.stream(
-            len(seeds),
+            len(indices),
             labels,
             self.images.guidance_scale,
             self.images.use_ema,
             show,
-            seeds=seeds,
+            seeds=self.images.seeds[part],
             batch_size=batch_size,
         )
         for batch in batches:
             try:
-                pixels = to_uint8(batch).cpu()
+                yield to_uint8(batch).cpu()
             except ValueError as error:
                 raise InputError(f"{error}; take an earlier checkpoint, or another plan") from error
-            yield [
-                Sample(index, image, label, seed)
-                for image, (index, label, seed) in zip(pixels, islice(places, len(batch)), strict=True)
-            ]
 
-    def _finish(self, images: list[Sample], this_run: Mapping[str, Any]) -> None:
+    def _finish(self, images: Tensor | None, this_run: Mapping[str, Any]) -> None:
+        labels = self.images.class_labels
         if self.writer is not None:
             self.writer.finish()
-            write_labels(self.writer, self.images.class_labels, self.images.seeds)
+            write_labels(self.writer)
         if self.grid_nrow is not None:
             if self.writer is not None:
-                images = self.writer.read(range(0, self.num_samples, grid_step(self.num_samples)))
-            write_grid(images, self.folder, self.grid_nrow, self.class_names)
+                shown = range(0, self.num_samples, grid_step(self.num_samples))
+                images = self.writer.written().take(shown)
+                labels = [labels[index] for index in shown] if labels is not None else None
+            if images is not None:
+                write_grid(images, labels, self.folder, self.grid_nrow, self.class_names)
         remove_leftovers(self.folder)
         self._write_manifest("complete", this_run)
 
@@ -309,9 +299,9 @@ class Job:
         if not self.folder.is_dir():
             return
         with suppress(InputError):  # a broken manifest goes with the rest
-            if manifest := read_manifest(self.folder):
-                options = dict(manifest["identity"]["files"] or {"format": "png"})
-                WRITERS[options.pop("format")](self.folder, **options).clear()
+            manifest = read_manifest(self.folder)
+            if manifest is not None and (files := manifest["identity"]["files"]):
+                _writer_of(self.folder, **files).clear()
         if self.writer is not None:
             self.writer.clear()
         for name in (NAME, GRID_NAME, LABELS_NAME):
@@ -347,3 +337,11 @@ class Job:
         plan = self.sampler.plan
         timed = Plan((plan.rows[row],), plan.levels[row + 1], plan.quantity)
         return (moments[-1] - moments[-2]) / self._evaluations(timed)
+
+
+def _writer_of(
+    folder: Path, *, format: str, num_samples: int, num_classes: int | None, **options: Any
+) -> Writer:
+    """Return a writer that clears what a manifest describes: for that, classes and seeds do not matter."""
+    labels = None if num_classes is None else [0] * num_samples
+    return WRITERS[format](folder, range(num_samples), labels, num_classes=num_classes, **options)

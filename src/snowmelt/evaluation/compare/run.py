@@ -23,7 +23,8 @@ from snowmelt.evaluation.evaluate import evaluate
 from snowmelt.evaluation.features import Extractor, extract
 from snowmelt.evaluation.hashing import tensors_hash
 from snowmelt.evaluation.metrics import Features, Moments
-from snowmelt.evaluation.sources import ImageSource, SampledSource
+from snowmelt.evaluation.sources import SampledSource
+from snowmelt.formats import ImageSource
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler
 
@@ -142,6 +143,9 @@ class _Watched:
 
     def content_hash(self) -> str:
         return self.source.content_hash()
+
+    def take(self, indices: Sequence[int]) -> Tensor:
+        return self.source.take(indices)
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         index, began = 0, time.perf_counter()
