@@ -29,6 +29,7 @@ __all__ = [
     "decode_png",
     "encode_png",
     "film_strip",
+    "from_picture",
     "from_uint8",
     "read_image",
     "resize",
@@ -96,6 +97,19 @@ def read_image(
         raise InputError(f"{name} cannot be read as an image ({error}): repair or remove it") from error
     if picture.mode.startswith(("I", "F")):  # Pillow would clip them at 255
         raise InputError(f"{name} has more than 8 bits a channel (mode {picture.mode}): convert it to 8 bits")
+    return from_picture(picture, channels)
+
+
+def from_picture(picture: Image.Image, channels: int | None = None) -> Tensor:
+    """Return the pixels of a Pillow image, uint8 (C, H, W).
+
+    Args:
+        picture: with 8 bits a channel, or less.
+        channels: as for `read_image`.
+
+    >>> from_picture(Image.new("P", (3, 2))).shape
+    torch.Size([3, 2, 3])
+    """
     if channels is None:
         channels = 1 if picture.mode in GRAY_MODES else 3
     pixels: Tensor = pil_to_tensor(picture.convert("L" if channels == 1 else "RGB"))
