@@ -56,13 +56,19 @@ class Shape(NamedTuple):
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Return images in [-1, 1] as uint8, rounded; values outside are clamped, NaN is a ValueError.
+    """Return images in [-1, 1] as uint8, rounded. Values outside are clamped.
+
+    Raises:
+        InputError: the images hold NaN.
 
     >>> to_uint8(torch.tensor([-1.0, 0.0, 1.0, 7.0]))
     tensor([  0, 128, 255, 255], dtype=torch.uint8)
     """
     if images.isnan().any():
-        raise ValueError("the images hold NaN: the model that made them has diverged")
+        raise InputError(
+            "the images hold NaN, because the model that made them has diverged: take an earlier checkpoint, "
+            "or another plan"
+        )
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 

@@ -26,7 +26,7 @@ def make_images(channels: int = 3, seed: int = 0) -> Tensor:
 
 def written(name: str, folder: Path, images: Tensor) -> Path:
     labels = [index % 3 for index in range(COUNT)]
-    writer = WRITERS[name](folder, range(COUNT), labels, shard_size=COUNT, num_classes=3)
+    writer = WRITERS[name](folder, range(COUNT), labels, shard_size=COUNT, class_names=["a", "b", "c"])
     writer.write(0, images)
     writer.finish()
     write_labels(writer)

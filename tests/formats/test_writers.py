@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import tarfile
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,21 @@ from PIL import Image
 from torch import Tensor
 
 from snowmelt.errors import InputError
-from snowmelt.formats import GRID_NAME, LABELS_NAME, WRITERS, Writer, open_images, write_grid, write_labels
+from snowmelt.formats import (
+    GRID_NAME,
+    LABELS_NAME,
+    WRITERS,
+    Writer,
+    class_numbers,
+    open_images,
+    write_grid,
+    write_labels,
+)
 from snowmelt.images import decode_png
 
 FORMATS = pytest.mark.parametrize("name", WRITERS)
 CLASSES = 3
+NAMES = class_numbers(CLASSES)
 METADATA = {"plan": "ddim, 4 steps: Schnee, 雪", "checkpoint": "c0ffee"}
 
 
@@ -46,8 +55,8 @@ def make_images(count: int = 7, channels: int = 3, size: tuple[int, int] = (4, 5
 
 
 def make_writer(name: str, folder: Path, count: int = 7, shard_size: int = 3, **options) -> Writer:
-    options = {"num_classes": CLASSES, "metadata": METADATA, **options}
-    labels = None if options["num_classes"] is None else [index % CLASSES for index in range(count)]
+    options = {"class_names": NAMES, "metadata": METADATA, **options}
+    labels = None if options["class_names"] is None else [index % CLASSES for index in range(count)]
     seeds = [2**63 - 1 - 7 * index for index in range(count)]
     return WRITERS[name](folder, seeds, labels, shard_size=shard_size, **options)
 
@@ -83,13 +92,13 @@ def undisturbed(name: str, folder: Path, images: Tensor) -> dict[str, bytes | No
     count=st.integers(1, 9),
     shard_size=st.integers(1, 10),
     channels=st.sampled_from([1, 3]),
-    num_classes=st.sampled_from([None, CLASSES]),
+    names=st.sampled_from([None, NAMES]),
     size=st.tuples(st.integers(1, 5), st.integers(1, 5)),
 )
-def test_what_is_written_is_read_back(tmp_path_factory, name, count, shard_size, channels, num_classes, size):
+def test_what_is_written_is_read_back(tmp_path_factory, name, count, shard_size, channels, names, size):
     """By the job, in its own order, and by `open_images`, which knows nothing but the folder."""
     images, folder = make_images(count, channels, size), tmp_path_factory.mktemp(name)
-    writer = write_all(make_writer(name, folder, count, shard_size, num_classes=num_classes), images)
+    writer = write_all(make_writer(name, folder, count, shard_size, class_names=names), images)
     assert torch.equal(torch.cat(list(writer.written().batches(4))), images)
     labels = writer.class_labels
     order = list(range(count))
@@ -101,7 +110,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, name, count, shard_size,
         assert source.labels is None
         write_labels(writer)
         source = open_images(folder)
-    if num_classes is not None:
+    if names is not None:
         assert source.labels.tolist() == [labels[index] for index in order]
     elif name != "class_folders":  # whose only folder is a class to every reader
         assert source.labels is None
@@ -159,15 +168,14 @@ def test_only_the_images_of_a_shard_are_taken(tmp_path, name, wrong):
         {"class_labels": None},
         {"class_labels": [0, 1]},
         {"class_labels": [0, 1, CLASSES]},
-        {"num_classes": None},
+        {"class_names": None},
         {"class_names": ["one"]},
         {"class_names": ["a", "b", "a"]},
-        {"num_classes": None, "class_labels": None, "class_names": ["a"]},
     ],
 )
 def test_impossible_jobs_are_refused(tmp_path, name, options):
-    job = {"seeds": range(3), "class_labels": [0, 1, 2], "shard_size": 2, "num_classes": CLASSES, **options}
-    with pytest.raises(ValueError, match=r"at least 1|needs one of|3 different names|has no class names"):
+    job = {"seeds": range(3), "class_labels": [0, 1, 2], "shard_size": 2, "class_names": NAMES, **options}
+    with pytest.raises(ValueError, match=r"at least 1|needs one of|must differ"):
         WRITERS[name](tmp_path, **job)
 
 
@@ -376,7 +384,7 @@ def test_a_png_says_what_it_is(tmp_path):
 
 
 def test_a_png_of_an_unconditional_model_has_no_class(tmp_path):
-    write_all(make_writer("png", tmp_path, 1, num_classes=None), make_images(1))
+    write_all(make_writer("png", tmp_path, 1, class_names=None), make_images(1))
     with Image.open(tmp_path / "sample_0000.png") as picture:
         assert "class" not in picture.info
 
@@ -409,30 +417,30 @@ def in_numpy(images: Tensor) -> np.ndarray:
     return images.permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("names", [None, ["ant", "bee", "cat"]])
+@pytest.mark.parametrize("names", [NAMES, ["ant", "bee", "cat"]])
 def test_image_folder_loads_images_and_classes(tmp_path, names):
     from torchvision.datasets import ImageFolder
 
     images = make_images()
     write_all(make_writer("class_folders", tmp_path, class_names=names), images)
     dataset = ImageFolder(str(tmp_path))
-    assert dataset.classes == (names or ["0", "1", "2"])
+    assert dataset.classes == names
     by_class = [0, 3, 6, 1, 4, 2, 5]
     for (picture, target), index in zip(dataset, by_class, strict=True):
         assert target == index % CLASSES
         assert np.array_equal(np.asarray(picture), in_numpy(images)[index])
 
 
-def test_numbers_as_names_sort_as_numbers(tmp_path):
-    writer = make_writer("class_folders", tmp_path, num_classes=120)
-    assert all(one < next_one for one, next_one in pairwise(writer.class_names))
-    assert [int(name) for name in writer.class_names] == list(range(120))
+def test_numbers_as_names_sort_as_numbers():
+    names = class_numbers(120)
+    assert names == sorted(names)
+    assert [int(name) for name in names] == list(range(120))
 
 
 def test_classes_without_images_keep_the_numbers_of_the_others(tmp_path):
     from torchvision.datasets import ImageFolder
 
-    writer = WRITERS["class_folders"](tmp_path, [5], [1], shard_size=1, num_classes=CLASSES)
+    writer = WRITERS["class_folders"](tmp_path, [5], [1], shard_size=1, class_names=NAMES)
     write_all(writer, make_images(1))
     assert ImageFolder(str(tmp_path), allow_empty=True).targets == [1]
     with pytest.raises(FileNotFoundError, match="Found no valid file for the classes 0, 2"):
@@ -440,13 +448,13 @@ def test_classes_without_images_keep_the_numbers_of_the_others(tmp_path):
 
 
 def test_an_unconditional_model_has_one_folder(tmp_path):
-    write_all(make_writer("class_folders", tmp_path, 2, num_classes=None), make_images(2))
+    write_all(make_writer("class_folders", tmp_path, 2, class_names=None), make_images(2))
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 def test_a_job_is_cleared_whose_classes_are_not_known(tmp_path):
     write_all(make_writer("class_folders", tmp_path), make_images())
-    WRITERS["class_folders"](tmp_path, range(7), [0] * 7, shard_size=3, num_classes=CLASSES).clear()
+    WRITERS["class_folders"](tmp_path, range(7), [0] * 7, shard_size=3, class_names=NAMES).clear()
     assert contents(tmp_path) == {}
 
 
@@ -468,11 +476,11 @@ def test_folder_names_differ_everywhere(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("num_classes", [CLASSES, None])
-def test_the_whole_is_what_numpy_writes(tmp_path, channels, num_classes):
+@pytest.mark.parametrize("names", [NAMES, None])
+def test_the_whole_is_what_numpy_writes(tmp_path, channels, names):
     images = make_images(7, channels)
-    writer = write_all(make_writer("npz", tmp_path, num_classes=num_classes), images)
-    labels = {"arr_1": np.arange(7, dtype=np.int64) % CLASSES} if num_classes else {}
+    writer = write_all(make_writer("npz", tmp_path, class_names=names), images)
+    labels = {"arr_1": np.arange(7, dtype=np.int64) % CLASSES} if names else {}
     np.savez(tmp_path / "peer.npz", arr_0=in_numpy(images), **labels, seeds=np.array(writer.seeds))
     assert (tmp_path / "samples.npz").read_bytes() == (tmp_path / "peer.npz").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["peer.npz", "samples.npz"]
@@ -514,7 +522,7 @@ def test_webdataset_streams_images_and_classes(tmp_path):
 
 
 def test_webdataset_of_an_unconditional_model_has_no_class(tmp_path):
-    write_all(make_writer("webdataset", tmp_path, 1, num_classes=None), make_images(1))
+    write_all(make_writer("webdataset", tmp_path, 1, class_names=None), make_images(1))
     with tarfile.open(tmp_path / "shard-000000.tar") as tar:
         assert tar.getnames() == ["000000000.json", "000000000.png"]
         assert "class" not in json.load(tar.extractfile("000000000.json"))
@@ -530,21 +538,21 @@ def load_parquet(folder: Path):
     return datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(folder / "cache"))
 
 
-@pytest.mark.parametrize("names", [None, ["ant", "bee", "cat"]])
+@pytest.mark.parametrize("names", [NAMES, ["ant", "bee", "cat"]])
 def test_datasets_loads_images_and_classes(tmp_path, names):
     images = make_images()
     writer = write_all(make_writer("parquet", tmp_path, class_names=names), images)
     dataset = load_parquet(tmp_path)
-    assert dataset.features["label"].names == (names or ["0", "1", "2"])
+    assert dataset.features["label"].names == names
     for index, (row, image) in enumerate(zip(dataset, in_numpy(images), strict=True)):
         assert np.array_equal(np.asarray(row["image"]), image)
         assert (row["label"], row["seed"], row["index"]) == (index % CLASSES, writer.seeds[index], index)
-    assert open_images(tmp_path).class_names == (names or ["0", "1", "2"])
+    assert open_images(tmp_path).class_names == names
 
 
 def test_datasets_loads_gray_images_without_classes(tmp_path):
     images = make_images(4, channels=1)
-    write_all(make_writer("parquet", tmp_path, 4, num_classes=None), images)
+    write_all(make_writer("parquet", tmp_path, 4, class_names=None), images)
     dataset = load_parquet(tmp_path)
     assert set(dataset.features) == {"image", "seed", "index"}
     for row, image in zip(dataset, images, strict=True):
@@ -571,19 +579,17 @@ def test_an_absent_library_is_named_before_any_work(tmp_path, name, library, mon
 
 
 @FORMATS
-@pytest.mark.parametrize("num_classes", [CLASSES, None])
-def test_the_list_says_where_each_image_is(tmp_path, name, num_classes):
+@pytest.mark.parametrize("names", [NAMES, None])
+def test_the_list_says_where_each_image_is(tmp_path, name, names):
     images = make_images()
-    writer = write_all(make_writer(name, tmp_path, num_classes=num_classes), images)
+    writer = write_all(make_writer(name, tmp_path, class_names=names), images)
     path = write_labels(writer)
     assert path == tmp_path / LABELS_NAME
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["file", "class", "seed"]
     assert [int(row["seed"]) for row in rows] == writer.seeds
-    assert [row["class"] for row in rows] == [
-        "" if num_classes is None else str(i % CLASSES) for i in range(7)
-    ]
+    assert [row["class"] for row in rows] == ["" if names is None else str(i % CLASSES) for i in range(7)]
     for row, image in zip(rows, images, strict=True):
         if row["file"].endswith(".png"):
             assert torch.equal(decode_png((tmp_path / row["file"]).read_bytes())[0], image)

@@ -25,7 +25,7 @@ from snowmelt.evaluation.metrics import Features
 from snowmelt.evaluation.metrics.neighbours import MEMORY
 from snowmelt.evaluation.nearest import nearest
 from snowmelt.files import atomic_write
-from snowmelt.formats import ImageSource, Writer
+from snowmelt.formats import ImageSource, Writer, class_numbers
 from snowmelt.formats.class_folders import ClassFolderWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.images import encode_png
@@ -215,10 +215,10 @@ def _writer(folder: Path, source: ImageSource) -> Writer:
     """Return the writer that knows where an image belongs and whether its class can be a folder."""
     seeds = range(len(source))
     if source.labels is None:
-        return PngWriter(folder, seeds, None, shard_size=1, num_classes=None)
-    labels, names = source.labels.tolist(), source.class_names
-    num_classes = len(names) if names is not None else max(labels) + 1
-    return ClassFolderWriter(folder, seeds, labels, shard_size=1, num_classes=num_classes, class_names=names)
+        return PngWriter(folder, seeds, None, shard_size=1, class_names=None)
+    labels = source.labels.tolist()
+    names = source.class_names or class_numbers(max(labels) + 1)
+    return ClassFolderWriter(folder, seeds, labels, shard_size=1, class_names=names)
 
 
 def _numbered(source: ImageSource) -> Iterator[tuple[int, Tensor]]:

@@ -12,7 +12,7 @@ from snowmelt.formats.parquet import ParquetWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.formats.source import ImageSource, TensorSource
 from snowmelt.formats.webdataset import WebDatasetWriter
-from snowmelt.formats.writer import Sample, Writer
+from snowmelt.formats.writer import Writer, class_numbers
 
 __all__ = [
     "GRID_NAME",
@@ -20,18 +20,15 @@ __all__ = [
     "READERS",
     "WRITERS",
     "ImageSource",
-    "Sample",
     "TensorSource",
     "Writer",
+    "class_numbers",
     "open_images",
     "write_grid",
     "write_labels",
 ]
 
 WRITERS: dict[str, type[Writer]] = {
-    "png": PngWriter,
-    "class_folders": ClassFolderWriter,
-    "npz": NpzWriter,
-    "webdataset": WebDatasetWriter,
-    "parquet": ParquetWriter,
+    writer.name: writer
+    for writer in (PngWriter, ClassFolderWriter, NpzWriter, WebDatasetWriter, ParquetWriter)
 }

@@ -28,6 +28,8 @@ class ClassFolderWriter(PngWriter):
     alphabet: names of your own keep their numbers if they are in that order, as zero-padded numbers are.
     """
 
+    name = "class_folders"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         names = self.class_names or ()

@@ -17,7 +17,7 @@ from torch import Tensor
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
 from snowmelt.formats.source import FileSource, reading
-from snowmelt.formats.writer import Sample, Writer
+from snowmelt.formats.writer import Writer
 from snowmelt.images import Shape
 
 __all__ = ["NpzSource", "NpzWriter", "open_npz"]
@@ -79,7 +79,7 @@ class NpzWriter(Writer):
     the whole arrays.
     """
 
-    source = NpzSource
+    name, source = "npz", NpzSource
 
     def missing(self, shard: int) -> bool:
         return super().missing(shard) and not self._part(shard).exists()
@@ -87,19 +87,18 @@ class NpzWriter(Writer):
     def location(self, index: int) -> str:
         return NAME
 
-    def _write(self, shard: int, samples: Sequence[Sample]) -> None:
+    def _write(self, shard: int, images: Tensor) -> None:
         if not self._whole.exists():
             with atomic_write(self._part(shard)) as file:
-                self._pack(file, samples)
+                self._pack(file, self.indices(shard), images)
 
-    def _pack(self, file: IO[bytes], samples: Sequence[Sample]) -> None:
-        images = torch.stack([sample.image for sample in samples])
+    def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
         columns = {
             IMAGES: images.permute(0, 2, 3, 1).contiguous().numpy(),
-            LABELS: np.array([sample.class_label or 0 for sample in samples], np.int64),
-            SEEDS: np.array([sample.seed for sample in samples], np.int64),
+            LABELS: np.array([self.class_labels[i] if self.class_labels else 0 for i in indices], np.int64),
+            SEEDS: np.array([self.seeds[i] for i in indices], np.int64),
         }
-        _savez(file, {name: [columns[name]] for name in self._names()}, len(samples))
+        _savez(file, {name: [columns[name]] for name in self._names()}, len(indices))
 
     def _join(self) -> None:
         if not self._whole.exists():

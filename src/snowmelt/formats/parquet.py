@@ -8,9 +8,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
+from torch import Tensor
+
 from snowmelt.errors import InputError, optional
 from snowmelt.formats.source import EncodedSource, reading
-from snowmelt.formats.writer import Sample, Writer, sample_name
+from snowmelt.formats.writer import Writer, sample_name
 from snowmelt.images import Shape
 
 __all__ = ["ParquetSource", "ParquetWriter", "open_parquet"]
@@ -48,7 +50,7 @@ class ParquetWriter(Writer):
     under the key ``snowmelt`` it holds the common metadata.
     """
 
-    source = ParquetSource
+    name, source = "parquet", ParquetSource
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,15 +59,15 @@ class ParquetWriter(Writer):
     def location(self, index: int) -> str:
         return f"data-{index // self.shard_size:05d}-of-{self.shards:05d}.parquet"
 
-    def _pack(self, file: IO[bytes], samples: Sequence[Sample]) -> None:
+    def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
         rows = [
             {
-                "image": {"bytes": self._png(sample), "path": sample_name(sample.index)},
-                "label": sample.class_label,
-                "seed": sample.seed,
-                "index": sample.index,
+                "image": {"bytes": self._png(index, image), "path": sample_name(index)},
+                "label": self.class_labels[index] if self.class_labels is not None else None,
+                "seed": self.seeds[index],
+                "index": index,
             }
-            for sample in samples
+            for index, image in zip(indices, images, strict=True)
         ]
         table = _parquet("pyarrow").Table.from_pylist(rows, self._schema())
         _parquet().write_table(table, file, compression="none")  # PNG files are compressed already

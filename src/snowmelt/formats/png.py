@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from torch import Tensor
+
 from snowmelt.formats.overview import GRID_NAME, LABELS_NAME, read_labels
 from snowmelt.formats.source import EncodedSource
-from snowmelt.formats.writer import Sample, Writer, sample_name
+from snowmelt.formats.writer import Writer, sample_name
 from snowmelt.images import Shape
 
 __all__ = ["ImageFiles", "PngWriter", "is_image", "open_png"]
@@ -52,13 +54,13 @@ class PngWriter(Writer):
     text.
     """
 
-    source = ImageFiles
+    name, source = "png", ImageFiles
 
     def location(self, index: int) -> str:
         return sample_name(index)
 
-    def _pack(self, file: IO[bytes], samples: Sequence[Sample]) -> None:
-        file.write(self._png(samples[0]))
+    def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
+        file.write(self._png(indices[0], images[0]))
 
 
 def open_png(folder: Path, shape: Shape) -> ImageFiles | None:

@@ -9,10 +9,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from torch import Tensor
+
 from snowmelt.errors import optional
 from snowmelt.formats.png import IMAGE_SUFFIXES
 from snowmelt.formats.source import EncodedSource, reading
-from snowmelt.formats.writer import Sample, Writer
+from snowmelt.formats.writer import Writer
 from snowmelt.images import Shape
 
 __all__ = ["TarSource", "WebDatasetWriter", "open_webdataset"]
@@ -56,7 +58,7 @@ class WebDatasetWriter(Writer):
     absent for an unconditional model) and ``.json`` (index, seed, class and the common metadata).
     """
 
-    source = TarSource
+    name, source = "webdataset", TarSource
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,14 +67,14 @@ class WebDatasetWriter(Writer):
     def location(self, index: int) -> str:
         return f"shard-{index // self.shard_size:06d}.tar"
 
-    def _pack(self, file: IO[bytes], samples: Sequence[Sample]) -> None:
+    def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
         with _webdataset().TarWriter(file, encoder=False, **CONSTANTS) as tar:
-            for sample in samples:
-                facts = {**self.metadata, "index": sample.index, "seed": sample.seed}
-                entries = {"__key__": f"{sample.index:09d}", "png": self._png(sample)}
-                if sample.class_label is not None:
-                    facts["class"] = sample.class_label
-                    entries["cls"] = str(sample.class_label).encode()
+            for index, image in zip(indices, images, strict=True):
+                facts = {**self.metadata, "index": index, "seed": self.seeds[index]}
+                entries = {"__key__": f"{index:09d}", "png": self._png(index, image)}
+                if self.class_labels is not None:
+                    facts["class"] = self.class_labels[index]
+                    entries["cls"] = str(facts["class"]).encode()
                 tar.write({**entries, "json": json.dumps(facts, sort_keys=True).encode()})
 
 

@@ -8,13 +8,13 @@ two runs: `Writer.missing` looks at the disk.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import groupby
 from math import ceil
 from pathlib import Path
-from typing import IO, ClassVar, Protocol, final
+from typing import IO, Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -24,43 +24,28 @@ from snowmelt.files import atomic_write, remove_leftovers
 from snowmelt.formats.source import FileSource
 from snowmelt.images import Shape, encode_png
 
-__all__ = ["Sample", "Writer", "sample_name"]
+__all__ = ["Writer", "class_numbers", "sample_name"]
 
 NAMED_SHARDS = 5  # an error message names no more of the missing shards
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One image to write: its place in the job, its pixels (C, H, W), its class (or None) and its seed."""
-
-    index: int
-    image: Tensor
-    class_label: int | None
-    seed: int
-
-
-class _Opens(Protocol):
-    def __call__(self, path: Path, files: Sequence[Path], shape: Shape, /) -> FileSource: ...
 
 
 @dataclass(eq=False)
 class Writer(ABC):
     """Writes the images of one job into a folder, in one format.
 
-    A format says in which file an image lies (`location`) and what such a file contains (`_pack`), and names
-    the source that reads these files.
+    A format has a name. It says in which file an image lies (`location`), what such a file contains
+    (`_pack`), and which source reads these files.
 
     Args:
         folder: where; it is made when the first shard is written.
         seeds: one an image, in [0, 2^63).
         class_labels: one an image; None for an unconditional model.
         shard_size: images in a shard, >= 1; the last one may hold fewer.
-        num_classes: of the model; None for an unconditional one.
-        class_names: one a class; None for zero-padded numbers, which sort as the numbers do.
+        class_names: the name of each class, such as `class_numbers` gives; None for an unconditional model.
         metadata: texts that all images have in common, for the formats that can carry them.
 
     Raises:
-        ValueError: a number is out of range, or labels and names do not match the classes.
+        ValueError: a number is out of range, or the labels do not match the classes.
         InputError: the format needs a library that is absent, or cannot use a class name.
     """
 
@@ -69,29 +54,40 @@ class Writer(ABC):
     class_labels: Sequence[int] | None
     _: KW_ONLY
     shard_size: int
-    num_classes: int | None
-    class_names: Sequence[str] | None = None
+    class_names: Sequence[str] | None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
-    source: ClassVar[_Opens]
+    name: ClassVar[str]
+    source: ClassVar[Callable[..., FileSource]]
 
     def __post_init__(self) -> None:
         if len(self.seeds) < 1 or self.shard_size < 1:
             raise ValueError(f"{len(self.seeds)} seeds, shard_size {self.shard_size}: both are at least 1")
-        labels = set(self.class_labels if self.class_labels is not None else [None])
-        classes = [None] if self.num_classes is None else range(self.num_classes)
-        if not labels.issubset(classes) or len(self.class_labels or self.seeds) != len(self.seeds):
+        if len(set(self.class_names or ())) < len(self.class_names or ()):
+            raise ValueError(f"class_names must differ, got {self.class_names}")
+        labels = [None] * len(self.seeds) if self.class_labels is None else self.class_labels
+        classes = {None} if self.class_names is None else set(range(len(self.class_names)))
+        if len(labels) != len(self.seeds) or not classes.issuperset(labels):
             raise ValueError(
-                f"each of {len(self.seeds)} images needs one of {self.num_classes} classes, got "
+                f"each of {len(self.seeds)} images needs one of the classes {self.class_names}, got "
                 f"class_labels = {self.class_labels}"
             )
         self.folder = Path(self.folder)
-        self.class_names = _class_names(self.num_classes, self.class_names)
 
     @property
     def num_samples(self) -> int:
         """How many images the job has."""
         return len(self.seeds)
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What decides which image is in which file, as JSON can hold it."""
+        return {
+            "format": self.name,
+            "num_samples": self.num_samples,
+            "shard_size": self.shard_size,
+            "class_names": self.class_names and list(self.class_names),
+        }
 
     @property
     def shards(self) -> int:
@@ -126,7 +122,7 @@ class Writer(ABC):
             raise ValueError(f"images must be uint8 (N, 1 or 3, H, W), got {images.dtype} {images.shape}")
         if len(images) != len(indices):
             raise ValueError(f"shard {shard} holds {len(indices)} images, got {len(images)}")
-        self._write(shard, [self._sample(index, image) for index, image in zip(indices, images, strict=True)])
+        self._write(shard, images)
 
     @final
     def finish(self) -> None:
@@ -171,15 +167,17 @@ class Writer(ABC):
         """Return the file that holds an image, relative to the folder, with forward slashes."""
 
     @abstractmethod
-    def _pack(self, file: IO[bytes], samples: Sequence[Sample]) -> None:
-        """Write the content of a file that holds these samples."""
+    def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
+        """Write the content of a file that holds these images."""
 
-    def _write(self, shard: int, samples: Sequence[Sample]) -> None:
+    def _write(self, shard: int, images: Tensor) -> None:
         """Write a shard's files, each whole or not at all."""
-        for location, group in groupby(samples, lambda sample: self.location(sample.index)):
+        first = self.indices(shard).start
+        for location, group in groupby(self.indices(shard), self.location):
+            indices = list(group)
             if not (self.folder / location).exists():
                 with atomic_write(self.folder / location) as file:
-                    self._pack(file, list(group))
+                    self._pack(file, indices, images[indices[0] - first : indices[-1] - first + 1])
 
     def _join(self) -> None:  # noqa: B027
         """Make one whole of the shards; most formats leave them as they are."""
@@ -195,15 +193,11 @@ class Writer(ABC):
     def _paths(self, indices: range) -> Iterable[Path]:
         return dict.fromkeys(self.folder / self.location(index) for index in indices)
 
-    def _sample(self, index: int, image: Tensor) -> Sample:
-        label = None if self.class_labels is None else self.class_labels[index]
-        return Sample(index, image, label, self.seeds[index])
-
-    def _png(self, sample: Sample) -> bytes:
+    def _png(self, index: int, image: Tensor) -> bytes:
         """Return an image as a PNG file's bytes, the same in all formats that hold PNG files."""
-        label = {} if sample.class_label is None else {"class": str(sample.class_label)}
-        texts = {**self.metadata, "index": str(sample.index), **label, "seed": str(sample.seed)}
-        return encode_png(sample.image, texts)
+        label = {} if self.class_labels is None else {"class": str(self.class_labels[index])}
+        texts = {**self.metadata, "index": str(index), **label, "seed": str(self.seeds[index])}
+        return encode_png(image, texts)
 
 
 def sample_name(index: int) -> str:
@@ -215,14 +209,10 @@ def sample_name(index: int) -> str:
     return f"sample_{index:04d}.png"
 
 
-def _class_names(num_classes: int | None, names: Sequence[str] | None) -> tuple[str, ...] | None:
-    if num_classes is None:
-        if names is not None:
-            raise ValueError(f"an unconditional model has no class names, got {list(names)}")
-        return None
-    if names is None:
-        width = len(str(num_classes - 1))
-        return tuple(f"{label:0{width}d}" for label in range(num_classes))
-    if len(names) != num_classes or len(set(names)) != num_classes:
-        raise ValueError(f"class_names must be {num_classes} different names, got {list(names)}")
-    return tuple(names)
+def class_numbers(num_classes: int) -> list[str]:
+    """Return zero-padded numbers, which sort as the numbers do, as names of classes.
+
+    >>> class_numbers(11)[-2:]
+    ['09', '10']
+    """
+    return [f"{label:0{len(str(num_classes - 1))}d}" for label in range(num_classes)]

@@ -1,6 +1,5 @@
-"""Sampling: `DiffusionSampler` and what turns its samples into files."""
+"""Sampling: `DiffusionSampler` and what it needs."""
 
-from snowmelt.generation.labels import balanced_labels
 from snowmelt.sampling.families import (
     DDIMSampler,
     DDPMSampler,
@@ -24,6 +23,5 @@ __all__ = [
     "SASolverSampler",
     "SeededNoise",
     "UniPCSampler",
-    "balanced_labels",
     "image_seeds",
 ]
