@@ -12,16 +12,12 @@ from snowmelt.formats import ImageSource
 __all__ = ["numbered_as"]
 
 
-class _Renumbered:
+class _Renumbered(ImageSource):
     """A source whose classes have other numbers."""
 
     def __init__(self, source: ImageSource, labels: Tensor, class_names: list[str]) -> None:
-        self.source, self.name = source, source.name
-        self.labels: Tensor | None = labels
-        self.class_names: list[str] | None = class_names
-
-    def __len__(self) -> int:
-        return len(self.source)
+        super().__init__(source.name, len(source), labels, class_names)
+        self.source = source
 
     def content_hash(self) -> str:
         return self.source.content_hash()

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt.evaluation.hashing import tensors_hash
-from snowmelt.formats.source import as_labels
+from snowmelt.formats import ImageSource
 from snowmelt.images import to_uint8
 from snowmelt.sampling import DiffusionSampler
 
 __all__ = ["SampledSource"]
 
 
-class SampledSource:
+class SampledSource(ImageSource):
     """Images that a sampler makes when they are asked for; none is kept.
 
     Image i depends on seed i and label i alone, so each reading gives the same ones.
@@ -48,14 +48,9 @@ class SampledSource:
             )
         if not seeds:
             raise ValueError("seeds is empty: give one an image")
+        super().__init__(name, len(seeds), labels, class_names)
         self.sampler, self.seeds = sampler, list(seeds)
-        self.labels = as_labels(labels, len(self.seeds))
         self.guidance_scale, self.use_ema = guidance_scale, use_ema
-        self.class_names = list(class_names) if class_names is not None else None
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self.seeds)
 
     def content_hash(self) -> str:
         """Return the SHA-256 of what the images depend on: weights, plan, guidance, labels and seeds."""

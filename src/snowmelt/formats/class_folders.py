@@ -51,15 +51,17 @@ class ClassFolderWriter(PngWriter):
         return f"{self.class_names[self.class_labels[index]]}/{sample_name(index)}"
 
     def _join(self) -> None:
-        for folder in self._subfolders():
+        for folder in self._folders():
             folder.mkdir(exist_ok=True)
 
     def _own(self) -> Iterable[Path]:
         # In the folder of any class, so that a job can be cleared whose labels are not known
         names = {sample_name(index) for index in range(self.num_samples)}
-        return [path for each in self._subfolders() for path in each.glob("*.png") if path.name in names]
+        for folder in self._folders():
+            yield from (path for path in folder.glob("*.png") if path.name in names)
+            yield folder
 
-    def _subfolders(self) -> Sequence[Path]:
+    def _folders(self) -> Sequence[Path]:
         return [self.folder / name for name in self.class_names or (UNCONDITIONAL,)]
 
 

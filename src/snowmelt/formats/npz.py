@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from zipfile import ZipFile
 
 import numpy as np
@@ -25,8 +25,6 @@ __all__ = ["NpzSource", "NpzWriter", "open_npz"]
 NAME = "samples.npz"
 PARTS = ".parts"
 IMAGES, LABELS, SEEDS = "arr_0", "arr_1", "seeds"
-LABEL_ARRAYS = (LABELS, "labels")
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 class NpzSource(FileSource):
@@ -39,14 +37,14 @@ class NpzSource(FileSource):
         (self.path,) = files
         with reading(self.path, f"images (an npz file with {IMAGES}, uint8 (N, H, W, C), is needed)"):
             with ZipFile(self.path) as archive, archive.open(f"{IMAGES}.npy") as member:
-                dimensions, _, dtype = _read_header(member)
+                npy.read_magic(member)
+                stored, self.by_columns, dtype = npy.read_array_header_1_0(member)
+                self.start = member.tell()
             with np.load(self.path, allow_pickle=False) as file:
-                labels = next((file[name] for name in LABEL_ARRAYS if name in file), None)
-        if dtype != np.uint8 or len(dimensions) != 4 or dimensions[-1] not in (1, 3):
-            raise InputError(
-                f"{self.path} has {IMAGES} {dtype} {dimensions}: uint8 (N, H, W, 1 or 3) is needed"
-            )
-        count = dimensions[0]
+                labels = next((file[name] for name in (LABELS, "labels") if name in file), None)
+        if dtype != np.uint8 or len(stored) != 4 or stored[-1] not in (1, 3):
+            raise InputError(f"{self.path} has {IMAGES} {dtype} {stored}: uint8 (N, H, W, 1 or 3) is needed")
+        count, *self.row = stored
         if labels is not None and (labels.shape != (count,) or labels.dtype.kind not in "iu"):
             raise InputError(
                 f"{self.path} has labels {labels.dtype} {labels.shape}: {count} integers are needed, one each"
@@ -54,17 +52,16 @@ class NpzSource(FileSource):
         super().__init__(self.path, labels.tolist() if labels is not None else [None] * count, None, shape)
 
     def _stored(self, indices: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
+        size = prod(self.row)
         with ZipFile(self.path) as archive, archive.open(f"{IMAGES}.npy") as member:
-            (_, *row), by_columns, _ = _read_header(member)
-            start, size = member.tell(), prod(row)
-            if by_columns:  # the rows are scattered over the file
-                member.seek(0)
-                whole = npy.read_array(member)
+            whole = npy.read_array(member) if self.by_columns else None  # else an image is not in one piece
             for index in indices:
-                if not by_columns:
-                    member.seek(start + index * size)
-                pixels = whole[index] if by_columns else np.frombuffer(bytearray(member.read(size)), np.uint8)
-                yield f"{self.path}, row {index}", torch.from_numpy(pixels.reshape(row)).permute(2, 0, 1)
+                if whole is None:
+                    member.seek(self.start + index * size)
+                    pixels = np.frombuffer(bytearray(member.read(size)), np.uint8).reshape(self.row)
+                else:
+                    pixels = whole[index]
+                yield f"{self.path}, row {index}", torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class NpzWriter(Writer):
@@ -81,58 +78,34 @@ class NpzWriter(Writer):
 
     name, source = "npz", NpzSource
 
-    def missing(self, shard: int) -> bool:
-        return super().missing(shard) and not self._part(shard).exists()
-
     def location(self, index: int) -> str:
         return NAME
 
-    def _write(self, shard: int, images: Tensor) -> None:
-        if not self._whole.exists():
-            with atomic_write(self._part(shard)) as file:
-                self._pack(file, self.indices(shard), images)
+    def _place(self, index: int) -> Path:
+        return whole if (whole := self.folder / NAME).exists() else self._part(index // self.shard_size)
 
     def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
-        columns = {
-            IMAGES: images.permute(0, 2, 3, 1).contiguous().numpy(),
-            LABELS: np.array([self.class_labels[i] if self.class_labels else 0 for i in indices], np.int64),
-            SEEDS: np.array([self.seeds[i] for i in indices], np.int64),
-        }
-        _savez(file, {name: [columns[name]] for name in self._names()}, len(indices))
+        np.save(file, images.permute(0, 2, 3, 1).contiguous().numpy())
 
     def _join(self) -> None:
-        if not self._whole.exists():
-            with atomic_write(self._whole) as file:
-                _savez(file, {name: self._pieces(name) for name in self._names()}, self.num_samples)
-        for shard in range(self.shards):
-            self._part(shard).unlink(missing_ok=True)
+        parts = [self._part(shard) for shard in range(self.shards)]
+        if not (self.folder / NAME).exists():
+            columns: dict[str, Iterable[np.ndarray]] = {IMAGES: map(np.load, parts)}
+            if self.class_labels is not None:
+                columns[LABELS] = [np.array(self.class_labels, np.int64)]
+            columns[SEEDS] = [np.array(self.seeds, np.int64)]
+            with atomic_write(self.folder / NAME) as file:
+                _savez(file, columns, self.num_samples)
+        for part in parts:
+            part.unlink(missing_ok=True)
         with suppress(OSError):  # it is gone, or holds files of others
-            self._parts.rmdir()
-
-    def _pieces(self, name: str) -> Iterator[np.ndarray]:
-        for shard in range(self.shards):
-            with np.load(self._part(shard)) as part:
-                yield part[name]
-
-    def _names(self) -> list[str]:
-        return [IMAGES, SEEDS] if self.class_labels is None else [IMAGES, LABELS, SEEDS]
+            (self.folder / PARTS).rmdir()
 
     def _own(self) -> Iterable[Path]:
-        return [self._whole, *map(self._part, range(self.shards))]
-
-    def _subfolders(self) -> Sequence[Path]:
-        return [self._parts]
-
-    @property
-    def _whole(self) -> Path:
-        return self.folder / NAME
-
-    @property
-    def _parts(self) -> Path:
-        return self.folder / PARTS
+        return [self.folder / NAME, *(self.folder / PARTS).glob("part-*"), self.folder / PARTS]
 
     def _part(self, shard: int) -> Path:
-        return self._parts / f"part-{shard:06d}.npz"
+        return self.folder / PARTS / f"part-{shard:06d}.npy"
 
 
 def open_npz(path: Path, shape: Shape) -> NpzSource | None:
@@ -153,9 +126,3 @@ def _savez(file: IO[bytes], arrays: Mapping[str, Iterable[np.ndarray]], rows: in
                         header = {"descr": npy.dtype_to_descr(piece.dtype), "fortran_order": False}
                         npy.write_array_header_1_0(member, {**header, "shape": shape})
                     member.write(piece.data)
-
-
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return the shape of a stored array, whether its first index runs fastest, and its type."""
-    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = HEADERS[npy.read_magic(file)](file)
-    return header

@@ -22,10 +22,19 @@ class ParquetSource(EncodedSource):
     """Parquet files as Hugging Face's datasets writes them: ``image`` with ``bytes``, and ``label``."""
 
     def __init__(self, path: Path, files: Sequence[Path], shape: Shape) -> None:
-        labels = {table: _labels(table) for table in files}
-        self.rows = [(table, row) for table in files for row in range(len(labels[table]))]
-        names = _class_names(files[0])
-        super().__init__(path, [label for table in files for label in labels[table]], names, shape)
+        self.rows: list[tuple[Path, int]] = []
+        labels: list[int | None] = []
+        for table in files:
+            with reading(table, "a Parquet file"):
+                columns, count = _parquet().read_schema(table).names, _parquet().read_metadata(table).num_rows
+                known = _parquet().read_table(table, columns=["label"]) if "label" in columns else None
+            if "image" not in columns:
+                raise InputError(
+                    f"{table} has the columns {', '.join(columns)}: it needs image, with its bytes"
+                )
+            self.rows += [(table, row) for row in range(count)]
+            labels += known["label"].to_pylist() if known is not None else [None] * count
+        super().__init__(path, labels, _class_names(files[0]), shape)
 
     def _files(self, indices: Sequence[int]) -> Iterator[tuple[str, bytes]]:
         for table, places in groupby((self.rows[index] for index in indices), key=lambda place: place[0]):
@@ -95,18 +104,6 @@ def open_parquet(folder: Path, shape: Shape) -> ParquetSource | None:
     """Return the images in a folder's Parquet files, or None if it has none."""
     tables = sorted(folder.glob("*.parquet"))
     return ParquetSource(folder, tables, shape) if tables else None
-
-
-def _labels(table: Path) -> list[int | None]:
-    """Return each row's label, or None for each where the file has none."""
-    with reading(table, "a Parquet file"):
-        columns = _parquet().read_schema(table).names
-        labels: list[int | None] = [None] * _parquet().read_metadata(table).num_rows
-        if "label" in columns:
-            labels = _parquet().read_table(table, columns=["label"])["label"].to_pylist()
-    if "image" not in columns:
-        raise InputError(f"{table} has the columns {', '.join(columns)}: it needs image, with its bytes")
-    return labels
 
 
 def _class_names(table: Path) -> list[str] | None:

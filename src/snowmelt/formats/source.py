@@ -6,12 +6,10 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from tarfile import TarError
-from typing import Protocol
 from zipfile import BadZipFile
 
 import torch
@@ -20,32 +18,48 @@ from torch import Tensor
 from snowmelt.errors import InputError
 from snowmelt.images import Shape, read_image, resize, to_uint8
 
-__all__ = ["EncodedSource", "FileSource", "ImageSource", "TensorSource", "as_labels", "reading"]
+__all__ = ["EncodedSource", "FileSource", "ImageSource", "TensorSource", "reading"]
 
 # Every library reports a damaged file in its own way
 DAMAGED = (OSError, EOFError, ValueError, LookupError, BadZipFile, TarError, zlib.error)
 
 
-class ImageSource(Protocol):
-    """A fixed number of images of one shape, in a fixed order."""
+class ImageSource(ABC):
+    """A fixed number of images of one shape, in a fixed order.
 
-    @property
-    def name(self) -> str:
-        """What messages and reports call it."""
+    Args:
+        name: what messages and reports call it.
+        count: how many images.
+        labels: (count,) integers, or None.
+        class_names: names of the classes 0, 1, ..., or None if they are not known.
 
-    @property
-    def class_names(self) -> list[str] | None:
-        """Names of the classes 0, 1, ..., or None if they are not known."""
+    Attributes:
+        labels: (count,) int64 on the CPU, or None.
 
-    @property
-    def labels(self) -> Tensor | None:
-        """(N,) int64, or None."""
+    Raises:
+        ValueError: the labels are not integers, or not one an image.
+    """
 
-    def __len__(self) -> int: ...
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        labels: Tensor | Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        self.name, self.count = name, count
+        self.labels: Tensor | None = None
+        self.class_names = list(class_names) if class_names is not None else None
+        if labels is not None:
+            given = torch.as_tensor(labels)
+            if given.shape != (count,) or given.is_floating_point() or given.dtype == torch.bool:
+                raise ValueError(f"labels must be {count} integers, got {given.dtype} {tuple(given.shape)}")
+            self.labels = given.to("cpu", torch.int64)
 
-    def content_hash(self) -> str:
-        """Return a hash of everything that decides the images, as hexadecimal digits."""
+    def __len__(self) -> int:
+        return self.count
 
+    @abstractmethod
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """Yield all images in order, uint8 (B, C, H, W); the last batch may be smaller.
 
@@ -53,23 +67,31 @@ class ImageSource(Protocol):
             InputError: a file cannot be read, or its image differs in size from the first one.
         """
 
+    @abstractmethod
     def take(self, indices: Sequence[int]) -> Tensor:
         """Return some of the images, uint8 (len(indices), C, H, W), in the order of `indices`.
 
         Raises:
-            IndexError: the source has no image of that index.
+            IndexError: there is no image of that index.
             InputError: as for `batches`.
         """
 
+    def content_hash(self) -> str:
+        """Return the SHA-256 of everything that decides the images: of their shape and pixels, here."""
+        digest = sha256()
+        for number, batch in enumerate(self.batches(256)):
+            if number == 0:
+                digest.update(f"()images torch.uint8 {(len(self), *batch.shape[1:])}".encode())
+            digest.update(batch.contiguous().numpy().data)
+        return digest.hexdigest()
 
-class TensorSource:
+
+class TensorSource(ImageSource):
     """Images in memory.
 
     Args:
         images: (N, C, H, W), uint8 or floating in [-1, 1], C = 1 or 3.
-        labels: (N,) integers, or None.
-        class_names: names of the classes 0, 1, ..., or None.
-        name: what messages and reports call them.
+        labels, class_names, name: as for `ImageSource`.
 
     Raises:
         ValueError: there are no images, or the shape of images or labels is wrong.
@@ -90,17 +112,8 @@ class TensorSource:
             raise ValueError(f"images must be (N, 1 or 3, H, W) with N >= 1, got {tuple(images.shape)}")
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ValueError(f"images must be uint8, or floating in [-1, 1], got {images.dtype}")
+        super().__init__(name, len(images), labels, class_names)
         self.images = (images if images.dtype == torch.uint8 else to_uint8(images)).detach().cpu()
-        self.labels = as_labels(labels, len(images))
-        self.class_names = list(class_names) if class_names is not None else None
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def content_hash(self) -> str:
-        """Return the SHA-256 of shape and pixels."""
-        return _pixels_hash(self)
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """Yield all images in order, uint8 (B, C, H, W)."""
@@ -111,13 +124,13 @@ class TensorSource:
         return self.images[list(indices)]
 
 
-class FileSource(ABC):
+class FileSource(ImageSource):
     """Images in files, which are read each time that they are asked for.
 
     Args:
         path: the file or folder that holds them.
         labels: the class of each image, or None for an image without one.
-        class_names: names of the classes 0, 1, ..., or None.
+        class_names: as for `ImageSource`.
         shape: what the images are turned into.
 
     Raises:
@@ -125,7 +138,7 @@ class FileSource(ABC):
     """
 
     def __init__(
-        self, path: Path, labels: Sequence[int | None], class_names: list[str] | None, shape: Shape
+        self, path: Path, labels: Sequence[int | None], class_names: Sequence[str] | None, shape: Shape
     ) -> None:
         known = [label for label in labels if label is not None]
         if not labels:
@@ -134,20 +147,12 @@ class FileSource(ABC):
             raise InputError(
                 f"{path}: {len(known)} of {len(labels)} images have a class; give one to all or none"
             )
-        self.name, self.count = str(path), len(labels)
-        self.labels = torch.tensor(known, dtype=torch.int64) if known else None
-        self.class_names, self.shape = class_names, shape
-
-    def __len__(self) -> int:
-        return self.count
+        super().__init__(str(path), len(labels), known or None, class_names)
+        self.shape = shape
 
     @abstractmethod
     def _stored(self, indices: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
         """Yield a name and the pixels, uint8 (C, H, W), of images whose indices ascend."""
-
-    def content_hash(self) -> str:
-        """Return the SHA-256 of everything that decides the images. The files are read once for it."""
-        return self._hash
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """Yield all images in order, uint8 (B, C, H, W)."""
@@ -163,12 +168,8 @@ class FileSource(ABC):
         found = dict(zip(wanted, self._alike(wanted), strict=True))
         return torch.stack([found[index] for index in indices])
 
-    @cached_property
-    def _hash(self) -> str:
-        return _pixels_hash(self)
-
     def _alike(self, indices: Sequence[int]) -> Iterator[Tensor]:
-        """Yield images in the wanted shape, of which the first decides what is left open."""
+        """Yield images in the wanted shape. Where that says nothing, the first one decides."""
         first: tuple[str, Tensor] | None = None
         with reading(self.name):
             for name, stored in self._stored(indices):
@@ -184,6 +185,8 @@ class FileSource(ABC):
 class EncodedSource(FileSource):
     """Images as the bytes of image files, which are decoded as they are read."""
 
+    _hash: str | None = None
+
     @abstractmethod
     def _files(self, indices: Sequence[int]) -> Iterator[tuple[str, bytes]]:
         """Yield a name and the file's bytes of images whose indices ascend."""
@@ -192,14 +195,15 @@ class EncodedSource(FileSource):
         for name, data in self._files(indices):
             yield name, read_image(data, name=name)
 
-    @cached_property
-    def _hash(self) -> str:
-        """The SHA-256 of the wanted shape and of the files' bytes."""
-        digest = sha256(str(tuple(self.shape)).encode())
-        with reading(self.name):
-            for _, data in self._files(range(len(self))):
-                digest.update(sha256(data).digest())
-        return digest.hexdigest()
+    def content_hash(self) -> str:
+        """Return the SHA-256 of the wanted shape and of the files' bytes, which are read once for it."""
+        if self._hash is None:
+            digest = sha256(str(tuple(self.shape)).encode())
+            with reading(self.name):
+                for _, data in self._files(range(len(self))):
+                    digest.update(sha256(data).digest())
+            self._hash = digest.hexdigest()
+        return self._hash
 
 
 @contextmanager
@@ -217,29 +221,6 @@ def reading(path: str | Path, kind: str = "images") -> Iterator[None]:
         raise
     except DAMAGED as error:
         raise InputError(f"{path} cannot be read as {kind}: {error}") from error
-
-
-def as_labels(labels: Tensor | Sequence[int] | None, count: int) -> Tensor | None:
-    """Return the classes of `count` images as (count,) int64 on the CPU; None stays None.
-
-    Raises:
-        ValueError: they are not integers, or not one an image.
-    """
-    if labels is None:
-        return None
-    tensor = torch.as_tensor(labels)
-    if tensor.shape != (count,) or tensor.is_floating_point() or tensor.dtype == torch.bool:
-        raise ValueError(f"labels must be {count} integers, got {tensor.dtype} {tuple(tensor.shape)}")
-    return tensor.to("cpu", torch.int64)
-
-
-def _pixels_hash(source: ImageSource) -> str:
-    digest = sha256()
-    for number, batch in enumerate(source.batches(256)):
-        if number == 0:
-            digest.update(f"()images torch.uint8 {(len(source), *batch.shape[1:])}".encode())
-        digest.update(batch.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _mismatch(name: str, image: Tensor, first_name: str, first: Tensor) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import groupby
 from math import ceil
@@ -25,8 +24,6 @@ from snowmelt.formats.source import FileSource
 from snowmelt.images import Shape, encode_png
 
 __all__ = ["Writer", "class_numbers", "sample_name"]
-
-NAMED_SHARDS = 5  # an error message names no more of the missing shards
 
 
 @dataclass(eq=False)
@@ -102,7 +99,7 @@ class Writer(ABC):
 
     def missing(self, shard: int) -> bool:
         """Return whether anything of a shard is not on the disk."""
-        return not all(path.exists() for path in self._paths(self.indices(shard)))
+        return not all(path.exists() for path, _ in groupby(self.indices(shard), self._place))
 
     @final
     def write(self, shard: int, images: Tensor) -> None:
@@ -122,7 +119,12 @@ class Writer(ABC):
             raise ValueError(f"images must be uint8 (N, 1 or 3, H, W), got {images.dtype} {images.shape}")
         if len(images) != len(indices):
             raise ValueError(f"shard {shard} holds {len(indices)} images, got {len(images)}")
-        self._write(shard, images)
+        first = indices.start
+        for path, group in groupby(indices, self._place):
+            held = list(group)
+            if not path.exists():
+                with atomic_write(path) as file:
+                    self._pack(file, held, images[held[0] - first : held[-1] - first + 1])
 
     @final
     def finish(self) -> None:
@@ -131,24 +133,20 @@ class Writer(ABC):
         Raises:
             InputError: a shard is missing.
         """
-        missing = [str(shard) for shard in range(self.shards) if self.missing(shard)]
-        if missing:
-            named = ", ".join(missing[:NAMED_SHARDS]) + (", ..." if len(missing) > NAMED_SHARDS else "")
-            raise InputError(
-                f"{self.folder} lacks {len(missing)} of {self.shards} shards ({named}): write them first"
-            )
+        if missing := sum(map(self.missing, range(self.shards))):
+            raise InputError(f"{self.folder} lacks {missing} of {self.shards} shards: write them first")
         remove_leftovers(self.folder)
         self._join()
 
     @final
     def clear(self) -> None:
         """Remove the files that this job writes in its folder, finished or not, and nothing else."""
-        for path in self._own():
-            path.unlink(missing_ok=True)
         remove_leftovers(self.folder)
-        for folder in self._subfolders():
-            with suppress(OSError):  # it does not exist, or holds files of others
-                folder.rmdir()
+        for path in self._own():
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
+            elif not any(path.iterdir()):
+                path.rmdir()
 
     @final
     def written(self) -> FileSource:
@@ -157,7 +155,8 @@ class Writer(ABC):
         Raises:
             InputError: a file cannot be read, or an image is missing.
         """
-        source = self.source(self.folder, list(self._paths(range(self.num_samples))), Shape())
+        files = dict.fromkeys(self.folder / self.location(index) for index in range(self.num_samples))
+        source = self.source(self.folder, list(files), Shape())
         if len(source) != self.num_samples:
             raise InputError(f"{self.folder} holds {len(source)} of {self.num_samples} images: make it anew")
         return source
@@ -170,28 +169,16 @@ class Writer(ABC):
     def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
         """Write the content of a file that holds these images."""
 
-    def _write(self, shard: int, images: Tensor) -> None:
-        """Write a shard's files, each whole or not at all."""
-        first = self.indices(shard).start
-        for location, group in groupby(self.indices(shard), self.location):
-            indices = list(group)
-            if not (self.folder / location).exists():
-                with atomic_write(self.folder / location) as file:
-                    self._pack(file, indices, images[indices[0] - first : indices[-1] - first + 1])
-
     def _join(self) -> None:  # noqa: B027
         """Make one whole of the shards; most formats leave them as they are."""
 
     def _own(self) -> Iterable[Path]:
-        """Return all files that the job may have written, there or not."""
-        return self._paths(range(self.num_samples))
+        """Return all files, and then all folders, that the job may have made, whether they exist or not."""
+        return map(self._place, range(self.num_samples))
 
-    def _subfolders(self) -> Sequence[Path]:
-        """Return the folders inside the folder that the job writes to."""
-        return ()
-
-    def _paths(self, indices: range) -> Iterable[Path]:
-        return dict.fromkeys(self.folder / self.location(index) for index in indices)
+    def _place(self, index: int) -> Path:
+        """Return the file that an image is written to now; before `finish`, it may be another one."""
+        return self.folder / self.location(index)
 
     def _png(self, index: int, image: Tensor) -> bytes:
         """Return an image as a PNG file's bytes, the same in all formats that hold PNG files."""

@@ -128,18 +128,14 @@ def compare(
     return [_measured(cell, images, judge, measured_by, folder) for cell in measuring]
 
 
-class _Watched:
+class _Watched(ImageSource):
     """A source that is read once, with a clock on the making of its images and an eye on some of them."""
 
     def __init__(self, source: ImageSource, shown: Sequence[int], made: Callable[[int], object]) -> None:
-        self.source, self.name = source, source.name
-        self.labels, self.class_names = source.labels, source.class_names
-        self.shown, self.made = shown, made
+        super().__init__(source.name, len(source), source.labels, source.class_names)
+        self.source, self.shown, self.made = source, shown, made
         self.seconds = 0.0
         self.pictures: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def content_hash(self) -> str:
         return self.source.content_hash()
