@@ -24,20 +24,18 @@ class Estimate(NamedTuple):
     """What a job will take.
 
     Attributes:
-        nfe: evaluations of the denoiser for one image.
-        evaluations: evaluations of a network for one image. Guidance may need more than `nfe`.
-        batches: batches that are still to be made, by all processes.
-        batch_size: images in each.
-        images: images that are still to be made.
-        seconds: time to make them if nothing else runs, without the writing of files.
-        bytes: memory at the peak, in each process.
+        images: still to be made, by all processes, and so are `batches`.
+        batches: of `batch_size` images at most.
+        batch_size: images that are made together.
+        evaluations: of a network for one image. Guidance may need more than the plan has.
+        seconds: until all images are made if nothing else runs, without the writing of files.
+        bytes: of memory at the peak, in each process.
     """
 
-    nfe: int
-    evaluations: int
+    images: int
     batches: int
     batch_size: int
-    images: int
+    evaluations: int
     seconds: float
     bytes: int
 
@@ -58,16 +56,14 @@ def estimate(
     seconds = _seconds_of_an_evaluation(sampler, request)  # before the memory is looked at
     evaluations = network_evaluations(plan, sampler.guidance, request.guidance_scale)
     calls = sum(ceil(size / sampler.micro_batch) for size in sizes)
+    held = batch_size * state_bytes(plan, shape) + max(sizes, default=0) * prod(shape)
     return Estimate(
-        nfe=plan.nfe,
-        evaluations=evaluations,
+        images=sum(sizes),
         batches=sum(ceil(size / batch_size) for size in sizes),
         batch_size=batch_size,
-        images=sum(sizes),
+        evaluations=evaluations,
         seconds=calls * evaluations * seconds / processes,
-        bytes=used_bytes(sampler.device)
-        + batch_size * state_bytes(plan, shape)
-        + max(sizes, default=0) * prod(shape),
+        bytes=used_bytes(sampler.device) + held,
     )
 
 

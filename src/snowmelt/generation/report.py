@@ -21,11 +21,12 @@ def forecast(job: Job) -> str:
     estimate = job.estimate()
     done = job.num_samples - estimate.images
     shared = job.team.size > 1
-    guided = f", {estimate.evaluations} with those of guidance" if estimate.evaluations > estimate.nfe else ""
+    plan, calls = job.sampler.plan, estimate.evaluations
+    guided = f", {calls} with those of guidance" if calls > plan.nfe else ""
     facts = {
         "images": f"{estimate.images}" + (f" (and {done} that exist already)" if done else ""),
-        "plan": repr(job.sampler.plan),
-        "NFE": f"{estimate.nfe} an image{guided}",
+        "plan": repr(plan),
+        "NFE": f"{plan.nfe} an image{guided}",
         "batches": f"{estimate.batches} of at most {estimate.batch_size} images",
         "time": f"about {timedelta(seconds=round(estimate.seconds))} on {job.sampler.device}"
         + (f", {job.team.size} processes" if shared else ""),
