@@ -1,4 +1,4 @@
-"""Sampling: `DiffusionSampler` and what it needs."""
+"""Sampling: `DiffusionSampler`, and what it is made of."""
 
 from snowmelt.sampling.families import (
     DDIMSampler,
@@ -10,7 +10,8 @@ from snowmelt.sampling.families import (
     UniPCSampler,
 )
 from snowmelt.sampling.noise import SeededNoise, image_seeds
-from snowmelt.sampling.sampler import DiffusionSampler, ImageModel
+from snowmelt.sampling.request import Request
+from snowmelt.sampling.sampler import DiffusionSampler
 
 __all__ = [
     "DDIMSampler",
@@ -19,7 +20,7 @@ __all__ = [
     "DPMSolverSampler",
     "DiffusionSampler",
     "EDMSampler",
-    "ImageModel",
+    "Request",
     "SASolverSampler",
     "SeededNoise",
     "UniPCSampler",
