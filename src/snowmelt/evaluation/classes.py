@@ -7,27 +7,26 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.sources import ImageSource
+from snowmelt.formats import ImageSource
 
 __all__ = ["numbered_as"]
 
 
-class _Renumbered:
+class _Renumbered(ImageSource):
     """A source whose classes have other numbers."""
 
     def __init__(self, source: ImageSource, labels: Tensor, class_names: list[str]) -> None:
-        self.source, self.name = source, source.name
-        self.labels: Tensor | None = labels
-        self.class_names: list[str] | None = class_names
-
-    def __len__(self) -> int:
-        return len(self.source)
+        super().__init__(source.name, len(source), labels, class_names)
+        self.source = source
 
     def content_hash(self) -> str:
         return self.source.content_hash()
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         return self.source.batches(batch_size)
+
+    def take(self, indices: Sequence[int]) -> Tensor:
+        return self.source.take(indices)
 
 
 def numbered_as(source: ImageSource, names: Sequence[str] | None) -> ImageSource:
@@ -37,7 +36,7 @@ def numbered_as(source: ImageSource, names: Sequence[str] | None) -> ImageSource
     its first. Classes that are not in `names` come after those that are. A source without class names, or
     with none of these, stays as it is: its numbers are all that is known.
 
-    >>> from snowmelt.evaluation.sources import TensorSource
+    >>> from snowmelt.formats import TensorSource
     >>> birds = TensorSource(torch.zeros(3, 1, 8, 8), [0, 1, 1], ["crow", "owl"])
     >>> found = numbered_as(birds, ["bat", "owl", "crow"])
     >>> found.labels, found.class_names
