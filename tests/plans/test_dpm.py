@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from functools import cache, partial
 from itertools import pairwise
 
@@ -14,11 +15,16 @@ from scipy.integrate import solve_ivp
 
 from snowmelt.core import CosineVP, DiscreteSchedule, Level, LinearVP, RectifiedFlow, make_betas
 from snowmelt.denoisers import GaussianMixture
-from snowmelt.plans import integrate
+from snowmelt.plans import SOLVERS, integrate
+from snowmelt.plans.builder import multistep_weights
+from snowmelt.plans.moments import moments
 from snowmelt.plans.solvers.dpm_solver import dpm_solver
-from snowmelt.plans.solvers.dpmpp import dpmpp_2m, dpmpp_2s, dpmpp_3m, moments, phi, taylor_weights
-from snowmelt.plans.solvers.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
+from snowmelt.plans.solvers.dpmpp_2m import dpmpp_2m
+from snowmelt.plans.solvers.dpmpp_2s import dpmpp_2s
+from snowmelt.plans.solvers.dpmpp_3m import dpmpp_3m
+from snowmelt.plans.solvers.dpmpp_sde import dpmpp_sde
 
+dpmpp_2m_sde, dpmpp_3m_sde = SOLVERS["dpmpp_2m_sde"], SOLVERS["dpmpp_3m_sde"]
 DDPM = DiscreteSchedule(make_betas())
 TIMES = [0.95, 0.85, 0.75, 0.6, 0.45, 0.3, 0.0]
 PRECISIONS = [(torch.float32, 1e-4), (torch.float64, 1e-9)]
@@ -302,12 +308,9 @@ def test_the_published_curvature_is_half_of_the_integrals(solver):
     assert last(as_published=False) == pytest.approx(exact, rel=1e-12)
     assert abs(last() - exact) > 1e-3 * abs(exact)
     # Without any curvature the error would be twice as large
-    h = [levels[-1].lam - level.lam for level in levels]
-    tau = float(solver is dpmpp_3m_sde)
-    z = -(1 + tau) * h[2]
-    nodes = [(h[2] - h[i]) / h[2] for i in (2, 1, 0)]
-    flat = taylor_weights(z, (*moments(z, 2, "heun"), 0.0), nodes)
-    assert levels[-1].alpha * np.dot(flat, outputs) - exact == pytest.approx(2 * (last() - exact), rel=1e-9)
+    nodes = [level.lam for level in levels[2::-1]]
+    flat = multistep_weights(*levels[2:], nodes, float(solver is dpmpp_3m_sde), curvature=0.0)
+    assert np.dot(flat, outputs) - exact == pytest.approx(2 * (last() - exact), rel=1e-9)
 
 
 def test_diffusers_third_order_sde_step_has_its_curvature_wrong():
@@ -445,14 +448,18 @@ def test_evaluations_are_counted():
 # -- the functions beneath -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("z", [-20.0, -3.0, -1.0, -0.999, -1e-3, 1e-12, 0.5, 1.0, 8.0])
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_phi_is_an_integral(k, z):
-    """phi_k(z) = Integral_0^1 e^{(1 - u) z} u^{k - 1} / (k - 1)! du, here by Gauss-Legendre."""
-    x, w = np.polynomial.legendre.leggauss(40)
-    u = (x + 1) / 2
-    integral = (w / 2 * np.exp((1 - u) * z) * u ** (k - 1)).sum() / math.factorial(k - 1)
-    assert phi(k, z) == pytest.approx(integral, rel=1e-12)
+@pytest.mark.parametrize("h", [20.0, 3.0, 1.0, 0.1])
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+def test_moments_in_lam_are_the_phi_functions(tau, h):
+    """M_n = alpha_t c h n! phi_{n+1}(-c h), c = 1 + tau^2; phi_k(z) = sum_n z^n / (n + k)!, here exactly."""
+    s, t = Level(0.7, 0.6, 0.8), Level(0.5, 0.9, 0.9 * 0.8 / 0.6 * math.exp(-h))
+    z = -(1 + tau**2) * h
+
+    def phi(k):
+        return float(sum(Fraction(z) ** n / math.factorial(n + k) for n in range(200)))
+
+    expected = [-t.alpha * z * math.factorial(n) * phi(n + 1) for n in range(5)]
+    np.testing.assert_allclose(moments(s, t, 5, tau), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

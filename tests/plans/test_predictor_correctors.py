@@ -27,15 +27,17 @@ from snowmelt.core import (
 )
 from snowmelt.denoisers import GaussianMixture, NetworkDenoiser
 from snowmelt.plans import Combination, Plan, Row, ddim, integrate
-from snowmelt.plans.builder import first_order_step, plan_on_eps
+from snowmelt.plans.builder import first_order_step
 from snowmelt.plans.joining import join, lift
 from snowmelt.plans.reverse import reverse
 from snowmelt.plans.solvers.adams import adams
 from snowmelt.plans.solvers.deis import deis
-from snowmelt.plans.solvers.ipndm import ipndm, pndm
+from snowmelt.plans.solvers.ipndm import ipndm
+from snowmelt.plans.solvers.pndm import pndm
 from snowmelt.plans.solvers.restart import restart
 from snowmelt.plans.solvers.sa_solver import sa_solver
 from snowmelt.plans.solvers.unipc import unipc
+from snowmelt.plans.unrolling import plan_on_eps
 
 DDPM = DiscreteSchedule(make_betas())
 VARIANTS = {
