@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from functools import cache, partial
 from itertools import pairwise
 
@@ -17,7 +16,6 @@ from snowmelt.core import CosineVP, DiscreteSchedule, Level, LinearVP, Rectified
 from snowmelt.denoisers import GaussianMixture
 from snowmelt.plans import SOLVERS, integrate
 from snowmelt.plans.builder import multistep_weights
-from snowmelt.plans.moments import moments
 from snowmelt.plans.solvers.dpm_solver import dpm_solver
 from snowmelt.plans.solvers.dpmpp_2m import dpmpp_2m
 from snowmelt.plans.solvers.dpmpp_2s import dpmpp_2s
@@ -445,21 +443,7 @@ def test_evaluations_are_counted():
         assert dpmpp_2s(DDPM, times).nfe == dpmpp_sde(DDPM, times).nfe == 2 * steps - 1
 
 
-# -- the functions beneath -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("h", [20.0, 3.0, 1.0, 0.1])
-@pytest.mark.parametrize("tau", [0.0, 1.0])
-def test_moments_in_lam_are_the_phi_functions(tau, h):
-    """M_n = alpha_t c h n! phi_{n+1}(-c h), c = 1 + tau^2; phi_k(z) = sum_n z^n / (n + k)!, here exactly."""
-    s, t = Level(0.7, 0.6, 0.8), Level(0.5, 0.9, 0.9 * 0.8 / 0.6 * math.exp(-h))
-    z = -(1 + tau**2) * h
-
-    def phi(k):
-        return float(sum(Fraction(z) ** n / math.factorial(n + k) for n in range(200)))
-
-    expected = [-t.alpha * z * math.factorial(n) * phi(n + 1) for n in range(5)]
-    np.testing.assert_allclose(moments(s, t, 5, tau), expected, rtol=1e-12)
+# -- refusals ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

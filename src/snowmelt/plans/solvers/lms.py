@@ -49,12 +49,12 @@ def lms(schedule: NoiseSchedule, times: Sequence[float], *, order: int = 4) -> P
         if s.alpha > 0:
             nodes = [s.sigma / s.alpha, *nodes[: order - 1]]
             step = t.sigma / t.alpha - nodes[0]
-            weights = mean_weights([(node - nodes[0]) / step for node in _apart(nodes, -step / 100)])
+            weights = mean_weights([(node - nodes[0]) / step for node in _apart(nodes, abs(step) / 100)])
         rows.append(Row(s, transfer(s, t, weights)))
     return plan_on_eps(rows, levels[-1], order, "lms")
 
 
 def _apart(nodes: Sequence[float], gap: float) -> Sequence[float]:
     """Return the nodes up to the first that lies within `gap` of the one after it."""
-    near = (count for count, (newer, older) in enumerate(pairwise(nodes), 1) if older - newer <= gap)
+    near = (count for count, (newer, older) in enumerate(pairwise(nodes), 1) if abs(older - newer) <= gap)
     return nodes[: next(near, len(nodes))]
