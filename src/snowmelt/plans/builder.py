@@ -5,24 +5,24 @@ ODE, 1: the reverse SDE), the exact solution for a denoiser D is
 
     x_t = (sigma_t/sigma_s) e^{-tau^2 h} x_s
         + alpha_t (1 + tau^2) * Integral_{-h}^0 e^{(1 + tau^2) u} D(u) du
-        + sigma_t sqrt(1 - e^{-2 tau^2 h}) z
+        + sigma_t sqrt(1 - e^{-2 tau^2 h}) z                                             (1)
 
 (SA-Solver, Xue et al. 2023; tau = 0 is DPM-Solver++, Lu et al. 2022). The same for eps in place of the image
 (DPM-Solver, DEIS, and SA-Solver's appendix) is
 
     x_t = (alpha_t/alpha_s) x_s - sigma_t (1 + tau^2) * Integral_{-h}^0 e^{-u} E(u) du
-        + tau sigma_t sqrt(e^{2h} - 1) z,
+        + tau sigma_t sqrt(e^{2h} - 1) z,                                                (2)
 
 and for v on a variance-preserving schedule, where alpha = cos phi and sigma = sin phi, a plain integral,
 
-    x_t = x_s + Integral V(phi) dphi.
+    x_t = x_s + Integral V(phi) dphi.                                                    (3)
 
-A multistep method puts in place of D, E or V the polynomial through its last k outputs. Whatever the
-coordinate of the polynomial, the weights w_j of the outputs solve one linear system, nodes against moments:
+A multistep method puts in place of D, E or V the polynomial through its last k outputs, in some coordinate.
+In every coordinate the weights w_j of the outputs solve one linear system, nodes against moments:
 
-    sum_j w_j theta_j^n = M_n,    n = 0 .. k - 1
+    sum_j w_j theta_j^n = M_n,    n = 0 .. k - 1                                         (4)
 
-(`snowmelt.plans.moments`). With k = 1 and tau = 0 this is DDIM, with k = 1 and tau = 1 the DDPM posterior. A
+(`snowmelt.plans.moments`; docs/solvers-as-moments.md derives it). With k = 1 and tau = 0 this is DDIM, with k = 1 and tau = 1 the DDPM posterior. A
 corrector is the same step again with the newest output, at t, among its nodes.
 """
 
@@ -189,8 +189,8 @@ def multistep_weights(
         tau: stochasticity, >= 0; 0 for v.
         quantity: what the outputs are; v needs a variance-preserving schedule.
         coordinate: lam -> the coordinate of the polynomial, strictly monotone; lam itself by default.
-        slope: a key of `snowmelt.plans.moments.SLOPES`, which gives M_1 if there are two nodes.
-        curvature: factor of M_2 if there are three nodes.
+        slope: a key of `snowmelt.plans.moments.SLOPES`, which gives M_1 where there are two nodes.
+        curvature: factor of M_2 where there are three nodes.
 
     Returns:
         One weight a node: for x0, alpha_t (1 + tau^2) Integral_{-h}^0 e^{(1 + tau^2) u} l_j(u) du, where l_j

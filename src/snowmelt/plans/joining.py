@@ -20,7 +20,7 @@ def lift(s: Level[float], t: Level[float]) -> Combination:
     Combination(x=0.0, y=1.0, m=(), z=4.0)
     """
     kept = t.alpha / s.alpha
-    # Whatever alpha: what the image keeps, the old noise keeps, and the rest of sigma_t^2 is fresh
+    # Image and old noise keep the same share; the rest of sigma_t^2 is fresh
     return Combination(y=kept, z=math.sqrt(t.sigma**2 - (kept * s.sigma) ** 2))
 
 
@@ -57,6 +57,6 @@ def _then(step: Combination, lift: Combination) -> Combination:
 
 
 def _afresh(row: Row, keeps_x: bool) -> Row:
-    """Return a plan's first row so that its base state is where the plan starts, whatever ran before."""
+    """Return a plan's first row with its own start as the base state, in place of that of the plan before."""
     c = row.correct
     return row._replace(correct=c._replace(x=0.0, y=c.x + c.y)) if keeps_x else row

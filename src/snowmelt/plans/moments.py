@@ -67,15 +67,8 @@ def moments(
 ) -> Array:
     """Return the first `count` moments of the step from `s` to `t`, each an integral in float64.
 
-    Args:
-        s: where the state is.
-        t: where it goes; lam_s and lam_t are finite.
-        count: number of outputs that the polynomial goes through, >= 1.
-        tau: stochasticity, >= 0; 0 for v.
-        quantity: what the outputs are; v needs a variance-preserving schedule.
-        coordinate: lam -> the coordinate of the polynomial, strictly monotone; lam itself by default.
-        slope: a key of `SLOPES`, which gives M_1 if there are two moments.
-        curvature: factor of M_2 if there are three moments.
+    `count` is the number of outputs. The other arguments are those of
+    `snowmelt.plans.builder.multistep_weights`.
 
     >>> s, t = Level(0.5, 0.6, 0.8), Level(0.4, 0.8, 0.6)
     >>> h = t.lam - s.lam  # M_0 = alpha_t (1 - e^{-h}) and M_1 = alpha_t (1 - (1 - e^{-h}) / h)

@@ -1,8 +1,8 @@
 """Tables on eps or v, written on x0.
 
-At pure noise alpha = 0: eps is y / sigma whatever the network says, and only the image tells the step where
-to go. So a method on eps that starts there is written on x0, and so are plans on different outputs that are
-to be joined.
+At pure noise, where alpha = 0, eps is y / sigma and does not depend on the network: only the image tells the
+step where to go. So a method on eps that starts there is written on x0, and so are plans on different outputs
+that are to be joined.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["plan_on_eps", "unrolled"]
 def plan_on_eps(rows: Sequence[Row], end: Level[float], order: int, name: str) -> Plan:
     """Return the plan of a deterministic method on eps, which may start at pure noise.
 
-    If it does, its first row has the weight of x0, and the plan is on x0, by `unrolled`.
+    If it does, its first row weighs x0, and `unrolled` writes the others on x0 too.
 
     Args:
         rows: the table on eps; at alpha = 0 the first row's advance is on x0.

@@ -1,9 +1,9 @@
 """iPNDM: pseudo numerical methods with one evaluation a step (Zhang and Chen 2023, appendix H.2).
 
-PNDM (`snowmelt.plans.solvers.pndm`) averages the noise predictions as if time were even, with the weights of
-Adams and Bashforth, and DDIM's formula transfers the state along that average. iPNDM starts with fewer of
-them in place of Runge-Kutta steps. The transfer stays on the manifold whatever the average; averages over t
-make it accurate of second order, whatever the order of the averaging method.
+As in PNDM (`snowmelt.plans.solvers.pndm`) the noise predictions are averaged as if time were even, with the
+weights of Adams and Bashforth, and DDIM's formula transfers the state along that average. In place of
+Runge-Kutta steps, iPNDM starts with averages of fewer predictions. As averages over t, they make the transfer
+accurate of second order and not more.
 """
 
 from __future__ import annotations

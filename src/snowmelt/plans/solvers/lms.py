@@ -25,9 +25,9 @@ __all__ = ["lms"]
 def lms(schedule: NoiseSchedule, times: Sequence[float], *, order: int = 4) -> Plan:
     """Return the linear multistep plan on `times`.
 
-    It starts with as many slopes as there are: Euler's step, the first, costs its h^2 once, which small
-    first steps make up for. Slopes closer together than a hundredth of the step are left out: they would add
-    nothing but rounding. The step out of pure noise is of first order on x0.
+    The first step is Euler's, the second looks at two slopes, and so on. Euler's step costs its h^2 once,
+    which small first steps make up for. Slopes closer together than a hundredth of the step are left out, as
+    they would add nothing but rounding. The step out of pure noise is of first order on x0.
 
     Args:
         schedule: any.
