@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
 import math
+import re
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snowmelt.core import CosineVP, Level
+from snowmelt.core import CosineVP, Level, LinearVP
 from snowmelt.denoisers import GaussianMixture
 from snowmelt.plans import ddim, ddpm, integrate
 from snowmelt.plans.builder import interpolatory_weights
@@ -173,3 +177,24 @@ def test_full_noise_is_the_posterior_to_the_last_digit(schedule):
         assert ddim(schedule, [s.t, t.t], eta=1.0).rows[0].advance.y == pytest.approx(
             s.alpha * t.sigma**2 / (t.alpha * s.sigma**2), rel=1e-12
         )
+
+
+# -- the page ------------------------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_page_run():
+    page = (Path(__file__).parents[2] / "docs" / "solvers-as-moments.md").read_text()
+    examples = doctest.DocTestParser().get_doctest(page, {}, "page", None, None)
+    assert len(examples.examples) > 10
+    assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def test_the_pages_own_method_is_deis():
+    page = (Path(__file__).parents[2] / "docs" / "solvers-as-moments.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    times = [1.0, 0.8, 0.6, 0.4, 0.3, 0.1, 0.0]
+    for schedule in (CosineVP(), LinearVP()):
+        plan = names["four_step"](schedule, times)
+        assert plan == deis(schedule, times, order=4, variant="logrhoAB", lower_order_final=False)

@@ -22,8 +22,9 @@ In every coordinate the weights w_j of the outputs solve one linear system, node
 
     sum_j w_j theta_j^n = M_n,    n = 0 .. k - 1                                         (4)
 
-(`snowmelt.plans.moments`; docs/solvers-as-moments.md derives it). With k = 1 and tau = 0 this is DDIM, with k = 1 and tau = 1 the DDPM posterior. A
-corrector is the same step again with the newest output, at t, among its nodes.
+(`snowmelt.plans.moments`; docs/solvers-as-moments.md derives it). With k = 1 and tau = 0 this is DDIM, with
+k = 1 and tau = 1 the DDPM posterior. A corrector is the same step again with the newest output, at t, among
+its nodes.
 """
 
 from __future__ import annotations
