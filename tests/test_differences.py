@@ -9,7 +9,11 @@ from snowmelt.differences import differences
 
 settings = st.dictionaries(
     st.text("abc", min_size=1, max_size=3),
-    st.none() | st.booleans() | st.integers() | st.text("xyz", max_size=5) | st.lists(st.integers(), max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text("xyz", max_size=5)
+    | st.lists(st.integers(), max_size=3),
     max_size=4,
 )
 

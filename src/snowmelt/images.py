@@ -99,6 +99,8 @@ def read_image(
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
+    except FileNotFoundError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}") from error
     except Exception as error:  # a damaged file may raise anything, depending on its format
         raise InputError(f"{name} cannot be read as an image ({error}): repair or remove it") from error
     if picture.mode.startswith(("I", "F")):  # Pillow would clip them at 255

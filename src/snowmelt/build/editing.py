@@ -9,16 +9,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from snowmelt.build.device import resolve_device
 from snowmelt.build.plans import _option
 from snowmelt.editing.method import choose_method
 from snowmelt.errors import InputError, as_input_errors
 from snowmelt.files import atomic_write
-from snowmelt.images import from_uint8, save_grid, save_png
+from snowmelt.images import from_uint8, read_image, save_grid, save_png
 from snowmelt.plans import PRESETS, SOLVERS
 from snowmelt.sampling import DiffusionSampler
 
@@ -132,24 +132,15 @@ def read_mask(path: Path, shape: Sequence[int], *, fit: bool = False) -> Tensor:
 
 def _read_image(path: Path, shape: Sequence[int], fit: bool) -> Tensor:
     channels, height, width = shape
-    try:
-        with Image.open(path) as file:
-            stored = file.mode
-            picture = file.convert("L" if channels == 1 else "RGB")
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is no image in a format that Pillow knows") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    if stored.startswith(("I", "F")):
-        raise InputError(f"{path} has pixels of type {stored}; expected 8 bits a channel: convert it first")
+    pixels = read_image(path, channels)
     if fit:
-        picture = ImageOps.fit(picture, (width, height))
-    if picture.size != (width, height):
+        pixels = pil_to_tensor(ImageOps.fit(to_pil_image(pixels), (width, height)))
+    if pixels.shape != (channels, height, width):
         raise InputError(
-            f"{path} is {picture.width} x {picture.height} pixels, the model's images {width} x {height}: "
+            f"{path} is {pixels.shape[2]} x {pixels.shape[1]} pixels, the model's images {width} x {height}: "
             "resize it, or let --fit do so"
         )
-    return from_uint8(pil_to_tensor(picture))
+    return from_uint8(pixels)
 
 
 def by_row(columns: Sequence[Tensor]) -> Tensor:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import json
 import shlex
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from snowmelt._version import __version__
 from snowmelt.build.device import resolve_device
-from snowmelt.build.guidance import build_guidance, check_guidance, describe_guidance
+from snowmelt.build.guidance import build_guidance
 from snowmelt.build.model import model_options, stated_model_options
 from snowmelt.build.plans import read_plan
 from snowmelt.config import Config, resolve_output_path, save_config
@@ -33,7 +31,6 @@ from snowmelt.formats import GRID_NAME, WRITERS, class_numbers
 from snowmelt.generation.job import Job, auto_shard_size, grid_step
 from snowmelt.generation.labels import choose_images
 from snowmelt.generation.report import forecast
-from snowmelt.generation.request import Images
 from snowmelt.generation.team import ALONE, Team, join_team
 from snowmelt.models.checkpoint import blamed_on, load_weights, read_checkpoint
 from snowmelt.models.ema import EMA
@@ -142,7 +139,6 @@ def build_job(config: Config, *, overwrite: bool = False, team: Team = ALONE, qu
     sampler = build_sampler(config, local_rank=team.local_rank, quiet=quiet)
     sampling, output = config.generation.sampling, config.generation.output
     checkpoint = Path(config.generation.checkpoint or "")
-    check_guidance(sampler, sampling.scale)
     labels, seeds, names = choose_images(
         sampler.model.num_classes,
         sampling.num_samples,
@@ -157,20 +153,6 @@ def build_job(config: Config, *, overwrite: bool = False, team: Team = ALONE, qu
     if not output.save_individual:  # only those that the picture shows
         step = grid_step(len(seeds))
         labels, seeds = labels[::step] if labels is not None else None, seeds[::step]
-    checkpoint_hash = file_hash(checkpoint)
-    identity = {
-        "checkpoint_sha256": checkpoint_hash,
-        "plan": json.loads(sampler.plan.to_json()),
-        "class_counts": {str(label): count for label, count in Counter(labels or ()).items()},
-        "seeds": sampling.seeds if sampling.seeds is not None else f"from compute.seed={config.compute.seed}",
-        "guidance": describe_guidance(sampling),
-        "guidance_scale": sampling.scale,
-        "use_ema": sampling.use_ema,
-        "threshold": sampler.threshold,
-        "micro_batch": sampler.micro_batch,
-        "device": torch.device(sampler.device).type,
-        "versions": {"snowmelt": __version__, "torch": torch.__version__},
-    }
     folder, writer = resolve_output_path(config, "generated"), None
     if output.save_individual:
         num_classes, shard_size = sampler.model.num_classes, output.shard_size
@@ -184,16 +166,15 @@ def build_job(config: Config, *, overwrite: bool = False, team: Team = ALONE, qu
             class_names=names or (class_numbers(num_classes) if num_classes is not None else None),
             metadata={
                 "plan": sampler.plan.name,
-                "checkpoint_sha256": checkpoint_hash,
+                "checkpoint_sha256": file_hash(checkpoint),
                 "arguments": shlex.join(_arguments(config, sampler)),
             },
         )
     return Job(
         sampler,
-        Images(seeds, labels, sampling.scale, sampling.use_ema),
+        sampler.request(len(seeds), labels, sampling.scale, sampling.use_ema, seeds),
         folder,
         writer,
-        identity,
         batch_size=sampling.batch_size,
         grid_nrow=output.grid_nrow if output.save_grid else None,
         class_names=names,

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import torch
 
 from snowmelt.denoisers.guidance import network_evaluations
-from snowmelt.generation.request import Images
 from snowmelt.plans import Plan
-from snowmelt.sampling import DiffusionSampler
+from snowmelt.sampling import DiffusionSampler, Request
 from snowmelt.sampling.memory import state_bytes, synchronize, used_bytes
 
 __all__ = ["Estimate", "estimate"]
@@ -41,7 +40,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    sampler: DiffusionSampler, request: Images, sizes: Sequence[int], batch_size: int, processes: int = 1
+    sampler: DiffusionSampler, request: Request, sizes: Sequence[int], batch_size: int, processes: int = 1
 ) -> Estimate:
     """Try two evaluations and return what the rest of a job will take.
 
@@ -67,7 +66,7 @@ def estimate(
     )
 
 
-def _seconds_of_an_evaluation(sampler: DiffusionSampler, request: Images) -> float:
+def _seconds_of_an_evaluation(sampler: DiffusionSampler, request: Request) -> float:
     """Return the seconds that one call of a network on a micro-batch takes, from two rows of the plan."""
     plan, count = sampler.plan, sampler.micro_batch
     x = torch.zeros(count, *sampler.model.image_shape, device=sampler.device)

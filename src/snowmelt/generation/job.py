@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.differences import differences
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, as_input_errors
 from snowmelt.files import remove_leftovers
 from snowmelt.formats import (
     GRID_NAME,
@@ -39,11 +40,10 @@ from snowmelt.formats import (
 )
 from snowmelt.generation.estimate import Estimate, estimate
 from snowmelt.generation.manifest import NAME, read_manifest, write_manifest
-from snowmelt.generation.request import Images
 from snowmelt.generation.team import ALONE, Team
 from snowmelt.images import to_uint8
 from snowmelt.progress import progress
-from snowmelt.sampling import DiffusionSampler
+from snowmelt.sampling import DiffusionSampler, Request
 
 __all__ = ["Job", "auto_shard_size", "grid_step"]
 
@@ -82,7 +82,6 @@ class Job:
         request: which ones.
         folder: where they go.
         writer: writes them; None to draw only the grid.
-        identity: everything else that decides a byte.
         batch_size: images that are made together, or ``"auto"``.
         grid_nrow: images in a row of the grid; None for no grid.
         class_names: captions of the grid; None for the numbers of the classes.
@@ -93,10 +92,9 @@ class Job:
     """
 
     sampler: DiffusionSampler
-    request: Images
+    request: Request
     folder: Path
     writer: Writer | None
-    identity: Mapping[str, Any]
     batch_size: int | Literal["auto"] = "auto"
     grid_nrow: int | None = None
     class_names: Sequence[str] | None = None
@@ -108,24 +106,31 @@ class Job:
     @property
     def num_samples(self) -> int:
         """How many images the whole job has."""
-        return len(self.request.seeds)
+        return len(self.request)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides a byte, as JSON can hold it."""
+        files = self.writer.layout if self.writer is not None else None
+        return {**self.sampler.identity(self.request), "files": files}
 
     def check(self) -> None:
-        """Check the folder, and leave no trace there.
+        """Check everything that can fail, and leave no trace in the folder.
 
         Raises:
-            InputError: it cannot be written to, or it holds images that were made in another way, or files of
-                unknown origin.
+            InputError: the model cannot make such images; or the folder cannot be written to, holds images
+                that were made in another way, or holds files of unknown origin.
         """
-        self.team.agree(self._check)
+        with as_input_errors():
+            self.sampler.check(self.request)
+        self.team.agree(self._check_folder)
 
     def pending(self) -> list[int]:
         """Return the shards that are still to be made, by all processes together."""
         writer = self.writer
-        if writer is None:  # the grid's images are one shard
-            return [0]
-        shards = range(writer.shards)
-        return self.team.agree(lambda: [each for each in shards if self.overwrite or writer.missing(each)])
+        if writer is None or self.overwrite:
+            return list(range(writer.shards if writer is not None else 1))
+        return self.team.agree(lambda: [each for each in range(writer.shards) if writer.missing(each)])
 
     def estimate(self) -> Estimate:
         """Try two evaluations and return what the rest of the job will take."""
@@ -155,7 +160,7 @@ class Job:
         }
         self.team.agree(lambda: self._finish(drawn, this_run))
 
-    def _check(self) -> None:
+    def _check_folder(self) -> None:
         folder = self.folder.absolute()
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
         try:
@@ -176,53 +181,43 @@ class Job:
                     f"{self.folder} is not empty, and has no {NAME} that says what is in it: take another "
                     "output folder, or --overwrite"
                 )
-        elif lines := differences(manifest["identity"], self._identity()):
+        elif lines := differences(manifest["identity"], self.identity):
             raise InputError(
                 "\n  ".join([f"{self.folder} holds images that were made with other settings:", *lines])
                 + "\nTake another output folder, the same settings to go on, or --overwrite to start anew"
             )
 
-    def _identity(self) -> dict[str, Any]:
-        return {**self.identity, "files": self.writer and self.writer.layout}
-
-    def _indices(self, shard: int) -> range:
-        return self.writer.indices(shard) if self.writer is not None else range(self.num_samples)
+    def _shard(self, number: int) -> Request:
+        if self.writer is None:  # the images of the grid are one shard
+            return self.request
+        indices = self.writer.indices(number)
+        return self.request[indices.start : indices.stop]
 
     def _estimate(self, pending: Sequence[int]) -> Estimate:
-        sizes = [len(self._indices(shard)) for shard in pending]
+        sizes = [len(self._shard(number)) for number in pending]
         return estimate(self.sampler, self.request, sizes, self._batch_size(), self.team.size)
 
     def _batch_size(self) -> int:
         size = self.sampler.auto_batch_size() if self.batch_size == "auto" else self.batch_size
-        return min(size, len(self._indices(0)))
+        return min(size, len(self._shard(0)))
 
     def _made(self, shards: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Make some shards and yield each with its images, uint8 on the CPU."""
         if not shards:
             return
-        batch_size, total = self._batch_size(), sum(len(self._indices(shard)) for shard in shards)
+        batch_size, total = self._batch_size(), sum(len(self._shard(number)) for number in shards)
         show = not self.quiet and self.team.rank == 0
         several = total > batch_size  # a single batch shows its steps instead
         what = "Generating" if self.team.size == 1 else f"Generating (1 of {self.team.size} processes)"
         with progress(None, what, show=show and several, total=total, unit="image") as bar:
-            for shard in shards:
+            for number in shards:
                 images = []
-                for batch in self._batches(self._indices(shard), batch_size, show and not several):
+                for batch in self.sampler.batches(
+                    self._shard(number), show_progress=show and not several, batch_size=batch_size
+                ):
                     images.append(to_uint8(batch).cpu())
                     bar.update(len(batch))
-                yield shard, torch.cat(images)
-
-    def _batches(self, indices: range, batch_size: int, show: bool) -> Iterator[Tensor]:
-        part, request = slice(indices.start, indices.stop), self.request
-        return self.sampler.stream(
-            len(indices),
-            request.class_labels[part] if request.class_labels is not None else None,
-            request.guidance_scale,
-            request.use_ema,
-            show,
-            seeds=request.seeds[part],
-            batch_size=batch_size,
-        )
+                yield number, torch.cat(images)
 
     def _finish(self, drawn: Sequence[Tensor], this_run: Mapping[str, Any]) -> None:
         if self.writer is not None:
@@ -242,7 +237,7 @@ class Job:
         before = read_manifest(self.folder) or {}
         manifest = {
             "status": status,
-            "identity": self._identity(),
+            "identity": self.identity,
             "arguments": self.arguments,
             "runs": [*before.get("runs", []), *runs],
         }

@@ -74,6 +74,7 @@ def _folder(path: Path) -> str:
         raise InputError(f"{path} has no {NAME}: it was not written by snowmelt generate")
     identity, runs = manifest["identity"], manifest["runs"]
     files: dict[str, Any] = identity["files"] or {}
+    weights = identity.get("weights") or identity["checkpoint_sha256"]  # the latter of older versions
     made = sum(run["images"] for run in runs)
     facts = {
         "status": manifest["status"],
@@ -82,8 +83,7 @@ def _folder(path: Path) -> str:
         "plan": f"{identity['plan']['name']}, {len(identity['plan']['rows'])} evaluations",
         "guidance": f"{identity['guidance']['type']}, scale {identity['guidance_scale']:g}",
         "seeds": identity["seeds"],
-        "checkpoint": f"{manifest['arguments']['generation']['checkpoint']} "
-        f"(SHA-256 {identity['checkpoint_sha256'][:12]}...)",
+        "checkpoint": f"{manifest['arguments']['generation']['checkpoint']} (SHA-256 {weights[:12]}...)",
         "versions": ", ".join(f"{name} {version}" for name, version in identity["versions"].items()),
         "runs": f"{len(runs)} finished, {made} images in {sum(run['seconds'] for run in runs):.1f} s, "
         f"{sum(run['expected_seconds'] for run in runs):.1f} s expected",
