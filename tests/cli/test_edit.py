@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from snowmelt.build.editing import read_images
 from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.build.editing import read_images
 from snowmelt.cli.edit import edits
 from snowmelt.editing import image_to_image, inpaint, interpolate, invert, swap_class, variations
 from snowmelt.images import save_png, to_uint8

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from snowmelt import EMA, DiffusionSampler, create_ddpm
-from snowmelt.evaluation import SampledSource, TensorSource, numbered_as
+from snowmelt.evaluation import SampledSource, TensorSource, renumber_classes
 from snowmelt.evaluation.kept import kept
 from snowmelt.images import to_uint8
 
@@ -79,15 +79,15 @@ def test_images_are_kept_and_found_again(tmp_path):
 def test_classes_are_numbered_by_their_names():
     pixels = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
     some = TensorSource(pixels, [0, 1, 1], ["bee", "dog"])
-    found = numbered_as(some, ["ant", "bee", "cat"])
+    found = renumber_classes(some, ["ant", "bee", "cat"])
     assert found.labels.tolist() == [1, 3, 3]
     assert found.class_names == ["ant", "bee", "cat", "dog"]
     assert (len(found), found.name, found.content_hash()) == (3, some.name, some.content_hash())
     assert torch.equal(found.take([2, 0]), pixels[[2, 0]])
     for names in (None, ["bee", "dog"], ["x", "y"]):
-        assert numbered_as(some, names) is some
+        assert renumber_classes(some, names) is some
     without = TensorSource(pixels, [0, 1, 1])
-    assert numbered_as(without, ["a", "b"]) is without
+    assert renumber_classes(without, ["a", "b"]) is without
 
 
 def test_a_source_of_samples_needs_weights_to_know_them_by():

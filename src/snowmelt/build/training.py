@@ -13,11 +13,11 @@ from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 
-from snowmelt.build.device import resolve_device
 from snowmelt.build.model import model_options
 from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.denoisers import create_ddpm
+from snowmelt.device import resolve_device
 from snowmelt.differences import differences
 from snowmelt.errors import InputError
 from snowmelt.sampling import DiffusionSampler

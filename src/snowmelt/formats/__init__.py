@@ -5,6 +5,7 @@ to find out which format it has.
 """
 
 from snowmelt.formats.class_folders import ClassFolderWriter
+from snowmelt.formats.classes import renumber_classes
 from snowmelt.formats.npz import NpzWriter
 from snowmelt.formats.opening import READERS, open_images
 from snowmelt.formats.overview import GRID_NAME, LABELS_NAME, write_grid, write_labels
@@ -24,6 +25,7 @@ __all__ = [
     "Writer",
     "class_numbers",
     "open_images",
+    "renumber_classes",
     "write_grid",
     "write_labels",
 ]

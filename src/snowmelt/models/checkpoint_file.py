@@ -163,8 +163,8 @@ def _read_safetensors(path: Path) -> Any:
     if "snowmelt" not in metadata:
         if any(name.startswith("model_state_dict.") for name in tensors):
             raise CheckpointError(
-                f"{path} is damaged: its tensors are those of a checkpoint of snowmelt, but their description "
-                "is missing. Copy it again, or take another one"
+                f"{path} is damaged: it holds the tensors of a checkpoint of snowmelt, but no description of "
+                "them. Copy it again, or take another one"
             )
         return tensors
     try:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from snowmelt.formats import ImageSource
+from snowmelt.formats.source import ImageSource
 
-__all__ = ["numbered_as"]
+__all__ = ["renumber_classes"]
 
 
 class _Renumbered(ImageSource):
@@ -29,7 +29,7 @@ class _Renumbered(ImageSource):
         return self.source.take(indices)
 
 
-def numbered_as(source: ImageSource, names: Sequence[str] | None) -> ImageSource:
+def renumber_classes(source: ImageSource, names: Sequence[str] | None) -> ImageSource:
     """Return a source with its classes numbered as in `names`, by their own names.
 
     A folder of class folders numbers its classes by what is there: without the folder of class 0, class 1 is
@@ -38,7 +38,7 @@ def numbered_as(source: ImageSource, names: Sequence[str] | None) -> ImageSource
 
     >>> from snowmelt.formats import TensorSource
     >>> birds = TensorSource(torch.zeros(3, 1, 8, 8), [0, 1, 1], ["crow", "owl"])
-    >>> found = numbered_as(birds, ["bat", "owl", "crow"])
+    >>> found = renumber_classes(birds, ["bat", "owl", "crow"])
     >>> found.labels, found.class_names
     (tensor([2, 1, 1]), ['bat', 'owl', 'crow'])
     """
