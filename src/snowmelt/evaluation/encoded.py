@@ -74,6 +74,13 @@ class EncodedSource(ABC):
         for batch in _batched(self._images(), batch_size):
             yield torch.stack(batch)
 
+    @final
+    def take(self, indices: Sequence[int]) -> Tensor:
+        """Return some images, uint8 (len(indices), C, H, W): the files are read up to the last of them."""
+        wanted = set(indices)
+        chosen = {i: image for i, image in zip(range(max(wanted) + 1), self._images()) if i in wanted}
+        return torch.stack([chosen[index] for index in indices])
+
     def _images(self) -> Iterator[Tensor]:
         first: tuple[str, Tensor] | None = None
         for name, data in self._readable():

@@ -53,6 +53,9 @@ class ImageSource(Protocol):
             InputError: a file cannot be read, or its image has another size than the first.
         """
 
+    def take(self, indices: Sequence[int]) -> Tensor:
+        """Return one image or more by their numbers, uint8 (len(indices), C, H, W), in the order asked for."""
+
 
 class TensorSource:
     """Images in memory.
@@ -97,6 +100,14 @@ class TensorSource:
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """Yield all images in order, uint8 (B, C, H, W)."""
         return iter(self.images.split(batch_size))
+
+    def take(self, indices: Sequence[int]) -> Tensor:
+        """Return some images, uint8 (len(indices), C, H, W).
+
+        >>> TensorSource(torch.zeros(5, 1, 8, 8)).take([4, 0]).shape
+        torch.Size([2, 1, 8, 8])
+        """
+        return self.images[list(indices)]
 
 
 class SampledSource:

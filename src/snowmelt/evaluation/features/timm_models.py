@@ -18,15 +18,15 @@ __all__ = ["TimmExtractor"]
 
 
 class TimmExtractor:
-    """The features before the last layer of a timm model, under the normalization that it was trained with.
+    """The features before the last layer of a timm model, with the normalization of its training.
 
     Args:
         model: timm's name, such as ``vit_small_patch14_dinov2.lvd142m``.
-        weights: a file; None takes the ones that timm has downloaded, or downloads them once.
+        weights: a file; None takes the weights that timm has downloaded, or downloads them once.
         device: where to compute.
 
     Raises:
-        InputError: timm is not installed, or has no such model, or the weights are not there.
+        InputError: timm is not installed or does not know the model, or the weights are missing.
     """
 
     def __init__(
