@@ -27,8 +27,8 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.denoisers import DDPMModel
 from snowmelt.images import to_uint8
+from snowmelt.models import DDPMModel
 from snowmelt.models.checkpoint import save_checkpoint
 
 STEPS = 10

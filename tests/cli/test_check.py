@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from snowmelt import create_ddpm
 from snowmelt.cli import app
 from snowmelt.images import save_png
+from snowmelt.models import EMA
 from snowmelt.models.checkpoint import save_checkpoint
-from snowmelt.models.ema import EMA
 
 
 @pytest.fixture(scope="module")

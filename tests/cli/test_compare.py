@@ -17,8 +17,8 @@ from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli import app
 from snowmelt.config.comparing import ComparisonConfig
 from snowmelt.config.load import load_as
+from snowmelt.models import EMA
 from snowmelt.models.checkpoint import save_checkpoint
-from snowmelt.models.ema import EMA
 from snowmelt.plans import make_plan
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli import app
+from snowmelt.models import EMA
 from snowmelt.models.checkpoint import read_checkpoint, save_checkpoint
-from snowmelt.models.ema import EMA
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, UNet2DModel
 from torch import nn
 
 from snowmelt import DDIMSampler, DiffusionDataLoader, DiffusionSampler, DiffusionTrainer, create_ddpm
-from snowmelt.adapters.diffusers import read_folder, write_folder
 from snowmelt.errors import InputError
+from snowmelt.models import EMA
 from snowmelt.models.checkpoint import CheckpointError, save_checkpoint
-from snowmelt.models.ema import EMA
+from snowmelt.models.diffusers.folder import read_folder, write_folder
 
 SMALL: dict[str, Any] = {
     "sample_size": 8,
@@ -486,7 +486,7 @@ def test_folders_need_no_diffusers(tmp_path):
 import sys
 sys.modules["diffusers"] = None
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.adapters.diffusers import write_folder
+from snowmelt.models.diffusers.folder import write_folder
 model = create_ddpm(image_size=8, in_channels=1, model_channels=8, norm_groups=4)
 write_folder({"model_config": model.config, "model_state_dict": model.state_dict()}, sys.argv[1])
 print(DiffusionSampler.from_pretrained(sys.argv[1], steps=1).sample(1).shape)
