@@ -1,45 +1,31 @@
-"""Classes of two sets of images, under one numbering."""
+"""The classes of two sets of images: one numbering, and equal shares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from copy import copy
+from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from snowmelt.evaluation.sources import ImageSource
+from snowmelt.generation.labels import balanced_labels
 
-__all__ = ["numbered_as"]
+__all__ = ["labels_in_shares_of", "renumber_classes"]
 
-
-class _Renumbered:
-    """A source whose classes have other numbers."""
-
-    def __init__(self, source: ImageSource, labels: Tensor, class_names: list[str]) -> None:
-        self.source, self.name = source, source.name
-        self.labels: Tensor | None = labels
-        self.class_names: list[str] | None = class_names
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def content_hash(self) -> str:
-        return self.source.content_hash()
-
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
-        return self.source.batches(batch_size)
+Source = TypeVar("Source", bound=ImageSource)
 
 
-def numbered_as(source: ImageSource, names: Sequence[str] | None) -> ImageSource:
+def renumber_classes(source: Source, names: Sequence[str] | None) -> Source:
     """Return a source with its classes numbered as in `names`, by their own names.
 
-    A folder of class folders numbers its classes by what is there: without the folder of class 0, class 1 is
-    its first. Classes that are not in `names` come after those that are. A source without class names, or
-    with none of these, stays as it is: its numbers are all that is known.
+    A folder of class folders numbers the classes that it holds: without a folder for class 0, class 1 is its
+    first. Classes that are not in `names` get the numbers after them. A source without class names, or
+    without any of these names, stays as it is, since nothing but its numbers is known.
 
     >>> from snowmelt.evaluation.sources import TensorSource
     >>> birds = TensorSource(torch.zeros(3, 1, 8, 8), [0, 1, 1], ["crow", "owl"])
-    >>> found = numbered_as(birds, ["bat", "owl", "crow"])
+    >>> found = renumber_classes(birds, ["bat", "owl", "crow"])
     >>> found.labels, found.class_names
     (tensor([2, 1, 1]), ['bat', 'owl', 'crow'])
     """
@@ -47,6 +33,29 @@ def numbered_as(source: ImageSource, names: Sequence[str] | None) -> ImageSource
         return source
     if source.class_names == list(names) or not set(source.class_names) & set(names):
         return source
-    all_names = [*names, *(name for name in source.class_names if name not in names)]
-    numbers = torch.tensor([all_names.index(name) for name in source.class_names])
-    return _Renumbered(source, numbers[source.labels], all_names)
+    renumbered = copy(source)
+    renumbered.class_names = [*names, *(name for name in source.class_names if name not in names)]
+    numbers = torch.tensor([renumbered.class_names.index(name) for name in source.class_names])
+    renumbered.labels = numbers[source.labels]
+    return renumbered
+
+
+def labels_in_shares_of(real: ImageSource | None, num_classes: int, num_samples: int) -> list[int]:
+    """Return labels to sample, class by class, in the shares that the classes have among real images.
+
+    Args:
+        real: None, or images without labels that the model knows, for equal shares.
+        num_classes: of the model.
+        num_samples: the number of labels.
+
+    >>> from snowmelt.evaluation.sources import TensorSource
+    >>> labels_in_shares_of(TensorSource(torch.zeros(3, 1, 8, 8), [1, 0, 0]), num_classes=2, num_samples=6)
+    [0, 0, 0, 0, 1, 1]
+    """
+    known = real.labels if real is not None else None
+    known = known[known < num_classes].sort().values if known is not None else torch.empty(0)
+    if len(known) == 0:
+        return balanced_labels(num_samples, num_classes)
+    places = (torch.arange(num_samples) + 0.5) * len(known) / num_samples
+    labels: list[int] = known[places.long()].tolist()
+    return labels

@@ -1,25 +1,23 @@
-"""Images to evaluate, wherever they are: in files, in a data set, in memory, or not made yet."""
+"""Images to evaluate, wherever they are: in files, in a data set, or in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snowmelt.data import DATASETS
 from snowmelt.errors import InputError
 from snowmelt.evaluation.encoded import FolderSource, ParquetSource, TarSource, holds_images
-from snowmelt.evaluation.hashing import tensors_hash
+from snowmelt.digest import content_digest
 from snowmelt.evaluation.shaping import Shape, shaped
 from snowmelt.images import to_uint8
-from snowmelt.sampling import DiffusionSampler
 
-__all__ = ["ImageSource", "SampledSource", "TensorSource", "open_images"]
+__all__ = ["ImageSource", "TensorSource", "open_images"]
 
 # What the data sets hold, for whoever does not say what they want
 NATIVE_SHAPES = {"digits": (1, 8), "MNIST": (1, 28), "FashionMNIST": (1, 28), "CIFAR10": (3, 32)}
@@ -27,19 +25,17 @@ LABEL_ARRAYS = ("arr_1", "labels")
 
 
 class ImageSource(Protocol):
-    """A fixed number of images of one shape, in a fixed order."""
+    """A fixed number of images of one shape, in a fixed order.
 
-    @property
-    def name(self) -> str:
-        """What a person calls it."""
+    Attributes:
+        name: of the images, for messages and reports.
+        labels: (N,) int64, or None.
+        class_names: names of the classes 0, 1, ..., or None.
+    """
 
-    @property
-    def class_names(self) -> list[str] | None:
-        """Names of the classes 0, 1, ..., where they are known."""
-
-    @property
-    def labels(self) -> Tensor | None:
-        """(N,) int64, or None."""
+    name: str
+    labels: Tensor | None
+    class_names: list[str] | None
 
     def __len__(self) -> int: ...
 
@@ -95,7 +91,7 @@ class TensorSource:
 
     def content_hash(self) -> str:
         """Return the SHA-256 of shape and pixels."""
-        return tensors_hash({"images": self.images})
+        return content_digest(self.images)
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """Yield all images in order, uint8 (B, C, H, W)."""
@@ -108,65 +104,6 @@ class TensorSource:
         torch.Size([2, 1, 8, 8])
         """
         return self.images[list(indices)]
-
-
-class SampledSource:
-    """Images that a sampler makes when they are asked for; none is kept.
-
-    Image i depends on seed i and label i alone, so each reading gives the same ones.
-
-    Args:
-        sampler: of a model that is a ``torch.nn.Module``.
-        seeds: one an image.
-        labels: (N,) classes; None for an unconditional model, or to sample a conditional one without.
-        guidance_scale, use_ema: as in `DiffusionSampler.sample`.
-        class_names: names of the classes 0, 1, ..., or None.
-        name: what a person calls them.
-    """
-
-    def __init__(
-        self,
-        sampler: DiffusionSampler,
-        seeds: Sequence[int],
-        labels: Tensor | Sequence[int] | None = None,
-        *,
-        guidance_scale: float = 0.0,
-        use_ema: bool = True,
-        class_names: Sequence[str] | None = None,
-        name: str = "sampled images",
-    ) -> None:
-        if not all(isinstance(model, nn.Module) for model in (sampler.model, *sampler.guidance.networks)):
-            raise ValueError(
-                "a SampledSource knows its images by the weights of the networks: a model here has none"
-            )
-        if not seeds:
-            raise ValueError("seeds is empty: give one an image")
-        self.sampler, self.seeds = sampler, list(seeds)
-        self.labels = _labels(labels, len(self.seeds))
-        self.guidance_scale, self.use_ema = guidance_scale, use_ema
-        self.class_names = list(class_names) if class_names is not None else None
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-    def content_hash(self) -> str:
-        """Return the SHA-256 of what the images depend on: weights, plan, guidance, labels and seeds."""
-        sampler = self.sampler
-        networks = [n for n in (sampler.model, *sampler.guidance.networks) if isinstance(n, nn.Module)]
-        labels = self.labels.tolist() if self.labels is not None else None
-        guidance = (sampler.guidance, self.guidance_scale)
-        facts = (sampler.plan.to_json(), sampler.threshold, sampler.micro_batch, guidance, labels, self.seeds)
-        averaged = sampler.ema.applied() if self.use_ema and sampler.ema is not None else nullcontext()
-        with averaged:
-            return tensors_hash(nn.ModuleList(networks).state_dict(), *facts)
-
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """Sample and yield all images in order, uint8 (B, C, H, W)."""
-        made = self.sampler.stream(
-            len(self), self.labels, self.guidance_scale, self.use_ema, seeds=self.seeds, batch_size=batch_size
-        )
-        return _rebatched((to_uint8(batch).cpu() for batch in made), batch_size)
 
 
 def open_images(
@@ -267,15 +204,3 @@ def _labels(labels: Tensor | Sequence[int] | None, count: int) -> Tensor | None:
     if tensor.shape != (count,) or tensor.is_floating_point() or tensor.dtype == torch.bool:
         raise ValueError(f"labels must be {count} integers, got {tensor.dtype} {tuple(tensor.shape)}")
     return tensor.to("cpu", torch.int64)
-
-
-def _rebatched(pieces: Iterator[Tensor], batch_size: int) -> Iterator[Tensor]:
-    """Yield batches of equal size: a sampler that has run out of memory makes smaller ones."""
-    held: list[Tensor] = []
-    for piece in pieces:
-        held = [torch.cat([*held, piece])]
-        while len(held[0]) >= batch_size:
-            yield held[0][:batch_size]
-            held = [held[0][batch_size:]]
-    if held and len(held[0]):
-        yield held[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snowmelt.errors import InputError
 from snowmelt.evaluation.features.extractor import in_colour, require
-from snowmelt.evaluation.hashing import tensors_hash
+from snowmelt.digest import content_digest
 
 __all__ = ["InceptionExtractor"]
 
@@ -36,7 +36,7 @@ class InceptionExtractor:
             _check_weights(weights)
         self.device = torch.device(device)
         self.network = _load(peer, weights).to(self.device)
-        self.name = f"inception-{tensors_hash(self.network.state_dict())[:16]}"
+        self.name = f"inception-{content_digest(self.network.state_dict())[:16]}"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return features (B, 2048), float32 on the CPU, of images uint8 (B, 1 or 3, H, W)."""

@@ -14,13 +14,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snowmelt.errors import InputError
-from snowmelt.evaluation.hashing import tensors_hash
+from snowmelt.digest import content_digest
 from snowmelt.evaluation.sources import ImageSource
 from snowmelt.files import atomic_write
 from snowmelt.images import from_uint8
 from snowmelt.progress import progress
 
-__all__ = ["ClassifierExtractor", "SmallClassifier", "classifier", "default_steps", "train_classifier"]
+__all__ = [
+    "ClassifierExtractor",
+    "SmallClassifier",
+    "check_trainable",
+    "classifier",
+    "default_steps",
+    "train_classifier",
+]
 
 VERSION = 1  # of the network and its training; a cached classifier of another version is not used
 ROWS = 256
@@ -149,7 +156,7 @@ class ClassifierExtractor:
     def __init__(self, network: SmallClassifier, image_shape: tuple[int, ...]) -> None:
         self.network = network.eval()
         self.image_shape = image_shape
-        self.name = f"classifier-{tensors_hash(network.state_dict())[:16]}"
+        self.name = f"classifier-{content_digest(network.state_dict())[:16]}"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return features (B, 64), float32 on the CPU, of images uint8 (B, C, H, W).
@@ -202,15 +209,9 @@ def classifier(
     >>> extractor(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape
     torch.Size([2, 64])
     """
-    labels = source.labels
-    if labels is None or len(labels.unique()) < 2 or labels.min() < 0:
-        raise InputError(
-            f"the extractor classifier learns to tell classes apart, and {source.name} has "
-            f"{'no labels' if labels is None else 'fewer than two classes'}: give labelled images, or take "
-            "pixels, inception or another extractor"
-        )
+    labels = check_trainable(source)
     num_classes = max(int(labels.max()) + 1, len(source.class_names or ()))
-    shape = tuple(next(source.batches(1)).shape[1:])
+    shape = tuple(source.take([0]).shape[1:])
     network = SmallClassifier(shape[0], (shape[1], shape[2]), num_classes)
     path = _path(cache, source, labels, num_classes, seed, steps) if cache is not None else None
     if path is None or not _read(network, path):
@@ -223,6 +224,22 @@ def classifier(
             with atomic_write(path) as file:
                 file.write(safetensors.torch.save(weights))
     return ClassifierExtractor(network.to(device).requires_grad_(False), shape)
+
+
+def check_trainable(source: ImageSource) -> Tensor:
+    """Return the labels of images that a classifier can learn from.
+
+    Raises:
+        InputError: the images have no labels, or are of one class.
+    """
+    labels = source.labels
+    if labels is None or len(labels.unique()) < 2 or labels.min() < 0:
+        raise InputError(
+            f"the extractor classifier learns to tell classes apart, and {source.name} has "
+            f"{'no labels' if labels is None else 'fewer than two classes'}: give labelled images, or take "
+            "pixels, inception or another extractor"
+        )
+    return labels
 
 
 def _check(images: Tensor, labels: Tensor, num_classes: int) -> None:
@@ -266,7 +283,7 @@ def _path(
     cache: str | Path, source: ImageSource, labels: Tensor, num_classes: int, seed: int, steps: int | None
 ) -> Path:
     facts = (VERSION, source.content_hash(), num_classes, seed, steps)
-    key = tensors_hash({"labels": labels}, *facts)
+    key = content_digest(labels, *facts)
     return Path(cache) / f"classifier-{key[:32]}.safetensors"
 
 

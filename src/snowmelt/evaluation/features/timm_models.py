@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional
 
 from snowmelt.errors import InputError
 from snowmelt.evaluation.features.extractor import in_colour, require
-from snowmelt.evaluation.hashing import tensors_hash
+from snowmelt.digest import content_digest
 
 __all__ = ["TimmExtractor"]
 
@@ -39,7 +39,7 @@ class TimmExtractor:
         self.size = list(config["input_size"][1:])
         self.mean, self.std = list(config["mean"]), list(config["std"])
         self.dim: int | None = self.network.num_features
-        self.name = f"timm:{model}-{tensors_hash(self.network.state_dict())[:16]}"
+        self.name = f"timm:{model}-{content_digest(self.network.state_dict())[:16]}"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return features (B, D), float32 on the CPU, of images uint8 (B, 1 or 3, H, W)."""
