@@ -12,8 +12,6 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +22,18 @@ from snowmelt.build.device import resolve_device
 from snowmelt.build.guidance import build_guidance, check_guidance, describe_guidance
 from snowmelt.build.model import model_options, stated_model_options
 from snowmelt.build.plans import read_plan
-from snowmelt.build.selection import choose_images
 from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.config.schema import Sampling
 from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers import DDPMModel, create_ddpm
 from snowmelt.denoisers.guidance import Guidance
 from snowmelt.errors import InputError
-from snowmelt.formats import GRID_NAME, WRITERS
-from snowmelt.generation.job import Estimate, Images, Job, auto_shard_size, grid_step
-from snowmelt.generation.manifest import file_hash
+from snowmelt.files import file_hash
+from snowmelt.formats import GRID_NAME, WRITERS, class_numbers
+from snowmelt.generation.job import Job, auto_shard_size, grid_step
+from snowmelt.generation.labels import choose_images
+from snowmelt.generation.report import forecast
+from snowmelt.generation.request import Images
 from snowmelt.generation.team import ALONE, Team, join_team
 from snowmelt.models.checkpoint import blamed_on, load_weights, read_checkpoint
 from snowmelt.models.ema import EMA
@@ -113,16 +113,12 @@ def prepare_generation(
     with warnings.catch_warnings():
         if team.rank > 0:  # the first process says it for all
             warnings.simplefilter("ignore")
-        job = build_job(config, team=team, quiet=quiet)
-    job.check_writable()
-    if dry_run and overwrite:
-        job = replace(job, writer=None)  # nothing that is there counts
-    else:
-        job.prepare(overwrite)
+        job = build_job(config, overwrite=overwrite, team=team, quiet=quiet)
+    job.check()
 
     def generate() -> None:
         if dry_run:
-            report = describe(job.estimate(), job)
+            report = forecast(job)
             if team.rank == 0:
                 print(report)
             return
@@ -141,33 +137,26 @@ def prepare_generation(
     return generate
 
 
-def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) -> Job:
+def build_job(config: Config, *, overwrite: bool = False, team: Team = ALONE, quiet: bool = False) -> Job:
     """Return the job that `config` describes: what `prepare_generation` checks and runs."""
-    team = team or ALONE
     sampler = build_sampler(config, local_rank=team.local_rank, quiet=quiet)
     sampling, output = config.generation.sampling, config.generation.output
     checkpoint = Path(config.generation.checkpoint or "")
-    labels, seeds, names = choose_images(
-        config,
-        sampler.model.num_classes,
-        class_names(checkpoint),
-        guided_by_class=sampler.guidance.needs_labels,
-    )
     check_guidance(sampler, sampling.scale)
+    labels, seeds, names = choose_images(
+        sampler.model.num_classes,
+        sampling.num_samples,
+        exactly="num_samples" in sampling.model_fields_set,
+        seeds=sampling.seeds,
+        base_seed=config.compute.seed,
+        class_selection=sampling.class_selection,
+        class_counts=sampling.class_counts,
+        balance_to=sampling.balance_to,
+        class_names=class_names(checkpoint),
+    )
     if not output.save_individual:  # only those that the picture shows
         step = grid_step(len(seeds))
         labels, seeds = labels[::step] if labels is not None else None, seeds[::step]
-
-    folder = resolve_output_path(config, "generated")
-    shard_size = output.shard_size
-    if shard_size == "auto":
-        shard_size = auto_shard_size(len(seeds), sampler.micro_batch)
-    files: dict[str, Any] = {
-        "num_samples": len(seeds),
-        "shard_size": shard_size,
-        "num_classes": sampler.model.num_classes,
-        "class_names": names,
-    }
     checkpoint_hash = file_hash(checkpoint)
     identity = {
         "checkpoint_sha256": checkpoint_hash,
@@ -181,23 +170,35 @@ def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) 
         "micro_batch": sampler.micro_batch,
         "device": torch.device(sampler.device).type,
         "versions": {"snowmelt": __version__, "torch": torch.__version__},
-        "files": {"format": output.format, **files} if output.save_individual else None,
     }
-    metadata = {
-        "plan": sampler.plan.name,
-        "checkpoint_sha256": checkpoint_hash,
-        "arguments": shlex.join(_arguments(config, sampler)),
-    }
+    folder, writer = resolve_output_path(config, "generated"), None
+    if output.save_individual:
+        num_classes, shard_size = sampler.model.num_classes, output.shard_size
+        if shard_size == "auto":
+            shard_size = auto_shard_size(len(seeds), sampler.micro_batch)
+        writer = WRITERS[output.format](
+            folder,
+            seeds,
+            labels,
+            shard_size=shard_size,
+            class_names=names or (class_numbers(num_classes) if num_classes is not None else None),
+            metadata={
+                "plan": sampler.plan.name,
+                "checkpoint_sha256": checkpoint_hash,
+                "arguments": shlex.join(_arguments(config, sampler)),
+            },
+        )
     return Job(
         sampler,
-        Images(labels, seeds, sampling.scale, sampling.use_ema, sampling.batch_size),
-        WRITERS[output.format](folder, metadata=metadata, **files) if output.save_individual else None,
+        Images(seeds, labels, sampling.scale, sampling.use_ema),
         folder,
+        writer,
         identity,
-        arguments=config.model_dump(mode="json"),
-        shard_size=shard_size,
-        class_names=names,
+        batch_size=sampling.batch_size,
         grid_nrow=output.grid_nrow if output.save_grid else None,
+        class_names=names,
+        arguments=config.model_dump(mode="json"),
+        overwrite=overwrite,
         team=team,
         quiet=quiet,
     )
@@ -206,24 +207,6 @@ def build_job(config: Config, *, team: Team | None = None, quiet: bool = False) 
 def class_names(checkpoint: Path) -> list[str] | None:
     """Return the names of the classes that a checkpoint's model was trained on, where it knows them."""
     return read_checkpoint(checkpoint).get("class_names")
-
-
-def describe(estimate: Estimate, job: Job) -> str:
-    """Return what a job would take, for people."""
-    done = job.num_samples - estimate.images
-    lines = {
-        "images": f"{estimate.images}" + (f" (and {done} that are there already)" if done else ""),
-        "plan": repr(job.sampler.plan),
-        "NFE": f"{estimate.nfe} an image"
-        + (f", {estimate.evaluations} with those of guidance" if estimate.evaluations > estimate.nfe else ""),
-        "batches": f"{estimate.batches} of at most {estimate.batch_size} images",
-        "time": f"about {timedelta(seconds=round(estimate.seconds))} on {job.sampler.device}"
-        + (f", {job.team.size} processes" if job.team.size > 1 else ""),
-        "memory": f"about {estimate.bytes / 2**20:,.0f} MiB at the peak"
-        + (", in each process" if job.team.size > 1 else ""),
-        "folder": f"{job.folder}",
-    }
-    return "\n".join(f"{name + ':':10}{text}" for name, text in lines.items())
 
 
 def _arguments(config: Config, sampler: DiffusionSampler) -> list[str]:

@@ -13,7 +13,7 @@ from snowmelt.config.schema import Sampling
 from snowmelt.core import Level
 from snowmelt.denoisers.guidance import Guidance, make_guidance
 from snowmelt.errors import InputError
-from snowmelt.generation.manifest import file_hash
+from snowmelt.files import file_hash
 from snowmelt.sampling import DiffusionSampler
 
 __all__ = [
@@ -84,6 +84,8 @@ def check_guidance(sampler: DiffusionSampler, scale: float) -> None:
         ValueError: it has none.
     """
     guidance, model = sampler.guidance, sampler.model
+    if model.num_classes is None and guidance.needs_labels and scale not in (0.0, 1.0):
+        raise InputError(f"guidance_scale is {scale:g}, but the model is unconditional: set it to 0.0")
     if guidance.guides(scale):
         guidance.wrap(model, scale, null_class=model.null_class, plan=sampler.plan)
 

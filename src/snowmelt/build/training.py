@@ -18,8 +18,8 @@ from snowmelt.build.model import model_options
 from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.denoisers import create_ddpm
+from snowmelt.differences import differences
 from snowmelt.errors import InputError
-from snowmelt.generation.manifest import differences
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training import DiffusionLogger, DiffusionTrainer
 

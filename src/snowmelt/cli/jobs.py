@@ -60,7 +60,7 @@ def inspect(
 ) -> None:
     """Show how a generated image came about, and the command that makes it again."""
     with exit_codes():
-        from snowmelt.build.inspection import inspect
+        from snowmelt.generation.report import inspect
 
         typer.echo(inspect(path))
 

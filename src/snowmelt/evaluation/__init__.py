@@ -9,7 +9,7 @@ from snowmelt.evaluation.evaluate import Evaluation, evaluate
 from snowmelt.evaluation.features import EXTRACTORS, Extractor, extract, make_extractor
 from snowmelt.evaluation.metrics import METRICS, Features, Figure, Moments
 from snowmelt.evaluation.reference import extract_features, is_statistics, open_reference
-from snowmelt.evaluation.sources import ImageSource, SampledSource, TensorSource, open_images
+from snowmelt.formats import ImageSource, SampledSource, TensorSource, open_images
 
 __all__ = [
     "EXTRACTORS",

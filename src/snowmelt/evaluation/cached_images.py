@@ -11,8 +11,8 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from snowmelt.evaluation.sources import ImageSource, TensorSource
 from snowmelt.files import atomic_write
+from snowmelt.formats import ImageSource, TensorSource
 from snowmelt.progress import progress
 
 __all__ = ["cache_images"]
@@ -30,7 +30,7 @@ def cache_images(
         batch_size: the number of images in a batch.
         show_progress: show a bar.
 
-    >>> from snowmelt.evaluation.sources import open_images
+    >>> from snowmelt.formats import open_images
     >>> len(cache_images(open_images("digits:test")))
     360
     """

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from snowmelt.evaluation.sources import ImageSource
+from snowmelt.formats import ImageSource
 from snowmelt.generation.labels import balanced_labels
 
 __all__ = ["labels_in_shares_of", "renumber_classes"]
@@ -23,7 +23,7 @@ def renumber_classes(source: Source, names: Sequence[str] | None) -> Source:
     first. Classes that are not in `names` get the numbers after them. A source without class names, or
     without any of these names, stays as it is, since nothing but its numbers is known.
 
-    >>> from snowmelt.evaluation.sources import TensorSource
+    >>> from snowmelt.formats import TensorSource
     >>> birds = TensorSource(torch.zeros(3, 1, 8, 8), [0, 1, 1], ["crow", "owl"])
     >>> found = renumber_classes(birds, ["bat", "owl", "crow"])
     >>> found.labels, found.class_names
@@ -48,7 +48,7 @@ def labels_in_shares_of(real: ImageSource | None, num_classes: int, num_samples:
         num_classes: of the model.
         num_samples: the number of labels.
 
-    >>> from snowmelt.evaluation.sources import TensorSource
+    >>> from snowmelt.formats import TensorSource
     >>> labels_in_shares_of(TensorSource(torch.zeros(3, 1, 8, 8), [1, 0, 0]), num_classes=2, num_samples=6)
     [0, 0, 0, 0, 1, 1]
     """

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.sources import ImageSource
 from snowmelt.files import atomic_write
+from snowmelt.formats import ImageSource
 from snowmelt.images import from_uint8, save_grid
 
 if TYPE_CHECKING:

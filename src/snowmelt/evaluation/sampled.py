@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from snowmelt.digest import content_digest
+from snowmelt.formats import ImageSource
 from snowmelt.images import to_uint8
 from snowmelt.sampling import DiffusionSampler, Request
 
 __all__ = ["SampledSource"]
 
 
-class SampledSource:
+class SampledSource(ImageSource):
     """Images that a sampler makes when they are read; none is kept.
 
     Image i depends on seed i and label i alone, so that every reading gives the same images.
@@ -44,13 +45,8 @@ class SampledSource:
         name: str = "sampled images",
     ) -> None:
         sampler.check(request)
+        super().__init__(name, len(request), request.class_labels, class_names)
         self.sampler, self.request = sampler, request
-        self.labels = request.labels
-        self.class_names = list(class_names) if class_names is not None else None
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self.request)
 
     def content_hash(self) -> str:
         """Return the SHA-256 of what decides the images: `DiffusionSampler.identity`."""

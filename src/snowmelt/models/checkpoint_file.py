@@ -36,9 +36,9 @@ _ONLY_FOR_TRAINING = ("optimizer_state_dict", "scheduler_state_dict", "scaler_st
 
 def write_contents(contents: Mapping[str, Any], path: Path) -> None:
     """Write a dictionary with its digest to `path`, whole or not at all; see `Checkpoint.write`."""
-    if path.suffix == ".safetensors":
-        contents = {key: value for key, value in contents.items() if key not in _ONLY_FOR_TRAINING}
-    contents = {**contents, "digest": content_digest(contents)}
+    left_out = {"digest", *(_ONLY_FOR_TRAINING if path.suffix == ".safetensors" else ())}
+    contents = {key: value for key, value in contents.items() if key not in left_out}
+    contents["digest"] = content_digest(contents)
     if path.suffix == ".safetensors":
         data = _to_safetensors(contents)
         with atomic_write(path) as file:

@@ -157,7 +157,10 @@ def novelty_chapter(results: Mapping[str, Novelty], closest: Path | None = None)
         closest: the PNG file of `draw_closest_pairs`.
     """
     rows = [
-        [space, *(str(each.percent()) for each in (found.copy_rate, found.held_out_rate, found.duplicate_rate))]
+        [
+            space,
+            *(str(each.percent()) for each in (found.copy_rate, found.held_out_rate, found.duplicate_rate)),
+        ]
         for space, found in results.items()
     ]
     quantile = next(iter(results.values())).quantile

@@ -22,9 +22,8 @@ from snowmelt.evaluation.answers.nearest import nearest
 from snowmelt.evaluation.features import Features
 from snowmelt.evaluation.json_files import plain
 from snowmelt.evaluation.metrics.neighbours import MEMORY
-from snowmelt.evaluation.sources import ImageSource
 from snowmelt.files import atomic_folder
-from snowmelt.formats import Writer
+from snowmelt.formats import ImageSource, Writer, class_numbers
 from snowmelt.formats.class_folders import ClassFolderWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.images import encode_png
@@ -192,7 +191,7 @@ def write_selection(selection: Selection, source: ImageSource, folder: str | Pat
     labels = source.labels.tolist() if source.labels is not None else [None] * len(source)
     with atomic_folder(folder) as place:
         writer = _writer(place, source)
-        files = {index: writer.location(index, labels[index]) for index in selection.indices}
+        files = {index: writer.location(index) for index in selection.indices}
         for index, image in enumerate(chain.from_iterable(source.batches(BATCH))):
             if index in files:
                 (place / files[index]).parent.mkdir(exist_ok=True)
@@ -218,11 +217,9 @@ def check_new_folder(folder: Path) -> None:
 
 def _writer(folder: Path, source: ImageSource) -> Writer:
     """Return the writer that knows where an image belongs and whether its class can be a folder."""
-    count = len(source)
+    seeds = range(len(source))
     if source.labels is None:
-        return PngWriter(folder, num_samples=count, shard_size=count, num_classes=None)
-    names = source.class_names
-    num_classes = len(names) if names is not None else int(source.labels.max()) + 1
-    return ClassFolderWriter(
-        folder, num_samples=count, shard_size=count, num_classes=num_classes, class_names=names
-    )
+        return PngWriter(folder, seeds, None, shard_size=1, class_names=None)
+    labels = source.labels.tolist()
+    names = source.class_names or class_numbers(max(labels) + 1)
+    return ClassFolderWriter(folder, seeds, labels, shard_size=1, class_names=names)

@@ -27,8 +27,8 @@ from torch import Tensor
 from snowmelt.evaluation.features.small_classifier import SmallClassifier, default_steps, train_classifier
 from snowmelt.evaluation.json_files import plain
 from snowmelt.evaluation.report import INTERVALS, Chapter, Table
-from snowmelt.evaluation.sources import ImageSource
 from snowmelt.evaluation.uncertainty import LEVEL, Estimate, Z, influence_std, proportion_interval
+from snowmelt.formats import ImageSource
 from snowmelt.progress import progress
 
 __all__ = ["Accuracy", "Usefulness", "usefulness", "usefulness_chapter"]
@@ -166,7 +166,13 @@ def usefulness_chapter(result: Usefulness) -> Chapter:
     """Return the chapter of a report."""
     columns = [*result.accuracy.values(), result.gain]
     images = [result.real_images, result.generated_images]
-    rows = [["all", *(f"{sum(each.values()):,}" for each in images), *(_percent(each.overall) for each in columns)]]
+    rows = [
+        [
+            "all",
+            *(f"{sum(each.values()):,}" for each in images),
+            *(_percent(each.overall) for each in columns),
+        ]
+    ]
     for name in result.gain.per_class:
         counts = [f"{each[name]:,}" for each in images]
         rows.append([name, *counts, *(_percent(each.per_class[name]) for each in columns)])
@@ -186,9 +192,7 @@ def _percent(each: Estimate) -> str:
 
 def _loaded(source: ImageSource) -> _Labelled:
     if source.labels is None:
-        raise ValueError(
-            f"{source.name} has no labels, which the classifiers learn: give labelled images"
-        )
+        raise ValueError(f"{source.name} has no labels, which the classifiers learn: give labelled images")
     return _Labelled(torch.cat(list(source.batches(ROWS))), source.labels)
 
 

@@ -24,7 +24,7 @@ from snowmelt.evaluation.compare.writing import write_comparison
 from snowmelt.evaluation.features import Extractor, Features, is_statistics, open_reference
 from snowmelt.evaluation.features.choose import choose_extractor
 from snowmelt.evaluation.metrics import check_metrics
-from snowmelt.evaluation.sources import ImageSource, open_images
+from snowmelt.formats import ImageSource, open_images
 from snowmelt.generation.labels import balanced_counts, labels_of
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
@@ -161,9 +161,7 @@ class Comparison:
             labels = tuple(labels_of(balanced_counts(self.num_samples, classes)))
         elif self.class_selection is not None:
             raise InputError("class_selection is given, but the model is unconditional: leave it out")
-        request = Request(
-            tuple(image_seeds(self.seed, self.num_samples)), labels, use_ema=self.use_ema
-        )
+        request = Request(tuple(image_seeds(self.seed, self.num_samples)), labels, use_ema=self.use_ema)
         shown = min(SHOWN, self.num_samples)
         places = [place * self.num_samples // shown for place in range(shown)]
         return CommonImages(request, model.class_names, self.batch_size, places)

@@ -57,7 +57,9 @@ def write_comparison(
     for cost, what in COSTS.items():
         path = folder / f"quality_{cost}.png"
         draw_quality(results, metrics, cost, path)
-        caption = f"{', '.join(metrics)} against {what}, with 95 % intervals. The pale line is the Pareto front."
+        caption = (
+            f"{', '.join(metrics)} against {what}, with 95 % intervals. The pale line is the Pareto front."
+        )
         plots.append(Picture(path.read_bytes(), f"{caption} The table above has the numbers.", caption))
     draw_matrix(results, column_names, folder / "matrix.png")
     caption = "Generated images: a row for each cell, a column for each seed and class."

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from snowmelt.errors import InputError
-from snowmelt.evaluation.features.small_classifier import (
-    ClassifierExtractor,
-    SmallClassifier,
-    classifier,
-    train_classifier,
-)
 from snowmelt.evaluation.features.extract import extract_features, open_reference
 from snowmelt.evaluation.features.extractor import CallableExtractor, Extractor, pixels
 from snowmelt.evaluation.features.features import Features
 from snowmelt.evaluation.features.inception import InceptionExtractor
 from snowmelt.evaluation.features.moments import Moments, is_statistics
 from snowmelt.evaluation.features.network_files import OnnxExtractor, TorchScriptExtractor
+from snowmelt.evaluation.features.small_classifier import (
+    ClassifierExtractor,
+    SmallClassifier,
+    classifier,
+    train_classifier,
+)
 from snowmelt.evaluation.features.timm_models import TimmExtractor
 
 __all__ = [

@@ -12,7 +12,7 @@ import torch
 from snowmelt.errors import InputError
 from snowmelt.evaluation.features import Extractor, make_extractor
 from snowmelt.evaluation.features.small_classifier import check_trainable, classifier
-from snowmelt.evaluation.sources import ImageSource
+from snowmelt.formats import ImageSource
 
 __all__ = ["choose_extractor"]
 

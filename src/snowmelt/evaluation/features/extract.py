@@ -14,7 +14,7 @@ from snowmelt.errors import InputError
 from snowmelt.evaluation.features.extractor import CallableExtractor, Extractor
 from snowmelt.evaluation.features.features import Features, read_array, write_array
 from snowmelt.evaluation.features.moments import Moments, is_statistics
-from snowmelt.evaluation.sources import ImageSource, open_images
+from snowmelt.formats import ImageSource, open_images
 from snowmelt.progress import progress
 
 __all__ = ["extract_features", "features_of_batches", "open_reference", "with_probabilities"]
@@ -44,7 +44,7 @@ def extract_features(
         ValueError: the extractor does not return one row for each image.
 
     >>> from snowmelt.evaluation.features import make_extractor
-    >>> from snowmelt.evaluation.sources import open_images
+    >>> from snowmelt.formats import open_images
     >>> digits = extract_features(open_images("digits:test"), make_extractor("pixels"))
     >>> digits.values.shape, len(digits.of_class(3))
     (torch.Size([360, 64]), 37)
@@ -94,7 +94,9 @@ def with_probabilities(extractor: object, features: Features) -> Features:
     """Return features with the class probabilities that their extractor gives them, if it is a classifier."""
     if (classify := getattr(extractor, "probabilities", None)) is None:
         return features
-    return replace(features, probabilities=torch.cat([classify(rows) for rows in features.values.split(ROWS)]))
+    return replace(
+        features, probabilities=torch.cat([classify(rows) for rows in features.values.split(ROWS)])
+    )
 
 
 def open_reference(

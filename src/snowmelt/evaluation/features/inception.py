@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snowmelt.digest import content_digest
 from snowmelt.errors import InputError
 from snowmelt.evaluation.features.extractor import in_colour, require
-from snowmelt.digest import content_digest
 
 __all__ = ["InceptionExtractor"]
 

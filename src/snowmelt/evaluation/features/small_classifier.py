@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snowmelt.errors import InputError
 from snowmelt.digest import content_digest
-from snowmelt.evaluation.sources import ImageSource
+from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
+from snowmelt.formats import ImageSource
 from snowmelt.images import from_uint8
 from snowmelt.progress import progress
 
@@ -204,7 +204,7 @@ def classifier(
     Raises:
         InputError: the images have no labels, or are of one class.
 
-    >>> from snowmelt.evaluation.sources import open_images
+    >>> from snowmelt.formats import open_images
     >>> extractor = classifier(open_images("digits:test"), steps=10)
     >>> extractor(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape
     torch.Size([2, 64])

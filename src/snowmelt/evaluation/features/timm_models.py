@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from snowmelt.digest import content_digest
 from snowmelt.errors import InputError
 from snowmelt.evaluation.features.extractor import in_colour, require
-from snowmelt.digest import content_digest
 
 __all__ = ["TimmExtractor"]
 

@@ -15,7 +15,13 @@ import math
 
 from snowmelt.evaluation.features import Features
 from snowmelt.evaluation.metrics.neighbours import MEMORY, balls
-from snowmelt.evaluation.uncertainty import Estimate, estimate, influence_std, jackknife_std, proportion_interval
+from snowmelt.evaluation.uncertainty import (
+    Estimate,
+    estimate,
+    influence_std,
+    jackknife_std,
+    proportion_interval,
+)
 
 __all__ = ["precision", "recall"]
 
