@@ -141,8 +141,8 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 def _check_one_shape(generated: Tensor, real: Tensor) -> None:
     if generated.shape[1:] != real.shape[1:]:
         raise ValueError(
-            f"generated images {tuple(generated.shape[1:])} and real images {tuple(real.shape[1:])} do not fit "
-            "into one picture: open both with the same image_size and channels"
+            f"generated images {tuple(generated.shape[1:])} and real images {tuple(real.shape[1:])} do not "
+            "fit into one picture: open both with the same image_size and channels"
         )
 
 

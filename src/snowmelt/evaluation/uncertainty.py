@@ -52,7 +52,7 @@ class Estimate:
         low, high: its 95 % interval.
         std: its standard error: the standard deviation if the images were drawn again.
         n_generated: the number of generated images that it was computed from.
-        n_real: the number of real ones; None for a metric without, or where a file of statistics does not say.
+        n_real: the number of real ones; None if the metric uses none, or a file does not say.
         note: what a reader must know before comparing it; may be empty.
 
     >>> print(Estimate(0.12346, 0.1, 0.15, 0.01, 10, 10))

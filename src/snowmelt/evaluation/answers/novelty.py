@@ -156,17 +156,15 @@ def novelty_chapter(results: Mapping[str, Novelty], closest: Path | None = None)
         results: by the name of the space, such as ``features`` and ``pixels``.
         closest: the PNG file of `draw_closest_pairs`.
     """
-    rows = [
-        [
-            space,
-            *(str(each.percent()) for each in (found.copy_rate, found.held_out_rate, found.duplicate_rate)),
-        ]
-        for space, found in results.items()
-    ]
+    rows = []
+    for space, found in results.items():
+        rates = (found.copy_rate, found.held_out_rate, found.duplicate_rate)
+        rows.append([space, *(str(each.percent()) for each in rates)])
     quantile = next(iter(results.values())).quantile
     blocks: list[Block] = [
-        f"A generated image counts as a copy if it is closer to a training image than {100 * (1 - quantile):g} % "
-        "of the held-out real images are. A model without copies has about the rate of the held-out images.",
+        "A generated image counts as a copy if it is closer to a training image than "
+        f"{100 * (1 - quantile):g} % of the held-out real images are. Without copies, the rate is about that "
+        "of the held-out images.",
         Table(
             f"Percent of images, {INTERVALS}",
             ["space", "copies", "held-out real images", "duplicates among the generated"],

@@ -41,13 +41,10 @@ class Scores:
             short: show half of an interval's width in place of its ends, class by class.
         """
         rows = [[name, str(each), *_counts(each)] for name, each in self.overall.items()]
-        left_out = [
-            f"Left out: {text}" for text in _grouped(text.split(": ", 1)[::-1] for text in self.omitted)
-        ]
-        remarks = [*notes([self.overall]), *left_out]
-        tables = [
-            Table(f"All images, {INTERVALS}", ["metric", "value", "generated", "real"], rows, notes=remarks)
-        ]
+        reasons = _grouped(text.split(": ", 1)[::-1] for text in self.omitted)
+        remarks = [*notes([self.overall]), *(f"Left out: {text}" for text in reasons)]
+        header = ["metric", "value", "generated", "real"]
+        tables = [Table(f"All images, {INTERVALS}", header, rows, notes=remarks)]
         if self.per_class:
             metrics = list(dict.fromkeys(name for found in self.per_class.values() for name in found))
             rows = [

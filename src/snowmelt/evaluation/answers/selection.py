@@ -28,7 +28,15 @@ from snowmelt.formats.class_folders import ClassFolderWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.images import encode_png
 
-__all__ = ["LIST_NAME", "SELECTIONS", "Selection", "check_new_folder", "select", "write_selection"]
+__all__ = [
+    "LIST_NAME",
+    "SELECTIONS",
+    "Selection",
+    "check_new_folder",
+    "check_rule",
+    "select",
+    "write_selection",
+]
 
 LIST_NAME = "selection.csv"
 BATCH = 256
@@ -93,6 +101,17 @@ class Selection:
         return values
 
 
+def check_rule(mode: str, value: float) -> None:
+    """Check that a rule makes sense.
+
+    Raises:
+        ValueError: there is no such mode, or the value is out of its range.
+    """
+    if mode not in SELECTIONS:
+        raise ValueError(f"mode must be one of {', '.join(SELECTIONS)}, got {mode!r}")
+    SELECTIONS[mode](torch.zeros(1), value)
+
+
 def select(
     generated: Features,
     real: Features,
@@ -126,8 +145,7 @@ def select(
     >>> select(generated, real, "threshold", 1.0, k=1).indices
     [2, 0, 3]
     """
-    if mode not in SELECTIONS:
-        raise ValueError(f"mode must be one of {', '.join(SELECTIONS)}, got {mode!r}")
+    check_rule(mode, value)
     if per_class and (generated.labels is None or real.labels is None):
         raise ValueError("a selection per class needs the labels of the generated and of the real images")
     classes = sorted(set(generated.labels.tolist())) if per_class and generated.labels is not None else [None]
@@ -206,7 +224,7 @@ def write_selection(selection: Selection, source: ImageSource, folder: str | Pat
 
 
 def check_new_folder(folder: Path) -> None:
-    """Check that a folder can be written.
+    """Check that a folder for the selection can be made.
 
     Raises:
         InputError: it is there already, and not empty.

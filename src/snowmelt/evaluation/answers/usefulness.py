@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from snowmelt.errors import optional
 from snowmelt.evaluation.features.small_classifier import SmallClassifier, default_steps, train_classifier
 from snowmelt.evaluation.json_files import plain
 from snowmelt.evaluation.report import INTERVALS, Chapter, Table
@@ -166,13 +167,8 @@ def usefulness_chapter(result: Usefulness) -> Chapter:
     """Return the chapter of a report."""
     columns = [*result.accuracy.values(), result.gain]
     images = [result.real_images, result.generated_images]
-    rows = [
-        [
-            "all",
-            *(f"{sum(each.values()):,}" for each in images),
-            *(_percent(each.overall) for each in columns),
-        ]
-    ]
+    totals = [f"{sum(each.values()):,}" for each in images]
+    rows = [["all", *totals, *(_percent(each.overall) for each in columns)]]
     for name in result.gain.per_class:
         counts = [f"{each[name]:,}" for each in images]
         rows.append([name, *counts, *(_percent(each.per_class[name]) for each in columns)])
@@ -266,12 +262,11 @@ def _estimate(
 
 def _mean(values: Tensor) -> tuple[float, float, float]:
     """Return the mean of values (S, N), its standard error, and how many of these half the interval spans."""
-    from scipy.stats import t  # takes as long to import as torch
-
+    student_t = optional("scipy.stats", "an interval of usefulness", "evaluate").t
     by_seed, by_image = values.double().mean(dim=1), values.double().mean(dim=0)
     parts = [(influence_std(each) ** 2, len(each) - 1) for each in (by_seed, by_image)]
     variance = sum(part for part, _ in parts)
     # Satterthwaite (1946), "An approximate distribution of estimates of variance components", equation 17
     spread = sum(part**2 / freedom for part, freedom in parts if freedom)
-    reach = float(t.ppf((1 + LEVEL) / 2, variance**2 / spread)) if spread > 0 else Z
+    reach = float(student_t.ppf((1 + LEVEL) / 2, variance**2 / spread)) if spread > 0 else Z
     return float(values.double().mean()), math.sqrt(variance), reach

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -25,10 +24,10 @@ from snowmelt.evaluation.features import Extractor, Features, is_statistics, ope
 from snowmelt.evaluation.features.choose import choose_extractor
 from snowmelt.evaluation.metrics import check_metrics
 from snowmelt.formats import ImageSource, open_images
-from snowmelt.generation.labels import balanced_counts, labels_of
+from snowmelt.generation.labels import choose_images
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
-from snowmelt.sampling import DiffusionSampler, Request, image_seeds
+from snowmelt.sampling import DiffusionSampler, Request
 
 __all__ = ["Comparison"]
 
@@ -149,22 +148,17 @@ class Comparison:
     @cached_property
     def _images(self) -> CommonImages:
         model = self._load(self.checkpoints[0])
-        num_classes, labels = model.sampler.model.num_classes, None
-        if num_classes is not None:
-            classes = sorted(set(self.class_selection or range(num_classes)))
-            if self.num_samples < len(classes):
-                warnings.warn(
-                    f"num_samples ({self.num_samples}) is below the number of classes ({len(classes)}): the "
-                    "last classes get no image",
-                    stacklevel=2,
-                )
-            labels = tuple(labels_of(balanced_counts(self.num_samples, classes)))
-        elif self.class_selection is not None:
-            raise InputError("class_selection is given, but the model is unconditional: leave it out")
-        request = Request(tuple(image_seeds(self.seed, self.num_samples)), labels, use_ema=self.use_ema)
+        labels, seeds, names = choose_images(
+            model.sampler.model.num_classes,
+            self.num_samples,
+            base_seed=self.seed,
+            class_selection=self.class_selection,
+            class_names=model.class_names,
+        )
+        request = Request.of(len(seeds), labels, use_ema=self.use_ema, seeds=seeds)
         shown = min(SHOWN, self.num_samples)
         places = [place * self.num_samples // shown for place in range(shown)]
-        return CommonImages(request, model.class_names, self.batch_size, places)
+        return CommonImages(request, names, self.batch_size, places)
 
     def _all_cells(self) -> Iterator[Cell]:
         """Yield the cells of each checkpoint, those that differ in steps only one after the other."""
@@ -203,18 +197,19 @@ class Comparison:
         return opened.get(self.real, Path(self.real)), opened.get(self.train or self.real)
 
     @cached_property
-    def _make_extractor(self) -> Callable[[], Extractor]:
+    def _make_extractor(self) -> Callable[[str | Path | None], Extractor]:
         return choose_extractor(
             self.extractor,
             self._sources[1],
             weights=self.weights,
-            cache=Path(self.output) / CACHE,
             device=self.device,
             show_progress=self.show_progress,
         )
 
     def _judge(self) -> Judge:
-        extractor, cache = self._make_extractor(), Path(self.output) / CACHE
+        cache = Path(self.output) / CACHE
+        extractor = self._make_extractor(cache)
+
         real = open_reference(self._sources[0], extractor, cache=cache, show_progress=self.show_progress)
         return Judge(extractor, real, self.metrics, self.per_class)
 

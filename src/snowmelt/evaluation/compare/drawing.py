@@ -88,14 +88,9 @@ def _draw_series(
         line = [result for result in results if result.cell.series == series]
         line = sorted(line, key=methodcaller("cost", cost))
         estimates = [result.scores.overall[metric] for result in line]
+        low, high = [each.low for each in estimates], [each.high for each in estimates]
         at = [result.cost(cost) for result in line]
-        axes.vlines(
-            at,
-            [each.low for each in estimates],
-            [each.high for each in estimates],
-            color=style["color"],
-            alpha=0.35,
-        )
+        axes.vlines(at, low, high, color=style["color"], alpha=0.35)
         axes.plot(at, [each.value for each in estimates], linewidth=1.3, markersize=5, **style)
 
 

@@ -15,7 +15,7 @@ from snowmelt.evaluation.compare.pareto import best, front, sufficient
 from snowmelt.evaluation.json_files import write_json
 from snowmelt.evaluation.report import INTERVALS, Chapter, Picture, Table, write_html_report
 from snowmelt.files import atomic_write
-from snowmelt.text import number
+from snowmelt.text import listed, number
 
 __all__ = ["comparison_table", "summary", "write_comparison"]
 
@@ -57,9 +57,7 @@ def write_comparison(
     for cost, what in COSTS.items():
         path = folder / f"quality_{cost}.png"
         draw_quality(results, metrics, cost, path)
-        caption = (
-            f"{', '.join(metrics)} against {what}, with 95 % intervals. The pale line is the Pareto front."
-        )
+        caption = f"{listed(metrics)} against {what}, with 95 % intervals. The pale line is the Pareto front."
         plots.append(Picture(path.read_bytes(), f"{caption} The table above has the numbers.", caption))
     draw_matrix(results, column_names, folder / "matrix.png")
     caption = "Generated images: a row for each cell, a column for each seed and class."

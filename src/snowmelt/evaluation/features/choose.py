@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,10 @@ def choose_extractor(
     training: ImageSource | None,
     *,
     weights: str | Path | None = None,
-    cache: str | Path | None = None,
     device: str | torch.device = "cpu",
     show_progress: bool = False,
-) -> Callable[[], Extractor]:
-    """Return a function that returns the extractor.
+) -> Callable[[str | Path | None], Extractor]:
+    """Return a function that makes the extractor; its argument is a cache folder, or None.
 
     All that can fail happens here. Only the training of a classifier is left to the function.
 
@@ -37,14 +35,13 @@ def choose_extractor(
             and ``inception`` for others.
         training: images to train a classifier on; None if only statistics are known.
         weights: a file, for ``inception`` and timm.
-        cache: a folder that keeps the classifier.
         device: where to compute.
         show_progress: show a bar.
 
     Raises:
         InputError: the extractor is unknown or cannot be made; the message says what to do.
 
-    >>> choose_extractor("pixels", None)().name
+    >>> choose_extractor("pixels", None)(None).name
     'pixels'
     """
     name = name if name is not None else _usual_extractor(training)
@@ -54,7 +51,8 @@ def choose_extractor(
                 "the extractor classifier needs images to train on, not their statistics: give --train"
             )
         check_trainable(training)
-        return partial(classifier, training, cache=cache, device=device, show_progress=show_progress)
+        images = training
+        return lambda cache: classifier(images, cache=cache, device=device, show_progress=show_progress)
     options: dict[str, Any] = {"weights": weights} if weights is not None else {}
     if name != "pixels" and Path(name).suffix.lower() != ".onnx":
         options["device"] = device
@@ -62,7 +60,7 @@ def choose_extractor(
         extractor = make_extractor(name, **options)
     except TypeError as error:
         raise InputError(f"the extractor {name} takes no weights: leave --weights out") from error
-    return lambda: extractor
+    return lambda cache: extractor
 
 
 def _usual_extractor(training: ImageSource | None) -> str:

@@ -82,8 +82,8 @@ def features_of_batches(
         features = extractor(images)
         if features.ndim != 2 or len(features) != len(images):
             raise ValueError(
-                f"the extractor {extractor.name} must return (B, D), and returned {tuple(features.shape)} for "
-                f"{len(images)} images"
+                f"the extractor {extractor.name} must return (B, D), and returned {tuple(features.shape)} "
+                f"for {len(images)} images"
             )
         parts.append(features.detach().float().cpu())
         done(len(images))
@@ -94,9 +94,8 @@ def with_probabilities(extractor: object, features: Features) -> Features:
     """Return features with the class probabilities that their extractor gives them, if it is a classifier."""
     if (classify := getattr(extractor, "probabilities", None)) is None:
         return features
-    return replace(
-        features, probabilities=torch.cat([classify(rows) for rows in features.values.split(ROWS)])
-    )
+    probabilities = torch.cat([classify(rows) for rows in features.values.split(ROWS)])
+    return replace(features, probabilities=probabilities)
 
 
 def open_reference(

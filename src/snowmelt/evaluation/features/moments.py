@@ -86,7 +86,7 @@ class Moments:
 
     @classmethod
     def load(cls, path: str | Path) -> Moments:
-        """Read an npz file with ``mu`` and ``sigma``, as we, pytorch-fid, clean-fid and guided-diffusion write it.
+        """Read an npz file with ``mu`` and ``sigma``: ours, pytorch-fid's, clean-fid's, guided-diffusion's.
 
         Raises:
             InputError: the file is missing, broken, or holds something else.

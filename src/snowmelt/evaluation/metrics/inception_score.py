@@ -1,5 +1,5 @@
-"""Inception score (Salimans et al. 2016, "Improved techniques for training GANs"): a classifier is sure of each
-image, and all images together show all classes.
+"""Inception score (Salimans et al. 2016, "Improved techniques for training GANs"): whether a classifier is
+sure of each image, and whether all images together show all classes.
 
     IS = exp(mean_i KL(p(y | x_i) || p(y))),   p(y) = mean_i p(y | x_i)
 

@@ -32,7 +32,7 @@ TIE = 1e-6
 class Balls:
     """Which points lie in which balls. A ball reaches from a centre to its k-th neighbour among the centres.
 
-    Row 0 of the first two arrays uses all centres. Row g + 1 leaves out group g, so that the radii are larger.
+    Row 0 of the first two arrays uses all centres. Row g + 1 leaves out group g, so its radii are larger.
 
     Attributes:
         counts: (1 + G, P) int32, the number of balls that a point lies in.
@@ -56,8 +56,8 @@ class Balls:
 def radii(features: Features, k: int, *, memory: int = MEMORY) -> Tensor:
     """Return the squared distance of each image to its k-th nearest other one, (1 + G, N).
 
-    Row 0 is among all images, row g + 1 among the images outside group g. The result is computed once for each
-    k and kept with the features.
+    Row 0 is among all images, row g + 1 among the images outside group g. The result is computed once for
+    each k and kept with the features.
 
     Args:
         features: more than k images; for a jackknife, more than k in all groups but one.
