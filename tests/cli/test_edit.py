@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from snowmelt.build.editing import read_images
+from snowmelt.editing.pictures import read_images
 from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from snowmelt.cli.errors import exit_codes
@@ -30,16 +29,37 @@ def train_from(config: Config) -> None:
     from snowmelt.training.run import TrainingRun
 
     with as_input_errors():  # nothing has been done yet
-        run = TrainingRun(config, resolve_device(config.compute.device), _evaluation(config))
+        measure = _measure if config.training.evaluation.enabled else None
+        maximize = _more_is_better(config.training.validation.metric)
+        run = TrainingRun(config, resolve_device(config.compute.device), measure, maximize=maximize)
         run.check()
     run.run()
 
 
-def _evaluation(config: Config) -> Callable[[Config], Measure] | None:
-    if not config.training.evaluation.enabled:
-        return None
-    from snowmelt.evaluation.answers.training_metrics import (
-        training_evaluation,
-    )  # its libraries may be absent
+def _more_is_better(metric: str) -> bool:
+    if metric == "loss":
+        return False
+    from snowmelt.evaluation import METRICS
 
-    return training_evaluation
+    return METRICS[metric].better == "more"
+
+
+def _measure(config: Config) -> Measure:
+    """Return the function that measures what a model generates while it is trained."""
+    from snowmelt.cli.evaluate import user_cache
+    from snowmelt.device import resolve_device
+    from snowmelt.evaluation.answers.training_metrics import TrainingMetrics
+    from snowmelt.formats import open_images
+
+    options, shape = config.training.evaluation, config.model.architecture
+    real = open_images(config.data.paths.train or "", image_size=shape.image_size, channels=shape.in_channels)
+    return TrainingMetrics(
+        real,
+        options.metrics,
+        num_samples=options.num_samples,
+        seed=config.compute.seed,
+        guidance_scale=options.guidance_scale,
+        extractor=options.extractor,
+        device=resolve_device(config.compute.device),
+        cache=user_cache(),
+    )
