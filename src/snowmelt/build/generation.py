@@ -22,7 +22,6 @@ import torch
 from snowmelt._version import __version__
 from snowmelt.build.device import resolve_device
 from snowmelt.build.guidance import build_guidance, check_guidance, describe_guidance
-from snowmelt.build.model import model_options, stated_model_options
 from snowmelt.build.plans import read_plan
 from snowmelt.build.selection import choose_images
 from snowmelt.config import Config, resolve_output_path, save_config
@@ -275,14 +274,14 @@ def _method(sampling: Sampling, schedule: NoiseSchedule) -> dict[str, Any]:
 
 def _model(config: Config, checkpoint: dict[str, Any], path: Path) -> DDPMModel:
     """Return the model to load: the checkpoint's own configuration, or the file's for bare weights."""
-    stated = stated_model_options(config)
+    stated = config.model.options(stated_only=True)
     if "model_config" not in checkpoint:
         if not stated:
             raise InputError(
                 f"{path} holds weights but not the model's configuration: describe the model under `model` "
                 "in the file, as it was trained"
             )
-        return create_ddpm(**{**model_options(config), **_known_classes(checkpoint)})
+        return create_ddpm(**{**config.model.options(), **_known_classes(checkpoint)})
     saved = checkpoint["model_config"]
     for name, value in stated.items():
         if value != saved.get(name, value):

@@ -15,8 +15,9 @@ from snowmelt.cli.compare import compare_command
 from snowmelt.cli.convert import export_command, import_command
 from snowmelt.cli.edit import edits
 from snowmelt.cli.evaluate import evaluate_command
-from snowmelt.cli.jobs import generate, inspect, run, train
+from snowmelt.cli.jobs import generate, inspect, run
 from snowmelt.cli.plans import plans
+from snowmelt.cli.train import train
 
 __all__ = ["app"]
 

@@ -7,8 +7,30 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Checkpoint", "Device", "Grid", "Guidance", "NoEma", "Options", "Solver", "Steps"]
+__all__ = [
+    "Checkpoint",
+    "ConfigFile",
+    "Device",
+    "Grid",
+    "Guidance",
+    "NoEma",
+    "Options",
+    "Overrides",
+    "Solver",
+    "Steps",
+]
 
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="YAML file; configs/diffusion has commented ones. - for none, with changes only.",
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Changes to the file, e.g. training.epochs=5"),
+]
 Checkpoint = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="Model file, such as checkpoints/latest.pth")
 ]

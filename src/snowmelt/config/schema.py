@@ -161,6 +161,20 @@ class Model(Section):
     diffusion: Diffusion = Diffusion()
     conditioning: Conditioning = Conditioning()
 
+    def options(self, *, stated_only: bool = False) -> dict[str, Any]:
+        """Return the model as the arguments of `snowmelt.create_ddpm`.
+
+        Args:
+            stated_only: leave out what neither the file nor an override states.
+        """
+        options: dict[str, Any] = {}
+        for section in (self.architecture, self.diffusion, self.conditioning):
+            options |= section.model_dump(exclude_unset=stated_only, exclude={"type"})
+        if "num_classes" in options:
+            conditional = self.conditioning.type == "class"
+            options["num_classes"] = options["num_classes"] or None if conditional else None
+        return options
+
 
 class Paths(Section):
     """Where the images are: a folder with one sub-folder for each class, or the name of a data set."""

@@ -107,7 +107,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H', W')."""
-        h = norm_silu(x, self.norm1)
+        h: Tensor = norm_silu(x, self.norm1)
         if self.resample is not None:
             x, h = self.resample(x), self.resample(h)
         h = self.conv1(h)
@@ -119,7 +119,8 @@ class ResidualBlock(nn.Module):
         else:
             h = norm_silu(h.add_(projected), self.norm2)
         h = self.conv2(self.dropout(h))
-        return h.add_(self.conv_shortcut(x))  # in place, as above: nobody else holds a convolution's result
+        h += self.conv_shortcut(x)  # in place, as above: nobody else holds a convolution's result
+        return h
 
 
 class Attention(nn.Module):
