@@ -17,8 +17,8 @@ from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli import app
 from snowmelt.config.comparing import ComparisonConfig
 from snowmelt.config.load import load_as
-from snowmelt.models.checkpoint import save_checkpoint
-from snowmelt.models.ema import EMA
+from snowmelt.models import EMA
+from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.plans import make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def models(tmp_path_factory) -> Path:
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
         state = {"model_state_dict": model.state_dict(), "ema_state_dict": EMA(model).state_dict()}
-        save_checkpoint({"model_config": model.config, **state}, folder / f"{name}.pth")
+        write_contents({"model_config": model.config, **state}, folder / f"{name}.pth")
     (folder / "plan.json").write_text(make_plan(model.schedule, "heun", 2).to_json())
     return folder
 

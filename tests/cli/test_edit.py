@@ -15,7 +15,7 @@ from snowmelt.build.editing import read_images
 from snowmelt.cli.edit import edits
 from snowmelt.editing import image_to_image, inpaint, interpolate, invert, swap_class, variations
 from snowmelt.images import save_png, to_uint8
-from snowmelt.models.checkpoint import save_checkpoint
+from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.plans import PRESETS
 from snowmelt.sampling import image_seeds
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    save_checkpoint(
+    write_contents(
         {"model_config": model.config, "model_state_dict": model.state_dict()}, folder / "model.pth"
     )
     for name in ("one.png", "two.png"):

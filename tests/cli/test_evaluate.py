@@ -16,7 +16,7 @@ from snowmelt.cli import app
 from snowmelt.evaluation import evaluate, extract_features, make_extractor, open_images
 from snowmelt.evaluation.features import small_network
 from snowmelt.images import save_png
-from snowmelt.models.checkpoint import read_checkpoint, save_checkpoint
+from snowmelt.models.checkpoint_file import read_contents, write_contents
 
 DIGITS = ("--real", "digits:test", "--extractor", "pixels", "--quiet", "--device", "cpu")
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory) -> Path:
         8, 1, 8, (1, 2), num_classes=10, num_timesteps=20, beta_end=0.3, norm_groups=4, layers_per_block=1
     )
     contents = {"model_config": model.config, "model_state_dict": model.state_dict()}
-    save_checkpoint({**contents, "class_names": [str(i) for i in range(10)]}, folder / "model.pth")
+    write_contents({**contents, "class_names": [str(i) for i in range(10)]}, folder / "model.pth")
     for label in (3, 5):  # folders of some classes only: their names say which
         for i in range(12):
             save_png(torch.rand(1, 8, 8) * 2 - 1, folder / "images" / str(label) / f"{i}.png")
@@ -207,6 +207,6 @@ def test_training_measures_what_it_makes_and_keeps_the_best(tmp_path, monkeypatc
         rows = list(csv.DictReader(file))
     assert [bool(row["eval_fid"]) for row in rows] == [False, True, True]
     recalls = {int(row["epoch"]): float(row["eval_recall"]) for row in rows[1:]}
-    best = read_checkpoint(tmp_path / "checkpoints" / "best_model.pth")
+    best = read_contents(tmp_path / "checkpoints" / "best_model.pth")
     assert best["epoch"] == max(recalls, key=recalls.get)
     assert best["best_metric"] == max(recalls.values())

@@ -21,7 +21,7 @@ from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli import app
 from snowmelt.formats import WRITERS
 from snowmelt.images import save_png
-from snowmelt.models.checkpoint import read_checkpoint, save_checkpoint
+from snowmelt.models.checkpoint_file import read_contents, write_contents
 
 NUM, SHARD = 22, 4
 
@@ -40,7 +40,7 @@ def checkpoint(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.pth"
     names = ["ant", "bee", "cat"]
     contents = {"model_config": model.config, "model_state_dict": model.state_dict(), "class_names": names}
-    save_checkpoint({**contents, "num_classes": 3}, path)
+    write_contents({**contents, "num_classes": 3}, path)
     return path
 
 
@@ -195,7 +195,7 @@ def test_another_checkpoint_is_other_settings(checkpoint, tmp_path):
         num_classes=3,
     )
     other = tmp_path / "other.pth"
-    save_checkpoint({"model_config": model.config, "model_state_dict": model.state_dict()}, other)
+    write_contents({"model_config": model.config, "model_state_dict": model.state_dict()}, other)
     output = run(settings(other, tmp_path), expected=2)
     assert "checkpoint_sha256" in output
 
@@ -356,10 +356,10 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(checkpoint, 
 
 
 def test_a_model_that_has_diverged_is_said(checkpoint, tmp_path):
-    contents = read_checkpoint(checkpoint)
+    contents = read_contents(checkpoint)
     for value in contents["model_state_dict"].values():
         value.fill_(torch.nan)
-    save_checkpoint(contents, tmp_path / "nan.pth")
+    write_contents(contents, tmp_path / "nan.pth")
     output = run(settings(tmp_path / "nan.pth", tmp_path), expected=2)
     assert "the images hold NaN" in output
     assert not list((tmp_path / "generated").glob("*.png"))

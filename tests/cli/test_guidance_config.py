@@ -16,7 +16,7 @@ from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.build.guidance import ScriptedClassifier
 from snowmelt.cli import app
 from snowmelt.images import to_uint8
-from snowmelt.models.checkpoint import save_checkpoint
+from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.sampling import image_seeds
 
 # A file format that torch still reads everywhere, and no longer recommends
@@ -35,7 +35,7 @@ def write_checkpoint(path: Path, seed: int, **options: object) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    save_checkpoint({"model_config": model.config, "model_state_dict": model.state_dict()}, path)
+    write_contents({"model_config": model.config, "model_state_dict": model.state_dict()}, path)
     return path
 
 

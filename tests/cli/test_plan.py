@@ -15,7 +15,7 @@ from snowmelt import create_ddpm
 from snowmelt.build.plans import SCHEDULES
 from snowmelt.cli import app
 from snowmelt.core import DiscreteSchedule, RectifiedFlow, make_betas
-from snowmelt.models.checkpoint import save_checkpoint
+from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.plans import GRIDS, PRESETS, SOLVERS, Plan, make_plan, make_preset
 
 
@@ -33,7 +33,7 @@ def shown(*arguments: object) -> str:
 def checkpoint(tmp_path_factory) -> Path:
     model = create_ddpm(8, 1, 8, (1, 2), num_timesteps=20, beta_end=0.3, norm_groups=4, layers_per_block=1)
     path = tmp_path_factory.mktemp("plan") / "model.pth"
-    save_checkpoint({"model_config": model.config, "model_state_dict": model.state_dict()}, path)
+    write_contents({"model_config": model.config, "model_state_dict": model.state_dict()}, path)
     return path
 
 

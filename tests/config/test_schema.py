@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from snowmelt.config import Config
 from snowmelt.config.schema import Architecture, Diffusion, Model, Sampler, Sampling, Training, known_keys
 from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS
-from snowmelt.denoisers import THRESHOLDS, create_ddpm
+from snowmelt.denoisers import THRESHOLDS
 from snowmelt.evaluation.metrics import METRICS
+from snowmelt.models import create_ddpm
 from snowmelt.networks import UNet
 from snowmelt.plans import GRIDS, PRESETS, SOLVERS
 from snowmelt.sampling import DiffusionSampler

@@ -23,8 +23,9 @@ from snowmelt.core import (
     make_betas,
 )
 from snowmelt.data import load_digits_split
-from snowmelt.denoisers import DDPMModel, GaussianMixture, NetworkDenoiser
+from snowmelt.denoisers import GaussianMixture, NetworkDenoiser
 from snowmelt.diagnosis.report import ANOTHER, NULL
+from snowmelt.models import DDPMModel
 
 LINEAR = DiscreteSchedule(make_betas("linear"))
 COSINE = DiscreteSchedule(make_betas("cosine"))

@@ -10,11 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
+from snowmelt.editing.method import choose_method
 from torch import Tensor
 
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.core import CosineVP, DiscreteSchedule, NoiseSchedule, RectifiedFlow, make_betas
-from snowmelt.denoisers import DDPMModel, Denoiser, GaussianMixture
+from snowmelt.denoisers import Denoiser, GaussianMixture
 from snowmelt.editing import (
     choose_frames,
     image_to_image,
@@ -27,8 +28,8 @@ from snowmelt.editing import (
     variations,
 )
 from snowmelt.editing.blend import BlendedNoise
-from snowmelt.editing.method import choose_method
 from snowmelt.images import to_uint8
+from snowmelt.models import DDPMModel
 from snowmelt.plans import SOLVERS, State, make_plan
 from snowmelt.sampling import SeededNoise, image_seeds
 

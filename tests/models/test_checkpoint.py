@@ -19,14 +19,9 @@ from PIL import Image
 from torch import nn
 
 from snowmelt import EMA
-from snowmelt.models.checkpoint import (
-    FORMAT_VERSION,
-    CheckpointError,
-    CheckpointNotFoundError,
-    load_weights,
-    read_checkpoint,
-    save_checkpoint,
-)
+from snowmelt.models.checkpoint import FORMAT_VERSION
+from snowmelt.models.checkpoint_file import read_contents, write_contents
+from snowmelt.models.weights import CheckpointError, CheckpointNotFoundError, load_weights
 
 PLAIN = st.recursive(
     st.none()
@@ -77,7 +72,7 @@ def equal(one: Any, other: Any) -> bool:
 def complaint(path: Path) -> str:
     """Return what reading `path` says; it names the file, and says that in one line."""
     with pytest.raises(CheckpointError) as caught:
-        read_checkpoint(path)
+        read_contents(path)
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message
@@ -89,8 +84,8 @@ def complaint(path: Path) -> str:
 
 def test_everything_that_a_trainer_keeps_comes_back(tmp_path):
     _, checkpoint = trained()
-    save_checkpoint(checkpoint, tmp_path / "latest.pth")
-    again = read_checkpoint(tmp_path / "latest.pth")
+    write_contents(checkpoint, tmp_path / "latest.pth")
+    again = read_contents(tmp_path / "latest.pth")
     assert again.pop("format_version") == FORMAT_VERSION
     assert isinstance(again.pop("snowmelt_version"), str)
     assert equal(again, checkpoint)
@@ -98,8 +93,8 @@ def test_everything_that_a_trainer_keeps_comes_back(tmp_path):
 
 def test_a_safetensors_file_holds_what_sampling_needs_and_no_more(tmp_path):
     _, checkpoint = trained()
-    save_checkpoint(checkpoint, tmp_path / "model.safetensors")
-    again = read_checkpoint(tmp_path / "model.safetensors")
+    write_contents(checkpoint, tmp_path / "model.safetensors")
+    again = read_contents(tmp_path / "model.safetensors")
     for_training = {"optimizer_state_dict", "scheduler_state_dict", "rng_state"}
     assert again.keys() == checkpoint.keys() - for_training | {"format_version", "snowmelt_version"}
     assert all(equal(again[key], checkpoint[key]) for key in checkpoint.keys() - for_training)
@@ -107,7 +102,7 @@ def test_a_safetensors_file_holds_what_sampling_needs_and_no_more(tmp_path):
 
 def test_a_safetensors_file_opens_in_other_programs(tmp_path):
     model, checkpoint = trained()
-    save_checkpoint(checkpoint, tmp_path / "model.safetensors")
+    write_contents(checkpoint, tmp_path / "model.safetensors")
     tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
     assert torch.equal(tensors["model_state_dict.0.weight"], model[0].weight)
 
@@ -117,37 +112,37 @@ def test_a_safetensors_file_opens_in_other_programs(tmp_path):
 def test_plain_values_come_back_as_they_are(suffix, config):
     checkpoint = {"model_state_dict": {"w": torch.ones(1)}, "config": config}
     with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(checkpoint, Path(folder) / f"a{suffix}")
-        assert equal(read_checkpoint(Path(folder) / f"a{suffix}")["config"], config)
+        write_contents(checkpoint, Path(folder) / f"a{suffix}")
+        assert equal(read_contents(Path(folder) / f"a{suffix}")["config"], config)
 
 
 @SUFFIXES
 def test_weights_that_share_memory_or_are_views_come_back(tmp_path, suffix):
     base = torch.arange(6.0).reshape(2, 3)
     weights = {"all": base, "again": base, "column": base[:, 1], "turned": base.T}
-    save_checkpoint({"model_state_dict": weights}, tmp_path / f"a{suffix}")
-    assert equal(read_checkpoint(tmp_path / f"a{suffix}")["model_state_dict"], weights)
+    write_contents({"model_state_dict": weights}, tmp_path / f"a{suffix}")
+    assert equal(read_contents(tmp_path / f"a{suffix}")["model_state_dict"], weights)
 
 
 def test_reading_touches_no_file(tmp_path):
     """The tensors are the reader's own: changing them changes nothing on the disk."""
     path = tmp_path / "a.pth"
-    save_checkpoint({"model_state_dict": {"w": torch.zeros(4)}}, path)
-    read_checkpoint(path)["model_state_dict"]["w"].fill_(1.0)
-    assert torch.equal(read_checkpoint(path)["model_state_dict"]["w"], torch.zeros(4))
+    write_contents({"model_state_dict": {"w": torch.zeros(4)}}, path)
+    read_contents(path)["model_state_dict"]["w"].fill_(1.0)
+    assert torch.equal(read_contents(path)["model_state_dict"]["w"], torch.zeros(4))
 
 
 def test_a_checkpoint_can_be_overwritten_while_it_is_in_use(tmp_path):
     path = tmp_path / "a.pth"
-    save_checkpoint({"model_state_dict": {"w": torch.zeros(10_000)}}, path)
-    old = read_checkpoint(path)["model_state_dict"]["w"]
-    save_checkpoint({"model_state_dict": {"w": torch.ones(10_000)}}, path)
+    write_contents({"model_state_dict": {"w": torch.zeros(10_000)}}, path)
+    old = read_contents(path)["model_state_dict"]["w"]
+    write_contents({"model_state_dict": {"w": torch.ones(10_000)}}, path)
     assert torch.equal(old, torch.zeros(10_000))
 
 
 def test_tensors_go_where_they_are_asked_for(tmp_path):
-    save_checkpoint({"model_state_dict": {"w": torch.zeros(4)}}, tmp_path / "a.pth")
-    assert read_checkpoint(tmp_path / "a.pth", "meta")["model_state_dict"]["w"].is_meta
+    write_contents({"model_state_dict": {"w": torch.zeros(4)}}, tmp_path / "a.pth")
+    assert read_contents(tmp_path / "a.pth", "meta")["model_state_dict"]["w"].is_meta
 
 
 @SUFFIXES
@@ -157,13 +152,13 @@ def test_bare_weights_are_a_checkpoint_whoever_wrapped_the_model(tmp_path, suffi
     weights = {prefix + name: value for name, value in model.state_dict().items()}
     write = safetensors.torch.save_file if suffix == ".safetensors" else torch.save
     write(weights, tmp_path / f"a{suffix}")
-    assert equal(read_checkpoint(tmp_path / f"a{suffix}"), {"model_state_dict": dict(model.state_dict())})
+    assert equal(read_contents(tmp_path / f"a{suffix}"), {"model_state_dict": dict(model.state_dict())})
 
 
 def test_files_of_old_torch_are_read(tmp_path):
     weights = {"w": torch.arange(3)}
     torch.save(weights, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert equal(read_checkpoint(tmp_path / "old.pth"), {"model_state_dict": weights})
+    assert equal(read_contents(tmp_path / "old.pth"), {"model_state_dict": weights})
 
 
 @pytest.mark.parametrize(
@@ -173,17 +168,17 @@ def test_files_of_old_torch_are_read(tmp_path):
 )
 def test_what_could_not_be_read_is_not_written(tmp_path, suffix, value):
     path = tmp_path / f"a{suffix}"
-    save_checkpoint({"model_state_dict": {"w": torch.zeros(1)}}, path)
+    write_contents({"model_state_dict": {"w": torch.zeros(1)}}, path)
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        save_checkpoint({"model_state_dict": {"w": torch.ones(1)}, "metrics": {"a": value}}, path)
+        write_contents({"model_state_dict": {"w": torch.ones(1)}, "metrics": {"a": value}}, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_checkpoint_needs_weights(tmp_path):
     with pytest.raises(ValueError, match="needs model_state_dict, got only epoch"):
-        save_checkpoint({"epoch": 1}, tmp_path / "a.pth")
+        write_contents({"epoch": 1}, tmp_path / "a.pth")
     assert not list(tmp_path.iterdir())
 
 
@@ -193,7 +188,7 @@ def test_a_checkpoint_needs_weights(tmp_path):
 def test_a_missing_file(tmp_path):
     assert "not found" in complaint(tmp_path / "none.pth")
     with pytest.raises(FileNotFoundError):
-        read_checkpoint(tmp_path / "none.pth")
+        read_contents(tmp_path / "none.pth")
     assert issubclass(CheckpointNotFoundError, ValueError)
 
 
@@ -240,7 +235,7 @@ def test_a_file_that_is_cut_off_anywhere(tmp_path, kind):
     if kind == "old.pth":
         torch.save({"w": torch.zeros(8)}, path, _use_new_zipfile_serialization=False)
     else:
-        save_checkpoint({"model_state_dict": {"w": torch.zeros(8)}}, path)
+        write_contents({"model_state_dict": {"w": torch.zeros(8)}}, path)
     whole = path.read_bytes()
     for length in {*range(0, len(whole), 7), *range(len(whole) - 20, len(whole))}:
         path.write_bytes(whole[:length])
@@ -276,7 +271,7 @@ def test_a_checkpoint_without_weights(tmp_path, content):
 )
 def test_a_key_that_holds_something_else(tmp_path, suffix, key, value):
     path = tmp_path / f"a{suffix}"
-    save_checkpoint({"model_state_dict": {"w": torch.ones(1)}, key: value}, path)
+    write_contents({"model_state_dict": {"w": torch.ones(1)}, key: value}, path)
     assert f"its {key} is of type {type(value).__name__}, expected" in complaint(path)
 
 
@@ -302,16 +297,16 @@ def test_a_long_list_of_keys_is_cut_short(tmp_path):
 def test_a_file_from_the_future(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     checkpoint = {"model_state_dict": {"w": torch.ones(1)}, "snowmelt_version": "99.0"}
-    save_checkpoint({**checkpoint, "format_version": FORMAT_VERSION + 1}, path)
+    write_contents({**checkpoint, "format_version": FORMAT_VERSION + 1}, path)
     message = complaint(path)
     assert "99.0" in message
     assert "update snowmelt" in message
 
 
 def test_a_device_that_is_not_there_is_not_blamed_on_the_file(tmp_path):
-    save_checkpoint({"model_state_dict": {"w": torch.ones(1)}}, tmp_path / "a.pth")
+    write_contents({"model_state_dict": {"w": torch.ones(1)}}, tmp_path / "a.pth")
     with pytest.raises(RuntimeError, match="nowhere"):
-        read_checkpoint(tmp_path / "a.pth", "nowhere")
+        read_contents(tmp_path / "a.pth", "nowhere")
 
 
 # -- nothing in a file is run --------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import pickle
 import pytest
 import torch
 
-from snowmelt.denoisers import Clip, DDPMModel, create_ddpm
+from snowmelt.denoisers import Clip
+from snowmelt.models import DDPMModel, create_ddpm
 from snowmelt.plans import integrate, make_plan
 
 

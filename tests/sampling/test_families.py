@@ -17,7 +17,7 @@ from snowmelt import (
     UniPCSampler,
     create_ddpm,
 )
-from snowmelt.models.checkpoint import save_checkpoint
+from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.plans import make_plan, make_preset
 
 FAMILIES = [
@@ -100,7 +100,7 @@ def test_edm_is_heuns_method_until_it_churns(model):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_samples_and_loads_as_any_sampler(family, model, tmp_path):
     path = tmp_path / "model.pth"
-    save_checkpoint({"model_config": model.config, "model_state_dict": model.state_dict()}, path)
+    write_contents({"model_config": model.config, "model_state_dict": model.state_dict()}, path)
     options = {} if family is DDPMSampler else {"steps": 4, "grid": "uniform_lam"}
     sampler = family.from_pretrained(path, threshold=None, **options)
     assert type(sampler) is family

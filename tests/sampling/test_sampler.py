@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from snowmelt import EMA, DiffusionSampler, create_ddpm
-from snowmelt.denoisers import DDPMModel
+from snowmelt.models import DDPMModel
 from snowmelt.plans import make_plan
 
 

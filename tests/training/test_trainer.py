@@ -16,8 +16,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from snowmelt import DiffusionDataLoader, DiffusionLogger, DiffusionSampler, DiffusionTrainer, create_ddpm
 from snowmelt.core import PARAMETERIZATIONS, DiscreteSchedule, RectifiedFlow, make_betas
-from snowmelt.denoisers import DDPMModel
-from snowmelt.models.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from snowmelt.models import DiffusionModel
+from snowmelt.models.checkpoint_file import read_contents, write_contents
+from snowmelt.models.weights import CheckpointError
 from snowmelt.training.loss import denoising_loss, drop_labels
 
 
@@ -57,9 +58,9 @@ def same(one: DiffusionTrainer, other: DiffusionTrainer) -> bool:
 # -- the objective -------------------------------------------------------------------------------------
 
 
-def model_of(network, schedule, parameterization, **options) -> DDPMModel:
+def model_of(network, schedule, parameterization, **options) -> DiffusionModel:
     options = {"image_shape": (1, 2, 2), **options}
-    return DDPMModel(network, schedule, PARAMETERIZATIONS[parameterization], **options)
+    return DiffusionModel(network, schedule, parameterization, **options)
 
 
 @pytest.mark.parametrize("name", PARAMETERIZATIONS)
@@ -241,9 +242,9 @@ def test_a_file_from_before_images_were_counted_resumes_to_the_same_bits(tmp_pat
     first = make_trainer()
     assert list(islice(first.steps(), 4)) == [60, 60, 60, 60]
     first.save_checkpoint(tmp_path / "new.pth")
-    checkpoint = read_checkpoint(tmp_path / "new.pth")
+    checkpoint = read_contents(tmp_path / "new.pth")
     assert checkpoint.pop("images") == 240
-    save_checkpoint(checkpoint, tmp_path / "old.pth")
+    write_contents(checkpoint, tmp_path / "old.pth")
     resumed = make_trainer(seed=99)
     resumed.load_checkpoint(tmp_path / "old.pth")
     assert resumed.progress.images == 240
@@ -254,7 +255,7 @@ def test_a_file_from_before_images_were_counted_resumes_to_the_same_bits(tmp_pat
 def test_checkpoints_have_the_documented_keys(tmp_path):
     trainer = make_trainer(config={"experiment": "x"})
     trainer.train(1, tmp_path)
-    checkpoint = read_checkpoint(tmp_path / "latest.pth")
+    checkpoint = read_contents(tmp_path / "latest.pth")
     expected = {
         "format_version", "snowmelt_version", "model_config", "model_state_dict", "ema_state_dict",
         "optimizer_state_dict", "scheduler_state_dict", "num_classes", "epoch", "global_step", "rng_state",
@@ -273,7 +274,7 @@ def test_which_files_are_written(tmp_path):
     ]  # fmt: skip
     make_trainer(data).train(2, tmp_path / "few", save_best_only=True, save_optimizer=False)
     assert sorted(p.name for p in (tmp_path / "few").iterdir()) == ["best_model.pth", "latest.pth"]
-    assert "optimizer_state_dict" not in read_checkpoint(tmp_path / "few" / "latest.pth")
+    assert "optimizer_state_dict" not in read_contents(tmp_path / "few" / "latest.pth")
 
 
 def test_the_best_model_is_the_one_with_the_lowest_watched_loss(tmp_path):
@@ -281,7 +282,7 @@ def test_the_best_model_is_the_one_with_the_lowest_watched_loss(tmp_path):
     losses = iter([3.0, 1.0, 2.0])
     trainer.validate_epoch = lambda: {"loss": next(losses)}
     trainer.train(3, tmp_path)
-    assert read_checkpoint(tmp_path / "best_model.pth")["epoch"] == 2
+    assert read_contents(tmp_path / "best_model.pth")["epoch"] == 2
     assert trainer.progress.best_metric == 1.0
 
 
@@ -292,7 +293,7 @@ def test_the_best_model_may_be_chosen_by_what_it_generates(tmp_path, maximize, b
     options = {"evaluate_frequency": 2, "watch": "fid", "maximize": maximize}
     metrics = trainer.train(5, tmp_path, **options)
     assert metrics["eval_fid"] == 4.0
-    assert read_checkpoint(tmp_path / "best_model.pth")["epoch"] == best
+    assert read_contents(tmp_path / "best_model.pth")["epoch"] == best
     resumed = make_trainer(evaluate=trainer.evaluate)
     resumed.load_checkpoint(tmp_path / "latest.pth")
     assert (resumed.progress.watched, resumed.progress.best_metric) == ("fid", figures[best])
@@ -304,7 +305,7 @@ def test_another_watched_metric_starts_anew(tmp_path):
     assert trainer.progress.best_metric > 0.1
     trainer.train(2, tmp_path, evaluate_frequency=1, watch="recall", maximize=True)
     assert trainer.progress.best_metric == 0.1
-    assert read_checkpoint(tmp_path / "best_model.pth")["epoch"] == 2
+    assert read_contents(tmp_path / "best_model.pth")["epoch"] == 2
 
 
 def test_a_checkpoint_without_optimizer_can_be_resumed_only_when_told(tmp_path):
@@ -322,7 +323,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     trainer = make_trainer()
     checkpoint = {"model_state_dict": {"weight": torch.zeros(1)}, "epoch": 1, "global_step": 1}
     checkpoint |= {"optimizer_state_dict": {}, "scheduler_state_dict": {}, "rng_state": {}}
-    save_checkpoint(checkpoint, tmp_path / "other.pth")
+    write_contents(checkpoint, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="does not fit the model"):
         trainer.load_checkpoint(tmp_path / "other.pth")
     assert trainer.epoch == 0

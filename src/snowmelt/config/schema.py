@@ -126,14 +126,27 @@ class Architecture(Section):
         return value
 
 
-class Diffusion(Section):
-    """The noise schedule, and what the network predicts."""
+# What a discrete schedule is made from
+_OF_BETAS = {"num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr"}
 
+
+class Diffusion(Section):
+    """The noise schedule, and what the network predicts.
+
+    ``ddpm`` counts `num_timesteps` and reads the keys behind it; the others are continuous in time, and read
+    `schedule_options` only.
+    """
+
+    schedule: Literal["ddpm", "flow", "edm", "vp", "cosine", "ve"] = "ddpm"
+    schedule_options: dict[str, FiniteFloat] = {}
     num_timesteps: Annotated[int, Field(ge=2)] = 1000
     beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "linear"
     beta_start: Share = 1e-4
     beta_end: Annotated[Share, Field(validate_default=True)] = 0.02
-    parameterization: Literal["eps", "x0", "v", "flow", "edm"] = "eps"
+    parameterization: Annotated[
+        Literal["eps", "x0", "v", "flow", "edm"] | None,
+        Field(description="eps, x0, v, flow, edm, or null for the usual one of the schedule"),
+    ] = None
     zero_terminal_snr: bool = False
 
     @field_validator("beta_end")
@@ -162,14 +175,18 @@ class Model(Section):
     conditioning: Conditioning = Conditioning()
 
     def options(self, *, stated_only: bool = False) -> dict[str, Any]:
-        """Return the model as the arguments of `snowmelt.create_ddpm`.
+        """Return the model as `snowmelt.models.create_from_options` takes it.
 
         Args:
             stated_only: leave out what neither the file nor an override states.
         """
+        discrete = self.diffusion.schedule == "ddpm"
+        unused = {"schedule", "schedule_options"} if discrete else _OF_BETAS
         options: dict[str, Any] = {}
         for section in (self.architecture, self.diffusion, self.conditioning):
-            options |= section.model_dump(exclude_unset=stated_only, exclude={"type"})
+            options |= section.model_dump(exclude_unset=stated_only, exclude={"type", *unused})
+        if options.get("parameterization") is None:
+            options.pop("parameterization", None)
         if "num_classes" in options:
             conditional = self.conditioning.type == "class"
             options["num_classes"] = options["num_classes"] or None if conditional else None

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from snowmelt.core import Level
-from snowmelt.denoisers import DDPMModel
+from snowmelt.models import DiffusionModel
 
 __all__ = ["denoising_loss", "drop_labels"]
 
 
 def denoising_loss(
-    model: DDPMModel,
+    model: DiffusionModel,
     x0: Tensor,
     class_labels: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -42,7 +42,7 @@ def denoising_loss(
     1.0
     """
     level = model.schedule(model.schedule.draw_t(len(x0), generator))
-    time = model.schedule.network_time(level).to(x0.device, torch.float32, non_blocking=True)
+    time = model.time(level).to(x0.device, torch.float32, non_blocking=True)
     # Levels are made in float64 on the CPU, and move to the images in their shape and dtype; nobody waits
     level = Level(*(number.to(x0, non_blocking=True).view(-1, 1, 1, 1) for number in level))
     eps = _noise_like(x0, generator)

@@ -13,9 +13,9 @@ import torch
 
 from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.data import DiffusionDataLoader
-from snowmelt.denoisers import create_ddpm
 from snowmelt.errors import InputError
 from snowmelt.generation.manifest import differences
+from snowmelt.models import create_from_options
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer, make_scheduler
@@ -112,14 +112,14 @@ class TrainingRun:
         torch.backends.cudnn.benchmark = training.performance.cudnn_benchmark
 
         data = _dataloader(config)
-        model = create_ddpm(**config.model.options(), device=self.device)
+        model = create_from_options(config.model.options()).to(self.device)
         if model.num_classes is not None and data.num_classes > model.num_classes:
             raise InputError(
                 f"model.conditioning.num_classes is {model.num_classes}, but {config.data.paths.train} has "
                 f"{data.num_classes} classes: set it to {data.num_classes}"
             )
         if training.performance.compile_model:
-            model.network.compile()
+            model.get_submodule("network").compile()
         optimizer = make_optimizer(
             training.optimizer.type,
             model.parameters(),

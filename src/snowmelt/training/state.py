@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snowmelt.models.checkpoint import CheckpointError
+from snowmelt.models import CheckpointError
 
 __all__ = ["Progress", "check_resumable", "random_state", "set_random_state"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
-from snowmelt._version import __version__
 from snowmelt.data import DiffusionDataLoader
-from snowmelt.denoisers import DDPMModel
-from snowmelt.models.checkpoint import (
-    blamed_on,
-    load_weights,
-    read_checkpoint,
-    save_checkpoint,
-)
-from snowmelt.models.ema import EMA
+from snowmelt.models import EMA, Checkpoint, DiffusionModel, load_weights
+from snowmelt.models.weights import name_file_in_errors
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler, image_seeds
 from snowmelt.training.accelerator import make_accelerator
@@ -63,7 +56,7 @@ class DiffusionTrainer(BaseTrainer):
         samples_per_class: images of each class in such a grid (in all, for an unconditional model).
         guidance_scale: of those images.
         scheduler: learning rate schedule, stepped once an epoch.
-        sampler: makes the grids; None takes 50 deterministic DDIM steps.
+        sampler: makes the grids; None takes one with the default method.
         evaluate: `train` calls it with the sampler every `evaluate_frequency` epochs, and it returns metrics
             of the images that it makes, by name. It must leave torch's global generator alone, or resuming is
             not exact.
@@ -88,7 +81,7 @@ class DiffusionTrainer(BaseTrainer):
 
     def __init__(
         self,
-        model: DDPMModel,
+        model: DiffusionModel,
         dataloader: DiffusionDataLoader,
         optimizer: Optimizer,
         logger: DiffusionLogger | None = None,
@@ -125,8 +118,7 @@ class DiffusionTrainer(BaseTrainer):
         self.config = dict(config) if config is not None else None
 
         self.ema = EMA(model, ema_decay, warmup=True) if use_ema else None
-        steps = min(50, model.schedule.num_timesteps)
-        self.sampler = sampler or DiffusionSampler(model, device, self.ema, solver="ddim", steps=steps)
+        self.sampler = sampler or DiffusionSampler(model, device, self.ema)
         self.sampler.ema = self.ema
 
         # Only the network is wrapped (for several processes, for mixed precision): the model around it is a
@@ -186,7 +178,8 @@ class DiffusionTrainer(BaseTrainer):
             FloatingPointError: the loss is not finite any more. No checkpoint is overwritten.
         """
         folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
-        done, metrics = self.progress, dict[str, float]()
+        done = self.progress
+        metrics: dict[str, float] = {}
         if watch != done.watched:
             done.watched, done.best_metric = watch, -math.inf if maximize else math.inf
 
@@ -262,9 +255,8 @@ class DiffusionTrainer(BaseTrainer):
     def _end_epoch(self) -> dict[str, float]:
         loss = self._mean_loss(self.accelerator.reduce(self.progress.loss_sum, "mean"))
         if self.scheduler is not None:
-            with (
-                warnings.catch_warnings()
-            ):  # a run that is resumed behind an epoch's last batch has taken no step
+            with warnings.catch_warnings():
+                # Torch warns if a run is resumed behind an epoch's last batch, for it has taken no step
                 warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step", UserWarning)
                 self.scheduler.step()
         self.progress.end_epoch()
@@ -308,7 +300,7 @@ class DiffusionTrainer(BaseTrainer):
         one = torch.ones((), device=self.accelerator.device)
         total = torch.zeros(2, device=self.accelerator.device)  # of losses, of images
         self.model.eval()
-        with self._averaged():
+        with self.ema.applied() if self.ema is not None else nullcontext():
             for x0, class_labels in loader:
                 total += torch.stack([self._loss(x0, class_labels, generator=generator), one]) * len(x0)
         loss_sum, count = total.tolist()
@@ -329,9 +321,11 @@ class DiffusionTrainer(BaseTrainer):
         count = len(labels) if labels is not None else self.samples_per_class
         scale = self.guidance_scale if labels is not None else 0.0
         states = list(self.sampler.trajectory(count, labels, scale, seeds=image_seeds(0, count)))
-        logger.log_images(states[-1].x_t.clamp(-1, 1), "samples", self.global_step, class_labels=labels)
-        chosen = states[:: max(1, len(states) // 8)]
-        shown = [state.x_t[:8] for state in (*chosen, states[-1])]
+        images = self.model.decode(states[-1].x_t).clamp(-1, 1)
+        logger.log_images(images, "samples", self.global_step, class_labels=labels)
+        chosen = [*states[:: max(1, len(states) // 8)], states[-1]]
+        # On exploding schedules, noise would be all white and black
+        shown = [state.x_t[:8] / max(1.0, math.hypot(*state.level[1:])) for state in chosen]
         logger.log_film_strip(shown, "denoising", self.global_step)
 
     def save_checkpoint(self, path: str | Path, *, save_optimizer: bool = True) -> None:
@@ -341,20 +335,11 @@ class DiffusionTrainer(BaseTrainer):
         training = {**self.progress.state_dict(), "rng_state": random_state()}
         for name, part in self._parts.items() if save_optimizer else ():
             training |= {f"{name}_type": type(part).__name__, f"{name}_state_dict": part.state_dict()}
-        checkpoint: dict[str, Any] = {
-            "snowmelt_version": __version__,
-            "model_config": self.model.config,
-            "model_state_dict": self.model.state_dict(),
-            "num_classes": self.model.num_classes,
-            **training,
-        }
-        if self.ema is not None:
-            checkpoint["ema_state_dict"] = self.ema.state_dict()
-        if (class_names := getattr(self.dataloader, "class_names", None)) is not None:
-            checkpoint["class_names"] = list(class_names)
-        if self.config is not None:
-            checkpoint["config"] = self.config
-        save_checkpoint(checkpoint, path)
+        class_names = getattr(self.dataloader, "class_names", None)
+        checkpoint = Checkpoint.of(
+            self.model, self.ema, class_names=class_names, training=training, config=self.config
+        )
+        checkpoint.write(path)
 
     def load_checkpoint(
         self, path: str | Path, *, reset_optimizer: bool = False, reset_scheduler: bool = False
@@ -370,25 +355,25 @@ class DiffusionTrainer(BaseTrainer):
             CheckpointError: the file cannot be read, does not fit the model, or holds no state of this
                 optimizer or schedule where it is wanted. The trainer is as it was before.
         """
-        state = read_checkpoint(path)
+        checkpoint = Checkpoint.read(path)
+        state = checkpoint.training
         reset = {"optimizer": reset_optimizer, "scaler": reset_optimizer, "scheduler": reset_scheduler}
         parts = {name: part for name, part in self._parts.items() if not reset[name]}
         check_resumable(state, parts, path)
-        load_weights(self.model, state["model_state_dict"], source=path)
-        if self.ema is not None and "ema_state_dict" in state:
-            with blamed_on(path):
-                self.ema.load_state_dict(state["ema_state_dict"])
-        elif self.ema is not None:
+        load_weights(self.model, checkpoint.weights, source=path)
+        if self.ema is not None and checkpoint.ema is None:
             warnings.warn(
                 f"{path} holds no EMA weights: the average starts anew from its weights", stacklevel=2
             )
             self.ema = self.sampler.ema = EMA(self.model, self.ema.decay, warmup=True)
-        for name, part in parts.items():
-            part.load_state_dict(state[f"{name}_state_dict"])
+        with name_file_in_errors(path):
+            if self.ema is not None and checkpoint.ema is not None:
+                self.ema.load_state_dict(checkpoint.ema)
+            for name, part in parts.items():
+                part.load_state_dict(state[f"{name}_state_dict"])
         self.progress.load_state_dict(state)
         if "images" not in state:  # a file from before images were counted
-            done = self.progress
-            done.images = done.epoch * self._images_per_epoch + done.batch * self.dataloader.batch_size
+            self.progress.images = self._images_in(self.progress.epoch, self.progress.batch)
         if self.logger is not None:
             self.logger.rewind(self.global_step)
         set_random_state(state["rng_state"])
@@ -397,29 +382,18 @@ class DiffusionTrainer(BaseTrainer):
     def _process(self) -> tuple[int, int]:
         return self.accelerator.process_index, self.accelerator.num_processes
 
-    @property
-    def _images_per_epoch(self) -> int:
-        size = self.dataloader.batch_size * self.accelerator.num_processes
-        at_most = self.dataloader.batches_per_epoch(self._process) * size
-        return at_most if at_most < self.dataloader.num_train_images else self.dataloader.num_train_images
+    def _images_in(self, epochs: int, batches: int) -> int:
+        a_batch = self.dataloader.batch_size * self.accelerator.num_processes
+        batches_an_epoch = self.dataloader.batches_per_epoch(self._process)
+        an_epoch: int = min(batches_an_epoch * a_batch, self.dataloader.num_train_images)
+        return epochs * an_epoch + batches * a_batch
 
     def _bar(self, num_epochs: int) -> tqdm[Any]:
         """Return the bar over the images of the run, those before a resume included."""
         done = self.progress
-        at_hand = done.batch * self.dataloader.batch_size * self.accelerator.num_processes
-        ahead = max(0, (num_epochs - done.epoch) * self._images_per_epoch - at_hand)
-        return progress(
-            None,
-            "Training",
-            show=self.show_progress,
-            initial=done.images,
-            total=done.images + ahead,
-            unit=" images",
-            unit_scale=True,
-        )
-
-    def _averaged(self) -> AbstractContextManager[None]:
-        return self.ema.applied() if self.ema is not None else nullcontext()
+        ahead = max(0, self._images_in(num_epochs - done.epoch, -done.batch))
+        options = {"initial": done.images, "total": done.images + ahead, "unit": " images"}
+        return progress(None, "Training", show=self.show_progress, unit_scale=True, **options)
 
 
 def _named(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
