@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from snowmelt.build.editing import read_images
 from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.build.editing import read_images
 from snowmelt.cli.edit import edits
 from snowmelt.editing import image_to_image, inpaint, interpolate, invert, swap_class, variations
 from snowmelt.images import save_png, to_uint8
@@ -189,9 +189,9 @@ def test_missing_averages_are_reported(folder, tmp_path):
         ("variations", ["--seed", "1", "--out", "{}/folder.png"], "folder.png"),
         ("image-to-image", ["{}/one.png", "--seed", "-1"], "the base seed must be at least 0, got -1"),
         ("image-to-image", ["none.png"], "none.png cannot be read: No such file"),
-        ("image-to-image", ["{}/text.png"], "text.png is no image"),
+        ("image-to-image", ["{}/text.png"], "text.png cannot be read as an image"),
         ("image-to-image", ["{}/large.png"], "large.png is 20 x 12 pixels, the model's images 8 x 8"),
-        ("image-to-image", ["{}/deep.png"], "has pixels of type I"),
+        ("image-to-image", ["{}/deep.png"], "more than 8 bits a channel (mode I"),
         ("invert", ["{}/one.png", "--solver", "ddpm"], "only a deterministic solver can be reversed"),
         ("invert", ["{}/one.png", "--out", "noise.pt"], "--out is a file *.npy or *.png here"),
         ("swap-class", ["{}/one.png", "--from", "0", "--to", "7"], "must lie in 0..2"),

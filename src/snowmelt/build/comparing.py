@@ -15,24 +15,31 @@ from typing import Any, NamedTuple
 import torch
 
 from snowmelt._version import __version__
-from snowmelt.build.device import resolve_device
 from snowmelt.build.evaluation import choose_extractor
 from snowmelt.build.generation import build_sampler, class_names
 from snowmelt.build.guidance import check_guidance, describe_guidance
 from snowmelt.build.plans import read_plan
-from snowmelt.build.selection import choose_images
 from snowmelt.config import Config
 from snowmelt.config.comparing import Compare, ComparisonConfig, Method
 from snowmelt.core import NoiseSchedule
 from snowmelt.denoisers.guidance import network_evaluations
+from snowmelt.device import resolve_device
 from snowmelt.errors import InputError
-from snowmelt.evaluation import METRICS, Features, is_statistics, numbered_as, open_images, open_reference
+from snowmelt.evaluation import (
+    METRICS,
+    Features,
+    is_statistics,
+    open_images,
+    open_reference,
+    renumber_classes,
+)
 from snowmelt.evaluation.compare import Cell, Judge, WantedImages, compare, write_comparison
 from snowmelt.evaluation.compare.cell import identity_hash
 from snowmelt.evaluation.compare.store import clear
 from snowmelt.evaluation.compare.writing import comparison_table, summary
 from snowmelt.evaluation.table import text_table
-from snowmelt.generation.manifest import file_hash
+from snowmelt.files import file_hash
+from snowmelt.generation.labels import choose_images
 from snowmelt.sampling import DiffusionSampler
 
 __all__ = ["prepare_comparison"]
@@ -137,12 +144,12 @@ def _load(config: ComparisonConfig, checkpoint: str) -> _Model:
 
 
 def _images(model: _Model, wanted: Compare) -> WantedImages:
-    sampler = model.sampler
     labels, seeds, names = choose_images(
-        model.config,
-        sampler.model.num_classes,
-        model.class_names,
-        guided_by_class=sampler.guidance.needs_labels,
+        model.sampler.model.num_classes,
+        wanted.num_samples,
+        base_seed=model.config.compute.seed,
+        class_selection=wanted.class_selection,
+        class_names=model.class_names,
     )
     shown = min(SHOWN, len(seeds))
     return WantedImages(
@@ -159,7 +166,9 @@ def _judge(config: ComparisonConfig, model: _Model, cache: Path, quiet: bool) ->
     wanted = config.compare
     channels, height, width = model.sampler.model.image_shape
     opened = {
-        path: numbered_as(open_images(path, image_size=(height, width), channels=channels), model.class_names)
+        path: renumber_classes(
+            open_images(path, image_size=(height, width), channels=channels), model.class_names
+        )
         for path in {wanted.real, wanted.train or wanted.real}
         if not is_statistics(path)
     }

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 
 from snowmelt._version import __version__
-from snowmelt.build.device import resolve_device
 from snowmelt.build.editing import Words, load_sampler
 from snowmelt.build.generation import class_names
 from snowmelt.config import Config
+from snowmelt.device import resolve_device
 from snowmelt.errors import InputError
 from snowmelt.evaluation import (
     Evaluation,
@@ -28,9 +28,9 @@ from snowmelt.evaluation import (
     evaluate,
     extract_features,
     make_extractor,
-    numbered_as,
     open_images,
     open_reference,
+    renumber_classes,
 )
 from snowmelt.evaluation.drawing import draw_evaluation, draw_side_by_side
 from snowmelt.evaluation.features.pixels import pixels
@@ -209,7 +209,7 @@ def open_generated(
     else:
         made = _from_checkpoint(path, real, sampled)
         source = kept(made, cache, batch_size=SAMPLED_TOGETHER, show_progress=show_progress)
-    return numbered_as(source, real.class_names if real is not None else None)
+    return renumber_classes(source, real.class_names if real is not None else None)
 
 
 def choose_extractor(
@@ -422,7 +422,7 @@ def _from_checkpoint(path: Path, real: ImageSource | None, sampled: Sampled) -> 
     names = class_names(path)
     labels = None
     if (num_classes := sampler.model.num_classes) is not None:
-        known = numbered_as(real, names) if real is not None else None
+        known = renumber_classes(real, names) if real is not None else None
         labels = _shared_labels(known, num_classes, sampled.num_samples)
     return SampledSource(
         sampler,

@@ -104,7 +104,6 @@ def evaluate_command(
     for each class.
     """
     with user_errors(), TemporaryDirectory() as passing:
-        from snowmelt.build.device import resolve_device
         from snowmelt.build.editing import read_words
         from snowmelt.build.evaluation import (
             Looking,
@@ -119,6 +118,7 @@ def evaluate_command(
             selection_rule,
             write_report,
         )
+        from snowmelt.device import resolve_device
         from snowmelt.evaluation import is_statistics, open_images
         from snowmelt.evaluation.usefulness import usefulness
 
@@ -155,9 +155,9 @@ def evaluate_command(
 
 def _opened(path: Path, like: ImageSource | None, **shape: Any) -> ImageSource:
     """Open images with their classes numbered as those of others, if there are any."""
-    from snowmelt.evaluation import numbered_as, open_images
+    from snowmelt.evaluation import open_images, renumber_classes
 
-    return numbered_as(open_images(path, **shape), like.class_names if like is not None else None)
+    return renumber_classes(open_images(path, **shape), like.class_names if like is not None else None)
 
 
 def _check(

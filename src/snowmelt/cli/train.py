@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from snowmelt.cli.errors import exit_codes
@@ -10,33 +10,58 @@ from snowmelt.cli.options import ConfigFile, Overrides
 from snowmelt.errors import as_input_errors
 
 if TYPE_CHECKING:
+    import torch
+
     from snowmelt.config import Config
     from snowmelt.training.run import Measure
 
 __all__ = ["train"]
 
-MORE_IS_BETTER = frozenset({"inception_score", "precision", "recall", "density", "coverage"})
-
 
 def train(config_file: ConfigFile, overrides: Overrides = None) -> None:
     """Train a model. Ctrl-C saves the work so far; resume with training.resume.enabled=true."""
     with exit_codes():
-        from snowmelt.build.device import resolve_device
         from snowmelt.config import load_config
+        from snowmelt.device import resolve_device
         from snowmelt.training.run import TrainingRun
 
         config = load_config(config_file, [*(overrides or []), "mode=train"])
-        with as_input_errors():  # nothing has been done yet: it is the input
+        with as_input_errors():  # nothing has been done yet: it is the input's fault
             device = resolve_device(config.compute.device)
-            maximize = config.training.validation.metric in MORE_IS_BETTER
-            run = TrainingRun(config, device, _evaluation(config), maximize=maximize)
+            evaluated = config.training.evaluation.enabled
+            run = TrainingRun(
+                config,
+                device,
+                partial(_training_metrics, config, device) if evaluated else None,
+                maximize=_more_is_better(config.training.validation.metric),
+            )
             run.check()
         run.run()
 
 
-def _evaluation(config: Config) -> Callable[[Config], Measure] | None:
-    if not config.training.evaluation.enabled:
-        return None
-    from snowmelt.build.evaluation import training_evaluation  # its libraries are not needed otherwise
+def _training_metrics(config: Config, device: torch.device) -> Measure:
+    """Return what measures generated images while training."""
+    from snowmelt.evaluation.answers.training_metrics import TrainingMetrics
+    from snowmelt.evaluation.features import default_cache
+    from snowmelt.formats import open_images
 
-    return training_evaluation
+    options, shape = config.training.evaluation, config.model.architecture
+    real = open_images(config.data.paths.train or "", image_size=shape.image_size, channels=shape.in_channels)
+    return TrainingMetrics(
+        real,
+        options.metrics,
+        num_samples=options.num_samples,
+        seed=config.compute.seed,
+        guidance_scale=options.guidance_scale,
+        extractor=options.extractor,
+        device=device,
+        cache=default_cache(),
+    )
+
+
+def _more_is_better(metric: str) -> bool:
+    if metric == "loss":
+        return False
+    from snowmelt.evaluation.metrics import METRICS
+
+    return METRICS[metric].better == "more"

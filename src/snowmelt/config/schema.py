@@ -175,7 +175,7 @@ class Model(Section):
     conditioning: Conditioning = Conditioning()
 
     def options(self, *, stated_only: bool = False) -> dict[str, Any]:
-        """Return the model as `snowmelt.models.create_from_options` takes it.
+        """Return the model as `snowmelt.models.ModelSpec.from_config` takes it.
 
         Args:
             stated_only: leave out what neither the file nor an override states.
@@ -392,17 +392,26 @@ _SET_ELSEWHERE = frozenset(
 class Sampler(Section):
     """Solver, steps and time grid; every further key is an option of the solver or the grid.
 
-    >>> Sampler(type="ddim", steps=50, eta=0.5).arguments()
-    {'solver': 'ddim', 'steps': 50, 'grid': 'trailing', 'eta': 0.5}
+    ``steps: null`` is another way to say ``steps: all``.
+
+    >>> Sampler(type="ddim", steps=50, eta=0.5).words()
+    {'type': 'ddim', 'steps': 50, 'eta': 0.5}
     """
 
     model_config = ConfigDict(extra="allow")
 
-    type: Name = "ddpm"
+    type: Name | None = None
     steps: Annotated[
-        PositiveInt | None, Field(description="a positive integer, or null for all trained steps")
+        PositiveInt | Literal["all"] | None,
+        Field(description="a positive integer, or all (or null) for every trained step"),
     ] = None
-    grid: Name = "trailing"
+    grid: Name | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_all(cls, data: Any) -> Any:
+        stated_as_null = isinstance(data, dict) and "steps" in data and data["steps"] is None
+        return {**data, "steps": "all"} if stated_as_null else data
 
     @model_validator(mode="after")
     def _options_are_options(self) -> Sampler:
@@ -413,9 +422,13 @@ class Sampler(Section):
             raise _errors("extra_forbidden", *((name,) for name in wrong))
         return self
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of `snowmelt.DiffusionSampler` that this section stands for."""
-        return {"solver": self.type, "steps": self.steps, "grid": self.grid, **(self.model_extra or {})}
+    @model_serializer(mode="wrap")
+    def _stated_only(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
+
+    def words(self) -> dict[str, Any]:
+        """Return what is stated, as `snowmelt.plans.Method.of` takes it."""
+        return self.model_dump()
 
 
 class Guidance(Section):
@@ -444,10 +457,12 @@ _CLASSES = ("class_selection", "class_counts", "balance_to")
 class Sampling(Section):
     """Which images, and how they are sampled: by one of `sampler`, `preset` and `plan`.
 
+    Without any of the three, the model's own method is taken, or else the preset ``balanced``.
+
     `num_samples` follows from `class_counts`, `balance_to` or `seeds` where one of them is given.
 
     >>> Sampling(preset="fast").model_dump(exclude_defaults=True)
-    {'preset': 'fast', 'sampler': None}
+    {'preset': 'fast'}
     """
 
     num_samples: PositiveInt = 16
@@ -456,9 +471,7 @@ class Sampling(Section):
         Guidance | None, Field(description="a section with type, scale and options, or null")
     ] = None
     use_ema: bool = True
-    sampler: Annotated[Sampler, BeforeValidator(lambda value: Sampler() if value is None else value)] = (
-        Sampler()
-    )
+    sampler: Sampler | None = None
     preset: Literal["draft", "fast", "balanced", "quality", "ddpm"] | None = None
     plan: Annotated[str | None, Field(description="the path of a plan's JSON file")] = None
     class_selection: Annotated[
@@ -484,7 +497,7 @@ class Sampling(Section):
         FiniteFloat,
         Field(gt=0, le=1, description="the share of the free memory that auto may fill, above 0 to 1"),
     ] = 0.5
-    threshold: Annotated[Literal["none", "clip", "dynamic"], NullIsNone] = "clip"
+    threshold: Annotated[Literal["auto", "none", "clip", "dynamic"], NullIsNone] = "auto"
 
     @model_validator(mode="before")
     @classmethod
@@ -511,10 +524,11 @@ class Sampling(Section):
         stated = self.guidance.scale if self.guidance is not None else None
         return self.guidance_scale if stated is None else stated
 
-    @model_serializer(mode="wrap")
-    def _unused_sampler_is_null(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        data: dict[str, Any] = serialize(self)
-        return data if self.preset is None and self.plan is None else {**data, "sampler": None}
+    @property
+    def method(self) -> dict[str, Any] | None:
+        """How to sample, as `snowmelt.plans.Method.of` takes it; None for the model's own method."""
+        stated = {"preset": self.preset, "plan": self.plan, **(self.sampler.words() if self.sampler else {})}
+        return {name: value for name, value in stated.items() if value is not None} or None
 
 
 class GenerationOutput(Section):

@@ -4,12 +4,13 @@ Beside training, and like it above sampling: it reads images from wherever they 
 them into features (`extract`) and compares these (`evaluate`).
 """
 
-from snowmelt.evaluation.classes import numbered_as
 from snowmelt.evaluation.evaluate import Evaluation, evaluate
 from snowmelt.evaluation.features import EXTRACTORS, Extractor, extract, make_extractor
 from snowmelt.evaluation.metrics import METRICS, Features, Figure, Moments
 from snowmelt.evaluation.reference import extract_features, is_statistics, open_reference
-from snowmelt.evaluation.sources import ImageSource, SampledSource, TensorSource, open_images
+from snowmelt.evaluation.sources import SampledSource
+from snowmelt.formats import ImageSource, TensorSource, open_images
+from snowmelt.formats.classes import renumber_classes
 
 __all__ = [
     "EXTRACTORS",
@@ -27,7 +28,7 @@ __all__ = [
     "extract_features",
     "is_statistics",
     "make_extractor",
-    "numbered_as",
     "open_images",
     "open_reference",
+    "renumber_classes",
 ]

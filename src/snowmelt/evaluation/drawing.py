@@ -10,9 +10,9 @@ from torch import Tensor
 
 from snowmelt.evaluation.evaluate import Evaluation
 from snowmelt.evaluation.novelty import picked
-from snowmelt.evaluation.sources import ImageSource
 from snowmelt.evaluation.uncertainty import Figure
 from snowmelt.files import atomic_write
+from snowmelt.formats import ImageSource
 from snowmelt.images import from_uint8, save_grid
 
 if TYPE_CHECKING:

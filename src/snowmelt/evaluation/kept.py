@@ -11,8 +11,8 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from snowmelt.evaluation.sources import ImageSource, TensorSource
 from snowmelt.files import atomic_write
+from snowmelt.formats import ImageSource, TensorSource
 from snowmelt.progress import progress
 
 __all__ = ["kept"]
@@ -30,7 +30,7 @@ def kept(
         batch_size: images a batch.
         show_progress: show a bar.
 
-    >>> from snowmelt.evaluation.sources import open_images
+    >>> from snowmelt.formats import open_images
     >>> len(kept(open_images("digits:test")))
     360
     """

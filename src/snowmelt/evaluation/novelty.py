@@ -30,7 +30,6 @@ from torch import Tensor
 from snowmelt.evaluation.metrics import Features
 from snowmelt.evaluation.metrics.neighbours import MEMORY
 from snowmelt.evaluation.nearest import nearest, nearest_twins
-from snowmelt.evaluation.sources import ImageSource
 from snowmelt.evaluation.uncertainty import (
     GROUPS,
     Figure,
@@ -39,6 +38,7 @@ from snowmelt.evaluation.uncertainty import (
     jackknife_std,
     proportion_interval,
 )
+from snowmelt.formats import ImageSource
 from snowmelt.images import from_uint8, save_grid
 
 __all__ = ["Novelty", "closest_pairs_picture", "novelty", "picked"]
@@ -213,7 +213,7 @@ def picked(source: ImageSource, indices: Sequence[int]) -> Tensor:
 
     The source is read once from its beginning, and only these are kept.
 
-    >>> from snowmelt.evaluation.sources import open_images
+    >>> from snowmelt.formats import open_images
     >>> picked(open_images("digits:test"), [300, 2]).shape
     torch.Size([2, 1, 8, 8])
     """

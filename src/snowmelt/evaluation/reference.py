@@ -14,7 +14,7 @@ from snowmelt.errors import InputError
 from snowmelt.evaluation.features import Extractor, extract
 from snowmelt.evaluation.features.extract import cache_path
 from snowmelt.evaluation.metrics import Features, Moments
-from snowmelt.evaluation.sources import ImageSource, open_images
+from snowmelt.formats import ImageSource, open_images
 
 __all__ = ["extract_features", "is_statistics", "open_reference"]
 

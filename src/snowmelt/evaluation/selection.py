@@ -24,9 +24,8 @@ from snowmelt.errors import InputError
 from snowmelt.evaluation.metrics import Features
 from snowmelt.evaluation.metrics.neighbours import MEMORY
 from snowmelt.evaluation.nearest import nearest
-from snowmelt.evaluation.sources import ImageSource
 from snowmelt.files import atomic_write
-from snowmelt.formats import Writer
+from snowmelt.formats import ImageSource, Writer, class_numbers
 from snowmelt.formats.class_folders import ClassFolderWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.images import encode_png
@@ -203,25 +202,23 @@ def write_selection(selection: Selection, source: ImageSource, folder: str | Pat
         for start, batch in _numbered(source):
             for index, image in enumerate(batch, start):
                 if index in chosen:
-                    path = place / writer.location(index, labels[index])
+                    path = place / writer.location(index)
                     with atomic_write(path) as file:
                         file.write(encode_png(image))
         for name in writer.class_names or ():
             (place / name).mkdir(exist_ok=True)  # an empty class keeps its number
-        files = [writer.location(index, labels[index]) for index in selection.indices]
+        files = [writer.location(index) for index in selection.indices]
         _write_list(place / LIST_NAME, selection, [labels[index] for index in selection.indices], files)
 
 
 def _writer(folder: Path, source: ImageSource) -> Writer:
     """Return the writer that knows where an image belongs and whether its class can be a folder."""
-    count = len(source)
+    seeds = range(len(source))
     if source.labels is None:
-        return PngWriter(folder, num_samples=count, shard_size=count, num_classes=None)
-    names = source.class_names
-    num_classes = len(names) if names is not None else int(source.labels.max()) + 1
-    return ClassFolderWriter(
-        folder, num_samples=count, shard_size=count, num_classes=num_classes, class_names=names
-    )
+        return PngWriter(folder, seeds, None, shard_size=1, class_names=None)
+    labels = source.labels.tolist()
+    names = source.class_names or class_numbers(max(labels) + 1)
+    return ClassFolderWriter(folder, seeds, labels, shard_size=1, class_names=names)
 
 
 def _numbered(source: ImageSource) -> Iterator[tuple[int, Tensor]]:

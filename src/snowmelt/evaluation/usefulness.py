@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from snowmelt.evaluation.features.small_network import SmallClassifier, default_steps, train_classifier
-from snowmelt.evaluation.sources import ImageSource
 from snowmelt.evaluation.uncertainty import Figure, Z, influence_std, proportion_interval
+from snowmelt.formats import ImageSource
 from snowmelt.progress import progress
 
 __all__ = ["Accuracy", "Usefulness", "usefulness"]

@@ -4,7 +4,7 @@
 """
 
 from snowmelt.models.checkpoint import Checkpoint
-from snowmelt.models.create import create_ddpm, create_from_options, create_model
+from snowmelt.models.create import create_ddpm, create_model
 from snowmelt.models.ddpm import DDPMModel
 from snowmelt.models.ema import EMA
 from snowmelt.models.model import DiffusionModel
@@ -20,7 +20,6 @@ __all__ = [
     "DiffusionModel",
     "ModelSpec",
     "create_ddpm",
-    "create_from_options",
     "create_model",
     "load_weights",
 ]

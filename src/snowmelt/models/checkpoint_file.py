@@ -161,6 +161,11 @@ def _read_safetensors(path: Path) -> Any:
         return {key: join(item) for key, item in value.items()}
 
     if "snowmelt" not in metadata:
+        if any(name.startswith("model_state_dict.") for name in tensors):
+            raise CheckpointError(
+                f"{path} is damaged: it holds the tensors of a checkpoint of snowmelt, but no description of "
+                "them. Copy it again, or take another one"
+            )
         return tensors
     try:
         return join(json.loads(metadata["snowmelt"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -11,7 +11,7 @@ from snowmelt.models.ddpm import DDPMModel
 from snowmelt.models.model import DiffusionModel
 from snowmelt.models.spec import ModelSpec
 
-__all__ = ["create_ddpm", "create_from_options", "create_model"]
+__all__ = ["create_ddpm", "create_model"]
 
 
 def create_model(
@@ -138,8 +138,3 @@ def create_ddpm(
         **network_options,
     )
     return cast(DDPMModel, model)
-
-
-def create_from_options(options: Mapping[str, Any]) -> DiffusionModel:
-    """Build what a configuration describes (`Model.options`): on betas, unless a schedule is named."""
-    return create_model(**options) if "schedule" in options else create_ddpm(**options)

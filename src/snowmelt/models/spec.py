@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from snowmelt.core import make_schedule
+from snowmelt.core import NoiseSchedule, make_schedule
 from snowmelt.models.ddpm import DDPMModel
 from snowmelt.models.model import DiffusionModel
 from snowmelt.networks import UNet
@@ -55,13 +55,17 @@ class ModelSpec:
     parameterization: str | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
 
+    def make_schedule(self) -> NoiseSchedule:
+        """Return the noise schedule."""
+        return make_schedule(self.schedule, **self.schedule_options)
+
     def build(self) -> DiffusionModel:
         """Return the model, untrained.
 
         Raises:
             ValueError, TypeError: an option is unknown or out of range, or they contradict each other.
         """
-        schedule = make_schedule(self.schedule, **self.schedule_options)
+        schedule = self.make_schedule()
         parameterization = self.parameterization or schedule.usual_prediction
         if parameterization == "eps" and schedule(1.0).alpha == 0:
             raise ValueError(

@@ -371,8 +371,8 @@ def _check_levels(plan: Plan, schedule: NoiseSchedule) -> None:
         here = schedule(level.t)
         if not all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(level, here, strict=True)):
             raise ValueError(
-                f"the plan {plan.name} was made for another noise schedule: at t = {level.t:g} it has alpha = "
-                f"{level.alpha:g} and sigma = {level.sigma:g}, and the model has {here.alpha:g} and "
+                f"the plan {plan.name} was made for another noise schedule: at t = {level.t:g} it has alpha "
+                f"= {level.alpha:g} and sigma = {level.sigma:g}, and the model has {here.alpha:g} and "
                 f"{here.sigma:g}; make it anew with `snowmelt plan show --checkpoint`"
             )
 

@@ -13,9 +13,9 @@ import torch
 
 from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.data import DiffusionDataLoader
+from snowmelt.differences import differences
 from snowmelt.errors import InputError
-from snowmelt.generation.manifest import differences
-from snowmelt.models import create_from_options
+from snowmelt.models import create_ddpm, create_model
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer, make_scheduler
@@ -36,7 +36,7 @@ class TrainingRun:
     Args:
         config: what to train, on what, and how.
         device: where.
-        evaluation: makes the function that measures generated images while training; None measures none.
+        evaluation: makes the function that measures generated images while training; None measures nothing.
         maximize: whether more of `training.validation.metric` is better.
 
     Attributes:
@@ -47,7 +47,7 @@ class TrainingRun:
         self,
         config: Config,
         device: torch.device,
-        evaluation: Callable[[Config], Measure] | None = None,
+        evaluation: Callable[[], Measure] | None = None,
         *,
         maximize: bool = False,
     ) -> None:
@@ -112,7 +112,8 @@ class TrainingRun:
         torch.backends.cudnn.benchmark = training.performance.cudnn_benchmark
 
         data = _dataloader(config)
-        model = create_from_options(config.model.options()).to(self.device)
+        options = {**config.model.options(), "device": self.device}
+        model = create_model(**options) if "schedule" in options else create_ddpm(**options)
         if model.num_classes is not None and data.num_classes > model.num_classes:
             raise InputError(
                 f"model.conditioning.num_classes is {model.num_classes}, but {config.data.paths.train} has "
@@ -145,7 +146,7 @@ class TrainingRun:
             samples_per_class=max(1, training.visualization.num_samples // (model.num_classes or 1)),
             guidance_scale=training.visualization.guidance_scale,
             scheduler=make_scheduler(schedule.type, optimizer, epochs, schedule.eta_min),
-            evaluate=self.evaluation(config) if self.evaluation is not None else None,
+            evaluate=self.evaluation() if self.evaluation is not None else None,
             config=config.model_dump(mode="json"),
         )
         if training.resume.enabled:

@@ -385,8 +385,9 @@ class DiffusionTrainer(BaseTrainer):
     def _images_in(self, epochs: int, batches: int) -> int:
         a_batch = self.dataloader.batch_size * self.accelerator.num_processes
         batches_an_epoch = self.dataloader.batches_per_epoch(self._process)
-        an_epoch: int = min(batches_an_epoch * a_batch, self.dataloader.num_train_images)
-        return epochs * an_epoch + batches * a_batch
+        an_epoch = min(batches_an_epoch * a_batch, self.dataloader.num_train_images)
+        images: int = epochs * an_epoch + batches * a_batch
+        return images
 
     def _bar(self, num_epochs: int) -> tqdm[Any]:
         """Return the bar over the images of the run, those before a resume included."""

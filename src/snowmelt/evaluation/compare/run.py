@@ -23,7 +23,8 @@ from snowmelt.evaluation.evaluate import evaluate
 from snowmelt.evaluation.features import Extractor, extract
 from snowmelt.evaluation.hashing import tensors_hash
 from snowmelt.evaluation.metrics import Features, Moments
-from snowmelt.evaluation.sources import ImageSource, SampledSource
+from snowmelt.evaluation.sources import SampledSource
+from snowmelt.formats import ImageSource
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler
 
@@ -127,21 +128,20 @@ def compare(
     return [_measured(cell, images, judge, measured_by, folder) for cell in measuring]
 
 
-class _Watched:
+class _Watched(ImageSource):
     """A source that is read once, with a clock on the making of its images and an eye on some of them."""
 
     def __init__(self, source: ImageSource, shown: Sequence[int], made: Callable[[int], object]) -> None:
-        self.source, self.name = source, source.name
-        self.labels, self.class_names = source.labels, source.class_names
-        self.shown, self.made = shown, made
+        super().__init__(source.name, len(source), source.labels, source.class_names)
+        self.source, self.shown, self.made = source, shown, made
         self.seconds = 0.0
         self.pictures: dict[int, Tensor] = {}
 
-    def __len__(self) -> int:
-        return len(self.source)
-
     def content_hash(self) -> str:
         return self.source.content_hash()
+
+    def take(self, indices: Sequence[int]) -> Tensor:
+        return self.source.take(indices)
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         index, began = 0, time.perf_counter()

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from snowmelt.evaluation.features.extractor import CallableExtractor, Extractor
-from snowmelt.evaluation.sources import ImageSource
 from snowmelt.files import atomic_write
+from snowmelt.formats import ImageSource
 from snowmelt.progress import progress
 
 __all__ = ["cache_path", "extract"]
@@ -40,7 +40,7 @@ def extract(
         ValueError: the extractor does not return one row an image.
 
     >>> from snowmelt.evaluation.features.pixels import pixels
-    >>> from snowmelt.evaluation.sources import open_images
+    >>> from snowmelt.formats import open_images
     >>> extract(open_images("digits:test"), pixels()).shape
     torch.Size([360, 64])
     """

@@ -12,8 +12,8 @@ from torch import Tensor
 from snowmelt.errors import InputError
 from snowmelt.evaluation.features.small_network import FEATURES, SmallClassifier, train_classifier
 from snowmelt.evaluation.hashing import tensors_hash
-from snowmelt.evaluation.sources import ImageSource
 from snowmelt.files import atomic_write
+from snowmelt.formats import ImageSource
 
 __all__ = ["ClassifierExtractor", "classifier"]
 
@@ -85,7 +85,7 @@ def classifier(
     Raises:
         InputError: the images have no labels, or are of one class.
 
-    >>> from snowmelt.evaluation.sources import open_images
+    >>> from snowmelt.formats import open_images
     >>> extractor = classifier(open_images("digits:test"), steps=10)
     >>> extractor(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape
     torch.Size([2, 64])

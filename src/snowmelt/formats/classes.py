@@ -7,21 +7,17 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.sources import ImageSource
+from snowmelt.formats.source import ImageSource
 
-__all__ = ["numbered_as"]
+__all__ = ["renumber_classes"]
 
 
-class _Renumbered:
+class _Renumbered(ImageSource):
     """A source whose classes have other numbers."""
 
     def __init__(self, source: ImageSource, labels: Tensor, class_names: list[str]) -> None:
-        self.source, self.name = source, source.name
-        self.labels: Tensor | None = labels
-        self.class_names: list[str] | None = class_names
-
-    def __len__(self) -> int:
-        return len(self.source)
+        super().__init__(source.name, len(source), labels, class_names)
+        self.source = source
 
     def content_hash(self) -> str:
         return self.source.content_hash()
@@ -29,17 +25,20 @@ class _Renumbered:
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         return self.source.batches(batch_size)
 
+    def take(self, indices: Sequence[int]) -> Tensor:
+        return self.source.take(indices)
 
-def numbered_as(source: ImageSource, names: Sequence[str] | None) -> ImageSource:
+
+def renumber_classes(source: ImageSource, names: Sequence[str] | None) -> ImageSource:
     """Return a source with its classes numbered as in `names`, by their own names.
 
     A folder of class folders numbers its classes by what is there: without the folder of class 0, class 1 is
     its first. Classes that are not in `names` come after those that are. A source without class names, or
     with none of these, stays as it is: its numbers are all that is known.
 
-    >>> from snowmelt.evaluation.sources import TensorSource
+    >>> from snowmelt.formats import TensorSource
     >>> birds = TensorSource(torch.zeros(3, 1, 8, 8), [0, 1, 1], ["crow", "owl"])
-    >>> found = numbered_as(birds, ["bat", "owl", "crow"])
+    >>> found = renumber_classes(birds, ["bat", "owl", "crow"])
     >>> found.labels, found.class_names
     (tensor([2, 1, 1]), ['bat', 'owl', 'crow'])
     """
