@@ -141,11 +141,8 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def spread(**values: Any) -> None:
         for name, kind in groups.items():
-            values[name] = kind(
-                **{  # type: ignore[operator]
-                    item.name: values.pop(item.name) for item in fields(kind)
-                }
-            )
+            own = {item.name: values.pop(item.name) for item in fields(kind)}
+            values[name] = kind(**own)  # type: ignore[operator]
         command(**values)
 
     spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
