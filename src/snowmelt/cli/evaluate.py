@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from snowmelt.cli.errors import user_errors
 from snowmelt.cli.options import Device, GuidanceScale, MethodOptions, NoEma, Quiet, with_groups
 from snowmelt.errors import InputError
 
-__all__ = ["evaluate_command", "user_cache"]
+__all__ = ["evaluate_command"]
 
 
 @with_groups
@@ -97,6 +96,7 @@ def evaluate_command(
     with user_errors():
         from snowmelt.device import resolve_device
         from snowmelt.evaluation.answers.job import EvaluationJob
+        from snowmelt.files import user_cache
 
         job = EvaluationJob(
             generated=generated,
@@ -134,8 +134,3 @@ def _rule(text: str) -> tuple[str, float]:
         return rule, float(value)
     except ValueError:
         raise InputError(f"--select takes RULE=NUMBER, such as top_k=500; got {text!r}") from None
-
-
-def user_cache() -> Path:
-    """Return the folder in the user's cache that keeps features and classifiers."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snowmelt"

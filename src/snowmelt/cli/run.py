@@ -15,9 +15,9 @@ def run(config_file: ConfigFile, overrides: Overrides = None) -> None:
 
         config = load_config(config_file, overrides or [])
         if config.mode == "train":
-            from snowmelt.cli.train import train_from
+            from snowmelt.cli.train import train
 
-            train_from(config)
+            train(config_file, overrides)
         else:
             from snowmelt.cli.generate import generate_from
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from snowmelt.cli.errors import exit_codes
@@ -9,6 +10,8 @@ from snowmelt.cli.options import ConfigFile, Overrides
 from snowmelt.errors import as_input_errors
 
 if TYPE_CHECKING:
+    import torch
+
     from snowmelt.config import Config
     from snowmelt.training.run import Measure
 
@@ -29,26 +32,22 @@ def train_from(config: Config) -> None:
     from snowmelt.training.run import TrainingRun
 
     with as_input_errors():  # nothing has been done yet
-        measure = _measure if config.training.evaluation.enabled else None
-        maximize = _more_is_better(config.training.validation.metric)
-        run = TrainingRun(config, resolve_device(config.compute.device), measure, maximize=maximize)
+        device = resolve_device(config.compute.device)
+        evaluated = config.training.evaluation.enabled
+        run = TrainingRun(
+            config,
+            device,
+            partial(_training_metrics, config, device) if evaluated else None,
+            maximize=_more_is_better(config.training.validation.metric),
+        )
         run.check()
     run.run()
 
 
-def _more_is_better(metric: str) -> bool:
-    if metric == "loss":
-        return False
-    from snowmelt.evaluation import METRICS
-
-    return METRICS[metric].better == "more"
-
-
-def _measure(config: Config) -> Measure:
-    """Return the function that measures what a model generates while it is trained."""
-    from snowmelt.cli.evaluate import user_cache
-    from snowmelt.device import resolve_device
+def _training_metrics(config: Config, device: torch.device) -> Measure:
+    """Return what measures generated images while training."""
     from snowmelt.evaluation.answers.training_metrics import TrainingMetrics
+    from snowmelt.files import user_cache
     from snowmelt.formats import open_images
 
     options, shape = config.training.evaluation, config.model.architecture
@@ -60,6 +59,14 @@ def _measure(config: Config) -> Measure:
         seed=config.compute.seed,
         guidance_scale=options.guidance_scale,
         extractor=options.extractor,
-        device=resolve_device(config.compute.device),
+        device=device,
         cache=user_cache(),
     )
+
+
+def _more_is_better(metric: str) -> bool:
+    if metric == "loss":
+        return False
+    from snowmelt.evaluation.metrics import METRICS
+
+    return METRICS[metric].better == "more"
