@@ -20,7 +20,7 @@ __all__ = [
     "used_bytes",
 ]
 
-LARGEST = 256  # a larger batch is no faster, and shows nothing for longer
+LARGEST = 256  # a larger batch is not faster, and shows its first images later
 
 
 def free_bytes(device: str | torch.device) -> int:
