@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-__all__ = ["atomic_folder", "atomic_write", "file_hash", "remove_leftovers"]
+__all__ = ["atomic_folder", "atomic_write", "file_hash", "remove_leftovers", "user_cache"]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
@@ -87,6 +87,11 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     _sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def user_cache() -> Path:
+    """Return the folder in the user's cache that keeps what is dear to make and can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snowmelt"
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:

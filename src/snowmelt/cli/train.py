@@ -42,7 +42,7 @@ def train(config_file: ConfigFile, overrides: Overrides = None) -> None:
 def _training_metrics(config: Config, device: torch.device) -> Measure:
     """Return what measures generated images while training."""
     from snowmelt.evaluation.answers.training_metrics import TrainingMetrics
-    from snowmelt.evaluation.features import default_cache
+    from snowmelt.files import user_cache
     from snowmelt.formats import open_images
 
     options, shape = config.training.evaluation, config.model.architecture
@@ -55,7 +55,7 @@ def _training_metrics(config: Config, device: torch.device) -> Measure:
         guidance_scale=options.guidance_scale,
         extractor=options.extractor,
         device=device,
-        cache=default_cache(),
+        cache=user_cache(),
     )
 
 
