@@ -301,7 +301,7 @@ print("\\n".join(sys.modules))
     assert result.returncode == 0, result.stderr
     loaded = set(result.stdout.split())
     assert "snowmelt.sampling" in loaded
-    forbidden = {"snowmelt.training", "snowmelt.data", "snowmelt.build.training", "accelerate", "tensorboard"}
+    forbidden = {"snowmelt.training", "snowmelt.data", "accelerate", "tensorboard"}
     assert not loaded & (forbidden | {"matplotlib", "sklearn", "torch.utils.tensorboard"})
 
 
@@ -422,7 +422,7 @@ def test_what_a_resumed_run_takes_from_its_checkpoint_is_said(tmp_path):
 
 
 def test_a_missing_library_is_named_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("snowmelt.build.training.find_spec", lambda name: None)
+    monkeypatch.setattr("snowmelt.training.run.find_spec", lambda name: None)
     config = write(tmp_path / "t.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path / "run")}})
     result = run("train", config)
     assert result.exit_code == 2

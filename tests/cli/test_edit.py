@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from snowmelt.build.editing import read_images
 from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli.edit import edits
 from snowmelt.editing import image_to_image, inpaint, interpolate, invert, swap_class, variations
+from snowmelt.editing.pictures import read_images
 from snowmelt.images import save_png, to_uint8
 from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.plans import PRESETS
@@ -48,7 +48,9 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def sampler(folder) -> DiffusionSampler:
-    return DiffusionSampler.from_pretrained(folder / "model.pth", solver="ddim", steps=3, grid="uniform_lam")
+    return DiffusionSampler.from_pretrained(
+        folder / "model.pth", use_ema=False, solver="ddim", steps=3, grid="uniform_lam"
+    )
 
 
 def run(command: str, folder: Path, *arguments: object):
@@ -164,7 +166,16 @@ def test_a_preset_is_the_solver_that_it_names(folder, tmp_path):
 def test_an_option_reaches_the_solver(folder, tmp_path):
     common = ("--seeds", "1,2", *STEPS, "--out")
     for eta in (0, 1):
-        done("interpolate", folder, "--option", f"eta={eta}", *common, tmp_path / f"{eta}.png")
+        done(
+            "interpolate",
+            folder,
+            "--solver",
+            "ddim",
+            "--option",
+            f"eta={eta}",
+            *common,
+            tmp_path / f"{eta}.png",
+        )
     done("interpolate", folder, *common, tmp_path / "plain.png")
     assert (tmp_path / "0.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
     assert (tmp_path / "1.png").read_bytes() != (tmp_path / "plain.png").read_bytes()

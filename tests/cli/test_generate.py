@@ -111,7 +111,7 @@ KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-import snowmelt.build.generation
+import snowmelt.cli.generate, snowmelt.generation, snowmelt.sampling
 from snowmelt.cli import app
 torch.set_num_threads(1)
 seed, *arguments = sys.argv[1:]

@@ -59,7 +59,7 @@ def test_columns_are_aligned():
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_schedule_can_be_named(name):
     plan = make_plan(SCHEDULES[name](), "ddim", 8)
-    assert shown("show", "ddim", "--schedule", name) == f"{plan}\n"
+    assert shown("show", "ddim:8", "--schedule", name) == f"{plan}\n"
 
 
 def test_the_schedule_of_a_checkpoint(checkpoint):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -67,11 +66,5 @@ def export_command(
         from snowmelt.models.diffusers.folder import write_folder
 
         contents = Checkpoint.read(checkpoint)
-        if contents.ema is None and not no_ema:
-            warnings.warn(
-                f"{checkpoint} has no EMA weights: the weights themselves are written; --no-ema asks "
-                "for that",
-                stacklevel=2,
-            )
         write_folder(contents, folder, use_ema=not no_ema, license=license, overwrite=overwrite)
         typer.echo(f"{folder}: a {to.value} folder")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from snowmelt.errors import InputError
+
 if TYPE_CHECKING:
     import torch
 
@@ -80,6 +82,9 @@ class MethodOptions:
         """
         from snowmelt.plans import Method
 
+        for option in self.option or ():
+            if "=" not in option:
+                raise InputError(f"{option!r} is not an option: expected key=value, such as eta=0.5")
         stated = {"steps": self.steps, "grid": self.grid}
         words = [text for text in (self.method, self.solver) if text is not None]
         words += [f"{name}={value}" for name, value in stated.items() if value is not None]

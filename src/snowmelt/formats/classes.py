@@ -1,40 +1,26 @@
-"""Classes of two sets of images, under one numbering."""
+"""The classes of two sets of images: one numbering, and equal shares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from copy import copy
+from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from snowmelt.formats.source import ImageSource
 
 __all__ = ["renumber_classes"]
 
-
-class _Renumbered(ImageSource):
-    """A source whose classes have other numbers."""
-
-    def __init__(self, source: ImageSource, labels: Tensor, class_names: list[str]) -> None:
-        super().__init__(source.name, len(source), labels, class_names)
-        self.source = source
-
-    def content_hash(self) -> str:
-        return self.source.content_hash()
-
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
-        return self.source.batches(batch_size)
-
-    def take(self, indices: Sequence[int]) -> Tensor:
-        return self.source.take(indices)
+Source = TypeVar("Source", bound=ImageSource)
 
 
-def renumber_classes(source: ImageSource, names: Sequence[str] | None) -> ImageSource:
+def renumber_classes(source: Source, names: Sequence[str] | None) -> Source:
     """Return a source with its classes numbered as in `names`, by their own names.
 
-    A folder of class folders numbers its classes by what is there: without the folder of class 0, class 1 is
-    its first. Classes that are not in `names` come after those that are. A source without class names, or
-    with none of these, stays as it is: its numbers are all that is known.
+    A folder of class folders numbers the classes that it holds: without a folder for class 0, class 1 is its
+    first. Classes that are not in `names` get the numbers after them. A source without class names, or
+    without any of these names, stays as it is, since nothing but its numbers is known.
 
     >>> from snowmelt.formats import TensorSource
     >>> birds = TensorSource(torch.zeros(3, 1, 8, 8), [0, 1, 1], ["crow", "owl"])
@@ -46,6 +32,8 @@ def renumber_classes(source: ImageSource, names: Sequence[str] | None) -> ImageS
         return source
     if source.class_names == list(names) or not set(source.class_names) & set(names):
         return source
-    all_names = [*names, *(name for name in source.class_names if name not in names)]
-    numbers = torch.tensor([all_names.index(name) for name in source.class_names])
-    return _Renumbered(source, numbers[source.labels], all_names)
+    renumbered = copy(source)
+    renumbered.class_names = [*names, *(name for name in source.class_names if name not in names)]
+    numbers = torch.tensor([renumbered.class_names.index(name) for name in source.class_names])
+    renumbered.labels = numbers[source.labels]
+    return renumbered

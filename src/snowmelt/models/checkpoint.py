@@ -19,6 +19,7 @@ file leaves the states of optimizer, learning rate and random generators out.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -223,8 +224,18 @@ class Checkpoint:
         return model
 
     def averaged(self, model: DiffusionModel, device: str | torch.device | None = None) -> EMA | None:
-        """Return the averaged weights as the `EMA` of `model`; None without any."""
+        """Return the averaged weights as the `EMA` of `model`.
+
+        Warns where there are none, and returns None; a folder of diffusers never has any.
+        """
         if self.ema is None:
+            if self.source is None or not self.source.is_dir():
+                warnings.warn(
+                    f"use_ema=True but checkpoint {self.source or 'in memory'} has no EMA weights: falling "
+                    "back to standard model weights. Train with training.ema.enabled: true, or ask for the "
+                    "standard weights (use_ema=False, use_ema: false, --no-ema)",
+                    stacklevel=3,
+                )
             return None
         with name_file_in_errors(self.source):
             ema = EMA(model, device=device)

@@ -54,7 +54,7 @@ def _read_weak(path: Path) -> nn.Module:
     """Return a checkpoint's model, with averaged weights if there are any."""
     checkpoint = Checkpoint.read(path)
     model = checkpoint.model()
-    if (ema := checkpoint.averaged(model)) is not None:
+    if checkpoint.ema is not None and (ema := checkpoint.averaged(model)) is not None:
         ema.apply_shadow()  # for good: this model is not trained
     return model
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -136,18 +135,10 @@ class DiffusionSampler:
     ) -> Self:
         """Build model and sampler from a checkpoint that has been read; arguments as in `from_pretrained`.
 
-        Warns where averaged weights are asked for and absent; a folder of diffusers never has any.
+        Warns where averaged weights are asked for and absent.
         """
         model = checkpoint.model().to(device)
         ema = checkpoint.averaged(model, device) if use_ema else None
-        folder = checkpoint.source is not None and checkpoint.source.is_dir()
-        if use_ema and ema is None and not folder:
-            warnings.warn(
-                f"use_ema=True but checkpoint {checkpoint.source or 'in memory'} has no EMA weights: falling "
-                "back to standard model weights. Train with training.ema.enabled: true, or ask for the "
-                "standard weights (use_ema=False, use_ema: false, --no-ema)",
-                stacklevel=3,
-            )
         own: dict[str, Any] = {"threshold": checkpoint.threshold, "guidance": checkpoint.guidance}
         if cls is DiffusionSampler and not options.keys() - _NOT_METHOD:
             own["method"] = checkpoint.method

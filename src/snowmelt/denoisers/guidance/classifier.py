@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +117,8 @@ class ClassifierGuidance(Guidance):
         interval: as for `Guidance`, and so are `interval_in` and `schedule`; outside it the classifier does
             not run, and what is left is the denoiser that it starts from.
     """
+
+    name: ClassVar[str] = "classifier"
 
     classifier: Classifier
     conditional: bool = False

@@ -76,12 +76,14 @@ class Guidance(ABC):
             level.
 
     Attributes:
+        name: its key in `GUIDANCE`.
         needs_labels: whether it has a meaning only where the images have classes.
 
     Raises:
         ValueError: an option is out of its range.
     """
 
+    name: ClassVar[str]
     needs_labels: ClassVar[bool] = True
 
     interval: tuple[float, float] | None = None
@@ -118,7 +120,7 @@ class Guidance(ABC):
         """
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         kept = {name: value for name, value in options.items() if not _is_among(value, self.networks)}
-        return {"type": type(self).__name__, **{name: _plain(value) for name, value in kept.items()}}
+        return {"type": self.name, **{name: _plain(value) for name, value in kept.items()}}
 
     def share(self, level: Level[float]) -> float:
         """Return how much of the guidance acts at `level`: the schedule's share, 0 outside the interval.

@@ -1,4 +1,4 @@
-"""Images that were dear to make, kept while they are looked at more than once."""
+"""Images that are slow to make or to decode, kept on the disk or in memory."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from snowmelt.files import atomic_write
 from snowmelt.formats import ImageSource, TensorSource
 from snowmelt.progress import progress
 
-__all__ = ["kept"]
+__all__ = ["cache_images"]
 
 
-def kept(
+def cache_images(
     source: ImageSource, cache: str | Path | None = None, *, batch_size: int = 64, show_progress: bool = False
 ) -> TensorSource:
-    """Return a source's images as they are, read once.
+    """Return a source with the same images, which are read once.
 
     Args:
         source: to read.
-        cache: a folder where the images are kept under the hash of the source, and found there the next time;
-            no more of them is in memory than is looked at. None holds all in memory.
-        batch_size: images a batch.
+        cache: a folder that keeps the images under the hash of the source. The next call reads them there,
+            and only the images in use are in memory. None holds all images in memory.
+        batch_size: the number of images in a batch.
         show_progress: show a bar.
 
     >>> from snowmelt.formats import open_images
-    >>> len(kept(open_images("digits:test")))
+    >>> len(cache_images(open_images("digits:test")))
     360
     """
     with progress(None, "Images", show=show_progress, total=len(source), unit="image", leave=False) as bar:
@@ -47,7 +47,7 @@ def kept(
             path = Path(cache) / f"{source.content_hash()[:32]}.images.npy"
             if not path.exists():
                 _write(path, batches(), len(source))
-            # Copied on write, as torch wants memory that it could write to
+            # Copied on write, since torch wants memory that it could write to
             images = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
     return TensorSource(images, source.labels, source.class_names, source.name)
 

@@ -21,11 +21,11 @@ class TorchScriptExtractor:
 
     Args:
         path: the file.
-        channels: that the module wants; gray images are given in three, if that is 3.
+        channels: the number of channels that the module takes; with 3, gray images are given in three.
         device: where to compute.
 
     Raises:
-        InputError: the file is missing or no TorchScript module.
+        InputError: the file is missing or is not a TorchScript module.
     """
 
     def __init__(self, path: str | Path, *, channels: int = 3, device: str | torch.device = "cpu") -> None:
@@ -33,7 +33,7 @@ class TorchScriptExtractor:
         self.dim: int | None = None
         self.channels, self.device = channels, torch.device(device)
         try:
-            with warnings.catch_warnings():  # torch says that TorchScript will have a successor one day
+            with warnings.catch_warnings():  # torch announces a successor of TorchScript
                 warnings.simplefilter("ignore", FutureWarning)
                 self.module = torch.jit.load(str(path), map_location=self.device).eval()
         except (RuntimeError, ValueError) as error:
@@ -53,13 +53,13 @@ class TorchScriptExtractor:
 class OnnxExtractor:
     """An ONNX model (``.onnx``) with one input (B, C, H, W): uint8, or float32 in [-1, 1], as it declares.
 
-    Its first output is the features. Gray images are given in three channels where the input has three.
+    Its first output is the features. If the input has three channels, gray images are given in three.
 
     Args:
         path: the file.
 
     Raises:
-        InputError: onnxruntime is not installed, or the file is missing or no such model.
+        InputError: onnxruntime is not installed, or the file is missing or is not such a model.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""A set of images, as the metrics see it."""
+"""The features of a set of images: what every metric takes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.metrics.moments import Moments
+from snowmelt.evaluation.features.moments import Moments
 from snowmelt.files import atomic_write
 
-__all__ = ["Features"]
+__all__ = ["Features", "read_array", "write_array"]
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """One feature vector an image, with what else is known about the images.
+    """One feature vector for each image, with what else is known about the images.
 
     Attributes:
         values: (N, D), floating, finite.
         labels: (N,) int64 classes, or None.
         probabilities: (N, K) of a classifier, rows that sum to 1, or None; the inception score needs them.
-        class_names: of the labels' classes, or None.
-        store: the stem of files that keep what metrics compute from these features alone, such as
-            ``cache/1a2b``; it must belong to these features and to no others. None keeps it in memory.
+        class_names: names of the classes 0, 1, ..., or None.
+        store: the stem of the files that keep what metrics compute from these features alone, such as
+            ``cache/1a2b``. It must belong to these features only. None keeps the results in memory.
 
     Raises:
-        ValueError: shapes or values are not those.
+        ValueError: the shapes do not fit, or a value is not finite.
 
     >>> features = Features(torch.randn(6, 4), labels=torch.tensor([0, 0, 1, 1, 1, 2]))
     >>> len(features), len(features.of_class(1))
@@ -54,10 +54,15 @@ class Features:
             raise ValueError("the features hold NaN or infinity: look at the images or at the extractor")
         for name, given in (("labels", self.labels), ("probabilities", self.probabilities)):
             if given is not None and len(given) != len(self):
-                raise ValueError(f"{len(self)} features have {len(given)} {name}: one an image is needed")
+                raise ValueError(f"{len(self)} features have {len(given)} {name}: give one for each image")
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def dim(self) -> int:
+        """D, the number of features of an image."""
+        return self.values.shape[1]
 
     @cached_property
     def moments(self) -> Moments:
@@ -70,40 +75,45 @@ class Features:
 
         Args:
             name: of the quantity and of everything else that it depends on.
-            compute: called where it is neither in memory nor in the store.
+            compute: called if the result is neither in memory nor in the store.
         """
         if name not in self._derived:
             path = self.store.with_name(f"{self.store.name}.{name}.npy") if self.store is not None else None
-            found = _read(path) if path is not None else None
+            found = read_array(path) if path is not None else None
             if found is None:
                 found = compute()
                 if path is not None:
-                    with atomic_write(path) as file:
-                        np.save(file, found.cpu().numpy())
+                    write_array(path, found)
             self._derived[name] = found.to(self.values.device)
         return self._derived[name]
 
     def of_class(self, label: int) -> Features:
-        """Return the images of one class.
+        """Return the features of the images of one class.
 
         Raises:
             ValueError: there are no labels.
         """
         if self.labels is None:
-            raise ValueError("the images have no labels, so none are of a class")
+            raise ValueError("the images have no labels, so no class can be chosen")
         chosen = self.labels == label
         probabilities = self.probabilities[chosen] if self.probabilities is not None else None
         return Features(self.values[chosen], self.labels[chosen], probabilities, self.class_names)
 
 
-def _rows(moments: Moments) -> Tensor:
-    """Return the mean above the covariance, (1 + D, D)."""
-    return torch.from_numpy(np.vstack([moments.mean, moments.covariance]))
-
-
-def _read(path: Path) -> Tensor | None:
-    """Return what is stored; None where there is nothing, or nothing that can be used."""
+def read_array(path: Path) -> Tensor | None:
+    """Return the tensor in a file of `write_array`; None if it is missing or damaged."""
     try:
         return torch.from_numpy(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError):
         return None
+
+
+def write_array(path: Path, values: Tensor) -> None:
+    """Write a tensor as a NumPy file, whole or not at all."""
+    with atomic_write(path) as file:
+        np.save(file, values.cpu().numpy())
+
+
+def _rows(moments: Moments) -> Tensor:
+    """Return the mean above the covariance, (1 + D, D)."""
+    return torch.from_numpy(np.vstack([moments.mean, moments.covariance]))

@@ -1,63 +1,69 @@
-"""Which generated images to keep: those nearest to the real ones.
+"""Keep the generated images that are nearest to the real ones.
 
-An image's distance to the real manifold is the distance to its k-th nearest real image (as the balls of
-precision and recall are drawn). Outliers are far from all real images; to leave them out raises precision,
-and lowers recall where it is overdone. A rule that says how many stay is a function of its own, listed here
-by name.
+An image's distance to the real images is the distance to its k-th nearest one, as in precision and recall.
+Outliers are far from all real images. Without them precision is higher; without too many images recall is
+lower. A rule that decides the number of images is a function of its own, listed here by name.
 """
 
 from __future__ import annotations
 
 import csv
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from torch import Tensor
 
 from snowmelt.errors import InputError
-from snowmelt.evaluation.metrics import Features
+from snowmelt.evaluation.answers.nearest import nearest
+from snowmelt.evaluation.features import Features
+from snowmelt.evaluation.json_files import plain
 from snowmelt.evaluation.metrics.neighbours import MEMORY
-from snowmelt.evaluation.nearest import nearest
-from snowmelt.files import atomic_write
+from snowmelt.files import atomic_folder
 from snowmelt.formats import ImageSource, Writer, class_numbers
 from snowmelt.formats.class_folders import ClassFolderWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.images import encode_png
 
-__all__ = ["LIST_NAME", "SELECTIONS", "Selection", "select", "write_selection"]
+__all__ = [
+    "LIST_NAME",
+    "SELECTIONS",
+    "Selection",
+    "check_new_folder",
+    "check_rule",
+    "select",
+    "write_selection",
+]
 
 LIST_NAME = "selection.csv"
 BATCH = 256
 
 
 def top_k(distances: Tensor, count: float) -> int:
-    """The nearest so many."""
+    """Keep this number of images."""
     if count < 1 or count != int(count):
         raise ValueError(f"top_k keeps a whole number of images, 1 or more, got {count}")
     return min(int(count), len(distances))
 
 
 def percentile(distances: Tensor, percent: float) -> int:
-    """The nearest so many percent, in (0, 100]; at least one image."""
+    """Keep this percentage of the images, in (0, 100]; at least one."""
     if not 0 < percent <= 100:
         raise ValueError(f"percentile must lie in (0, 100], got {percent}")
     return max(1, round(len(distances) * percent / 100))
 
 
 def threshold(distances: Tensor, most: float) -> int:
-    """All that are no further away than that."""
+    """Keep all images up to this distance."""
     if not most >= 0:
         raise ValueError(f"threshold must be a distance >= 0, got {most}")
     return int((distances <= most).sum())
 
 
-# From the distances (N,) and a number to how many of the nearest images are kept
+# From the distances (N,) and a value to the number of images that are kept, nearest first
 SELECTIONS: dict[str, Callable[[Tensor, float], int]] = {
     "top_k": top_k,
     "percentile": percentile,
@@ -70,12 +76,12 @@ class Selection:
     """The generated images that are kept.
 
     Attributes:
-        indices: of them, the nearest first.
-        distances: of each to its k-th nearest real image.
-        mode, value: how they were chosen.
+        indices: of these images, the nearest first.
+        distances: from each image to its k-th nearest real image.
+        mode, value: the rule, a key of `SELECTIONS`, and its number.
         k: which neighbour.
-        per_class: whether each image was compared with the real ones of its class.
-        n_generated: images that there were to choose from.
+        per_class: whether each image was compared with the real images of its class.
+        n_generated: the number of images to choose from.
     """
 
     indices: list[int]
@@ -91,15 +97,19 @@ class Selection:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values that JSON knows."""
-        return {
-            "mode": self.mode,
-            "value": self.value,
-            "k": self.k,
-            "per_class": self.per_class,
-            "n_generated": self.n_generated,
-            "indices": list(self.indices),
-            "distances": list(self.distances),
-        }
+        values: dict[str, Any] = plain(self)
+        return values
+
+
+def check_rule(mode: str, value: float) -> None:
+    """Check that a rule makes sense.
+
+    Raises:
+        ValueError: there is no such mode, or the value is out of its range.
+    """
+    if mode not in SELECTIONS:
+        raise ValueError(f"mode must be one of {', '.join(SELECTIONS)}, got {mode!r}")
+    SELECTIONS[mode](torch.zeros(1), value)
 
 
 def select(
@@ -115,17 +125,17 @@ def select(
     """Choose the generated images that are nearest to the real ones.
 
     Args:
-        generated: to choose from.
+        generated: the images to choose from.
         real: k images or more; with `per_class`, of each class.
         mode: a key of `SELECTIONS`: ``top_k``, ``percentile`` or ``threshold``.
-        value: how many images, how many percent of them, or up to which distance.
+        value: the number of images, their percentage, or the largest distance.
         k: the neighbour whose distance counts.
-        per_class: compare each image with the real ones of its own class, and apply the rule within each
-            class, so that ``top_k`` keeps so many of every one.
+        per_class: compare each image with the real images of its own class, and apply the rule to each class
+            by itself.
         memory: bytes for a block of distances.
 
     Raises:
-        ValueError: there is no such mode, the value is out of its range, there are too few real images, or
+        ValueError: the mode is unknown, the value is out of its range, there are too few real images, or
             labels are missing.
 
     >>> real = Features(torch.arange(10.0)[:, None])
@@ -135,8 +145,7 @@ def select(
     >>> select(generated, real, "threshold", 1.0, k=1).indices
     [2, 0, 3]
     """
-    if mode not in SELECTIONS:
-        raise ValueError(f"mode must be one of {', '.join(SELECTIONS)}, got {mode!r}")
+    check_rule(mode, value)
     if per_class and (generated.labels is None or real.labels is None):
         raise ValueError("a selection per class needs the labels of the generated and of the real images")
     classes = sorted(set(generated.labels.tolist())) if per_class and generated.labels is not None else [None]
@@ -158,7 +167,7 @@ def _kept(
     k: int,
     memory: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return indices and distances of those of a class (None: of all) that are kept."""
+    """Return indices and distances of the images of a class (None: of all) that are kept."""
     rows = torch.arange(len(generated))
     if label is not None and generated.labels is not None:
         rows = (generated.labels == label).nonzero().flatten().cpu()
@@ -174,41 +183,54 @@ def _kept(
 
 
 def write_selection(selection: Selection, source: ImageSource, folder: str | Path) -> None:
-    """Write the images that were kept, and a list of them, into a new folder that data loaders read.
+    """Write the selected images and a list of them into a new folder that data loaders read.
 
-    Labelled images go into a folder for each class, ``<class>/sample_0042.png`` for image 42 of the source;
-    others into the folder itself. ``selection.csv`` lists them, the nearest first: index, distance, class and
-    file. The folder appears when all of it is there.
+    Labelled images go into a folder for each class, ``<class>/sample_0042.png`` for image 42 of the source.
+    Others go into the folder itself. ``selection.csv`` lists them, the nearest first: index, distance, class
+    and file. The folder appears when it is complete.
 
     Args:
         selection: of this source's images.
-        source: where they are.
-        folder: must not be there yet, or be empty.
+        source: the images.
+        folder: must not exist, or be empty.
 
     Raises:
-        InputError: the folder has something in it, or a class name cannot be a folder.
-        ValueError: nothing is selected, or it was another source.
+        InputError: the folder is not empty, or a class name cannot be a folder.
+        ValueError: nothing is selected, or the selection belongs to another source.
     """
+    folder = Path(folder)
     if not selection.indices:
         raise ValueError("the selection is empty, so there is nothing to write: choose a larger value")
     if len(source) != selection.n_generated:
         raise ValueError(
             f"the selection is of {selection.n_generated} images, and {source.name} has {len(source)}"
         )
+    check_new_folder(folder)
     labels = source.labels.tolist() if source.labels is not None else [None] * len(source)
-    with _new_folder(Path(folder)) as place:
+    with atomic_folder(folder) as place:
         writer = _writer(place, source)
-        chosen = set(selection.indices)
-        for start, batch in _numbered(source):
-            for index, image in enumerate(batch, start):
-                if index in chosen:
-                    path = place / writer.location(index)
-                    with atomic_write(path) as file:
-                        file.write(encode_png(image))
+        files = {index: writer.location(index) for index in selection.indices}
+        for index, image in enumerate(chain.from_iterable(source.batches(BATCH))):
+            if index in files:
+                (place / files[index]).parent.mkdir(exist_ok=True)
+                (place / files[index]).write_bytes(encode_png(image))
         for name in writer.class_names or ():
             (place / name).mkdir(exist_ok=True)  # an empty class keeps its number
-        files = [writer.location(index) for index in selection.indices]
-        _write_list(place / LIST_NAME, selection, [labels[index] for index in selection.indices], files)
+        with (place / LIST_NAME).open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(["index", "distance", "class", "file"])
+            for index, distance in zip(selection.indices, selection.distances, strict=True):
+                table.writerow([index, distance, labels[index], files[index]])
+
+
+def check_new_folder(folder: Path) -> None:
+    """Check that a folder for the selection can be made.
+
+    Raises:
+        InputError: it is there already, and not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already and not empty: give another folder, or remove it")
 
 
 def _writer(folder: Path, source: ImageSource) -> Writer:
@@ -219,34 +241,3 @@ def _writer(folder: Path, source: ImageSource) -> Writer:
     labels = source.labels.tolist()
     names = source.class_names or class_numbers(max(labels) + 1)
     return ClassFolderWriter(folder, seeds, labels, shard_size=1, class_names=names)
-
-
-def _numbered(source: ImageSource) -> Iterator[tuple[int, Tensor]]:
-    """Yield each batch with the index of its first image."""
-    start = 0
-    for batch in source.batches(BATCH):
-        yield start, batch
-        start += len(batch)
-
-
-def _write_list(path: Path, selection: Selection, labels: list[int | None], files: list[str]) -> None:
-    with atomic_write(path, "w") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["index", "distance", "class", "file"])
-        table.writerows(zip(selection.indices, selection.distances, labels, files, strict=True))
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` when the block ends, and vanishes if it raises."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} has something in it already: give a folder that is not there yet")
-    temporary = folder.with_name(f".{uuid4().hex}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if folder.exists():
-            folder.rmdir()
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

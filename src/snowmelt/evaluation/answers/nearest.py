@@ -1,4 +1,4 @@
-"""The nearest images of another set, one by one, in bounded memory."""
+"""The nearest images of another set, in bounded memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.metrics import Features
+from snowmelt.evaluation.features import Features
+from snowmelt.evaluation.features.moments import check_same_dim
 from snowmelt.evaluation.metrics.neighbours import MEMORY, block_rows, origin, squared_distances
 
 __all__ = ["Nearest", "nearest", "nearest_twins"]
@@ -17,8 +18,8 @@ class Nearest(NamedTuple):
     """The k nearest images of each image, nearest first.
 
     Attributes:
-        distances: (N, k), not squared; of two equal images exactly 0.
-        indices: (N, k) int64, of the images among which was searched.
+        distances: (N, k), not squared; exactly 0 for two equal images.
+        indices: (N, k) int64, into the set that was searched.
     """
 
     distances: Tensor
@@ -26,11 +27,11 @@ class Nearest(NamedTuple):
 
 
 def nearest(images: Features, among: Features, k: int = 1, *, memory: int = MEMORY) -> Nearest:
-    """Find the k nearest images of each one among others.
+    """Find the k nearest images of each image in another set.
 
     Args:
-        images: whose neighbours are looked for.
-        among: k images or more.
+        images: the images whose neighbours are wanted.
+        among: the set to search; k images or more.
         k: >= 1.
         memory: bytes that a pair of blocks may take.
 
@@ -43,25 +44,21 @@ def nearest(images: Features, among: Features, k: int = 1, *, memory: int = MEMO
             [0.]]), indices=tensor([[2],
             [1]]))
     """
-    if images.values.shape[1] != among.values.shape[1]:
-        raise ValueError(
-            f"features of {images.values.shape[1]} and {among.values.shape[1]} numbers cannot be compared: "
-            "take one extractor for both"
-        )
+    check_same_dim(images.dim, among.dim)
     if k < 1 or len(among) < k:
         raise ValueError(f"the {k} nearest of {len(among)} images do not exist: give more, or another k")
     return _nearest(images.values, among.values, k, memory, itself=True)
 
 
 def nearest_twins(images: Features, *, memory: int = MEMORY) -> Nearest:
-    """Find the nearest other image of each one in the same set, (N, 1).
+    """Find the nearest other image of each image in the same set, (N, 1).
 
     Args:
         images: two or more.
         memory: bytes that a pair of blocks may take.
 
     Raises:
-        ValueError: there are fewer.
+        ValueError: there are fewer than two images.
 
     >>> nearest_twins(Features(torch.tensor([[0.0], [1.0], [5.0]]))).indices.flatten()
     tensor([1, 0, 1])
@@ -79,7 +76,7 @@ def _nearest(x: Tensor, among: Tensor, k: int, memory: int, itself: bool) -> Nea
         for rows in torch.arange(len(x), device=x.device).split(side)
     ]
     indices = torch.cat(found) if found else torch.empty(0, k, dtype=torch.int64, device=x.device)
-    # Once more and without the cancellation in |x|^2 - 2 x.y + |y|^2: equal images are at 0
+    # Once more without the cancellation in |x|^2 - 2 x.y + |y|^2, so that equal images are at 0
     distances = torch.stack([_lengths(x, among[column], side) for column in indices.T], dim=1)
     order = distances.argsort(dim=1, stable=True)
     return Nearest(distances.gather(1, order), indices.gather(1, order))
@@ -88,7 +85,7 @@ def _nearest(x: Tensor, among: Tensor, k: int, memory: int, itself: bool) -> Nea
 def _nearest_of_block(
     start: int, block: Tensor, among: Tensor, k: int, shift: Tensor, side: int, itself: bool
 ) -> Tensor:
-    """Return the indices (B, k) of the nearest among all, to a block of rows (B, D) from `start` on."""
+    """Return the indices (B, k) of the nearest images to a block of rows (B, D), which begins at `start`."""
     block = block - shift
     best = torch.full((len(block), k), torch.inf, dtype=among.dtype, device=among.device)
     indices = torch.zeros(len(block), k, dtype=torch.int64, device=among.device)

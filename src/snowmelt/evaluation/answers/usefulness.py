@@ -1,18 +1,17 @@
 """Is it useful: what a classifier learns from generated images (classification accuracy score, Ravuri and
 Vinyals 2019, "Classification accuracy score for conditional generative models").
 
-The same small classifier is trained on real images, on generated ones, and on both together, equally long,
-and tested on real images that it has not seen. Trained on generated images it shows what the generator has
-understood of the classes; trained on both, whether augmentation helps, and which class.
+The same small classifier is trained on real images, on generated ones, and on both together, in the same
+number of steps. It is tested on real images that it has not seen. Trained on generated images, it shows how
+well these represent the classes. Trained on both, it shows whether augmentation helps, and which class.
 
-**Interval.** Accuracy varies with the seed of the training and with the images that it is tested on. With
-c_si = 1 where the classifier of seed s is right about image i, the variance of the mean over S seeds and N
-images is, each part estimated by itself,
+**Interval.** Accuracy varies with the seed of the training and with the test images. With c_si = 1 if the
+classifier of seed s is right about image i, the variance of the mean over S seeds and N images is
 
     var_s(mean_i c_si) / S + var_i(mean_s c_si) / N
 
-and Student's t, with Satterthwaite's degrees of freedom, makes an interval of it, for S is small. Gains are
-paired: seed by seed and image by image, both classifiers start alike and see the same test.
+S is small, so the interval is that of Student's t with Satterthwaite's degrees of freedom. Gains are paired:
+both classifiers have the same seeds and the same test images.
 """
 
 from __future__ import annotations
@@ -25,14 +24,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.features.small_network import SmallClassifier, default_steps, train_classifier
-from snowmelt.evaluation.uncertainty import Figure, Z, influence_std, proportion_interval
+from snowmelt.errors import optional
+from snowmelt.evaluation.features.small_classifier import SmallClassifier, default_steps, train_classifier
+from snowmelt.evaluation.json_files import plain
+from snowmelt.evaluation.report import INTERVALS, Chapter, Table
+from snowmelt.evaluation.uncertainty import LEVEL, Estimate, Z, influence_std, proportion_interval
 from snowmelt.formats import ImageSource
 from snowmelt.progress import progress
 
-__all__ = ["Accuracy", "Usefulness", "usefulness"]
+__all__ = ["Accuracy", "Usefulness", "usefulness", "usefulness_chapter"]
 
-ROWS = 1024  # images a call
+ROWS = 1024  # images in a call
 SETS = ("real", "generated", "both")
 
 
@@ -46,19 +48,12 @@ class Accuracy:
     """Shares of held-out images that are recognised, or differences of such shares.
 
     Attributes:
-        overall: of all images.
-        per_class: of those of each class, by its name.
+        overall: for all images.
+        per_class: for the images of each class, by its name.
     """
 
-    overall: Figure
-    per_class: dict[str, Figure]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values that JSON knows."""
-        return {
-            "overall": self.overall.to_dict(),
-            "per_class": {name: each.to_dict() for name, each in self.per_class.items()},
-        }
+    overall: Estimate
+    per_class: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -69,10 +64,9 @@ class Usefulness:
         accuracy: trained on ``real``, on ``generated`` and on ``both``; ``generated`` is the classification
             accuracy score.
         gain: ``both`` minus ``real``, paired by seed and test image.
-        real_images: that there were to train on, by class.
-        generated_images: the same.
+        real_images, generated_images: the number of training images by class.
         seeds: of the trainings.
-        steps: of each.
+        steps: of each training.
     """
 
     accuracy: dict[str, Accuracy]
@@ -101,7 +95,7 @@ class Usefulness:
             raise ValueError(f"class must be one of {', '.join(self.gain.per_class)}, got {name!r}")
         gain = self.gain.per_class[name]
         before, after = (self.accuracy[which].per_class[name].value for which in ("real", "both"))
-        verdict = "Yes" if gain.low > 0 else "No" if gain.high < 0 else "Cannot be told"
+        verdict = "Yes" if gain.low > 0 else "No" if gain.high < 0 else "Unclear"
         return (
             f"{verdict}: with {self.generated_images[name]:,} generated images beside its "
             f"{self.real_images[name]:,} real ones, class {name} is recognised in {100 * after:.1f} % of "
@@ -111,16 +105,7 @@ class Usefulness:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values that JSON knows."""
-        return {
-            "accuracy": {which: each.to_dict() for which, each in self.accuracy.items()},
-            "gain": self.gain.to_dict(),
-            "real_images": dict(self.real_images),
-            "generated_images": dict(self.generated_images),
-            "seeds": list(self.seeds),
-            "steps": self.steps,
-            "rarest": self.rarest,
-            "answer": self.answer(),
-        }
+        return {**plain(self), "rarest": self.rarest, "answer": self.answer()}
 
 
 def usefulness(
@@ -139,8 +124,8 @@ def usefulness(
         generated, real: labelled images to train on, of one shape.
         held_out: labelled real images that neither the classifiers nor the generator have seen.
         seeds: of the trainings, two or more.
-        steps: batches of 64 in each training; None takes 300, or as many as make five passes over the real
-            and generated images together if that is more.
+        steps: batches of 64 in each training; None takes five passes over the real and generated images
+            together, and at least 300.
         device: where to train.
         show_progress: show a bar over the trainings.
 
@@ -178,11 +163,32 @@ def usefulness(
     return Usefulness(accuracy, gain, counts["real"], counts["generated"], seeds, steps)
 
 
+def usefulness_chapter(result: Usefulness) -> Chapter:
+    """Return the chapter of a report."""
+    columns = [*result.accuracy.values(), result.gain]
+    images = [result.real_images, result.generated_images]
+    totals = [f"{sum(each.values()):,}" for each in images]
+    rows = [["all", *totals, *(_percent(each.overall) for each in columns)]]
+    for name in result.gain.per_class:
+        counts = [f"{each[name]:,}" for each in images]
+        rows.append([name, *counts, *(_percent(each.per_class[name]) for each in columns)])
+    caption = (
+        "Percent of held-out real images that a classifier recognises, by its training images "
+        f"({len(result.seeds)} trainings of {result.steps:,} steps each), {INTERVALS}"
+    )
+    header = ["class", "real images", "generated images", *result.accuracy, "gain: both - real"]
+    rarest = 1 + list(result.gain.per_class).index(result.rarest)
+    table = Table(caption, header, rows, [rarest])
+    return Chapter("Is it useful", [f"Does augmentation help the rarest class? {result.answer()}", table])
+
+
+def _percent(each: Estimate) -> str:
+    return str(each.percent())
+
+
 def _loaded(source: ImageSource) -> _Labelled:
     if source.labels is None:
-        raise ValueError(
-            f"{source.name} has no labels, and a classifier learns classes: give labelled images"
-        )
+        raise ValueError(f"{source.name} has no labels, which the classifiers learn: give labelled images")
     return _Labelled(torch.cat(list(source.batches(ROWS))), source.labels)
 
 
@@ -191,12 +197,12 @@ def _check_shapes(sources: Sequence[ImageSource], loaded: Sequence[_Labelled]) -
     if len(set(shapes)) > 1:
         listed = ", ".join(f"{source.name} {shape}" for source, shape in zip(sources, shapes, strict=True))
         raise ValueError(
-            f"images must be of one shape, got {listed}: give one image_size and channels to all"
+            f"all images must have one shape, got {listed}: give one image_size and channels to all"
         )
 
 
 def _class_names(sources: Sequence[ImageSource], loaded: Sequence[_Labelled]) -> list[str]:
-    """Return a name for each class that a label of any set has; its number where it has no other."""
+    """Return a name for each class of any set: its number where it has no other name."""
     known = next((source.class_names for source in sources if source.class_names), [])
     highest = max(int(each.labels.max()) for each in loaded)
     return [
@@ -219,63 +225,48 @@ def _accuracy(
     right: Tensor,
     test: _Labelled,
     names: Sequence[str],
-    make_figure: Callable[[Tensor, int], Figure],
+    make: Callable[[Tensor, int], Estimate],
     n_generated: int,
 ) -> Accuracy:
-    """Return figures of values (S, N), of all test images and of each class."""
+    """Return estimates from values (S, N), for all test images and for each class."""
     per_class = {
-        name: make_figure(right[:, test.labels == label], n_generated)
+        name: make(right[:, test.labels == label], n_generated)
         for label, name in enumerate(names)
         if bool((test.labels == label).any())
     }
-    return Accuracy(make_figure(right, n_generated), per_class)
+    return Accuracy(make(right, n_generated), per_class)
 
 
-def _share(right: Tensor, n_generated: int) -> Figure:
-    """Return the figure of a share, from values 0 and 1, (S, N)."""
+def _share(right: Tensor, n_generated: int) -> Estimate:
+    """Return the estimate of a share, from values 0 and 1, (S, N)."""
     value, std, reach = _mean(right)
     interval = proportion_interval(value, std * reach / Z, right.shape[1])
-    return _figure(value, std, interval, right, n_generated)
+    return _estimate(value, std, interval, right, n_generated)
 
 
-def _difference(change: Tensor, n_generated: int) -> Figure:
-    """Return the figure of a difference of shares, from values -1, 0 and 1, (S, N)."""
+def _difference(change: Tensor, n_generated: int) -> Estimate:
+    """Return the estimate of a difference of shares, from values -1, 0 and 1, (S, N)."""
     value, std, reach = _mean(change)
-    # Where all agree, only the number of images says what may have been missed
+    # If all agree, the number of images alone decides how small a difference would have been seen
     half = reach * std if std > 0 else proportion_interval(0.0, 0.0, change.shape[1])[1]
     interval = max(-1.0, value - half), min(1.0, value + half)
-    return _figure(value, std, interval, change, n_generated)
+    return _estimate(value, std, interval, change, n_generated)
 
 
-def _figure(
+def _estimate(
     value: float, std: float, interval: tuple[float, float], values: Tensor, n_generated: int
-) -> Figure:
+) -> Estimate:
     trainings, tested = values.shape
-    return Figure(value, *interval, std, n_generated, tested, f"mean of {trainings} trainings")
+    return Estimate(value, *interval, std, n_generated, tested, f"mean of {trainings} trainings")
 
 
 def _mean(values: Tensor) -> tuple[float, float, float]:
-    """Return the mean of values (S, N), its standard error, and how many of these 95 % reach."""
+    """Return the mean of values (S, N), its standard error, and how many of these half the interval spans."""
+    student_t = optional("scipy.stats", "an interval of usefulness", "evaluate").t
     by_seed, by_image = values.double().mean(dim=1), values.double().mean(dim=0)
     parts = [(influence_std(each) ** 2, len(each) - 1) for each in (by_seed, by_image)]
     variance = sum(part for part, _ in parts)
     # Satterthwaite (1946), "An approximate distribution of estimates of variance components", equation 17
     spread = sum(part**2 / freedom for part, freedom in parts if freedom)
-    reach = _t_quantile(variance**2 / spread) if spread > 0 else Z
+    reach = float(student_t.ppf((1 + LEVEL) / 2, variance**2 / spread)) if spread > 0 else Z
     return float(values.double().mean()), math.sqrt(variance), reach
-
-
-def _t_quantile(freedom: float) -> float:
-    """Return what 95 % of Student's t lie within: Abramowitz and Stegun (1964), equation 26.7.5.
-
-    >>> [round(_t_quantile(freedom), 2) for freedom in (2, 4, 10, 100)]  # tables say 4.30, 2.78, 2.23, 1.98
-    [4.27, 2.78, 2.23, 1.98]
-    """
-    terms = (
-        Z,
-        (Z**3 + Z) / 4,
-        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
-        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
-        (79 * Z**9 + 776 * Z**7 + 1482 * Z**5 - 1920 * Z**3 - 945 * Z) / 92160,
-    )
-    return sum(term / freedom**power for power, term in enumerate(terms))

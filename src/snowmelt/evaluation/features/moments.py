@@ -1,4 +1,4 @@
-"""Mean and covariance of features: all that FID asks of a set of images."""
+"""Mean and covariance of features: all that FID needs to know about a set of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
 
-__all__ = ["Moments"]
+__all__ = ["Moments", "check_same_dim", "is_statistics"]
 
 ROWS = 8192  # converted to float64 at a time
 
@@ -24,7 +24,7 @@ ROWS = 8192  # converted to float64 at a time
 class Moments:
     """Count, mean and covariance of feature vectors, in float64.
 
-    Those of a union are the sum of those of its parts, in any split and order:
+    The moments of a union are the sum of the moments of its parts, in any split and order:
 
     >>> import torch
     >>> features = torch.randn(100, 3)
@@ -33,7 +33,7 @@ class Moments:
     True
 
     Attributes:
-        count: images; None where a file does not say.
+        count: the number of images; None where a file does not say.
         mean: (D,).
         covariance: (D, D), divided by count - 1.
     """
@@ -41,6 +41,11 @@ class Moments:
     count: int | None
     mean: np.ndarray
     covariance: np.ndarray
+
+    @property
+    def dim(self) -> int:
+        """D, the number of features of an image."""
+        return len(self.mean)
 
     @classmethod
     def of(cls, features: Tensor) -> Moments:
@@ -66,11 +71,7 @@ class Moments:
         """Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm" (1979), for matrices."""
         if self.count is None or other.count is None:
             raise ValueError("these statistics do not state their number of images, so they cannot be merged")
-        if self.mean.shape != other.mean.shape:
-            raise ValueError(
-                f"features of {len(self.mean)} and {len(other.mean)} numbers cannot be merged: one extractor "
-                "must have made both"
-            )
+        check_same_dim(self.dim, other.dim)
         count = self.count + other.count
         shift = other.mean - self.mean
         scatter = (self.count - 1) * self.covariance + (other.count - 1) * other.covariance
@@ -104,6 +105,32 @@ class Moments:
                 f"{path} has mu {mean.shape} and sigma {covariance.shape}: (D,) and (D, D) are needed"
             )
         return cls(count, mean, covariance)
+
+
+def is_statistics(path: str | Path) -> bool:
+    """Return whether a path is an ``.npz`` file with ``mu`` in place of images."""
+    path = Path(path)
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            # guided-diffusion's reference batches hold both: images tell more
+            return "mu" in file and "arr_0" not in file
+    except (OSError, ValueError):
+        return False
+
+
+def check_same_dim(first: int, second: int) -> None:
+    """Check that two sets of images have the same number of features.
+
+    Raises:
+        ValueError: they have not.
+    """
+    if first != second:
+        raise ValueError(
+            f"sets with {first} and {second} features for each image cannot be compared: use one extractor "
+            "for both, and for pixels one image size"
+        )
 
 
 def _gram(rows: Tensor) -> Tensor:
