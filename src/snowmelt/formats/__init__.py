@@ -7,7 +7,7 @@ to find out which format it has.
 from snowmelt.formats.class_folders import ClassFolderWriter
 from snowmelt.formats.npz import NpzWriter
 from snowmelt.formats.opening import READERS, open_images
-from snowmelt.formats.overview import GRID_NAME, LABELS_NAME, write_grid, write_labels
+from snowmelt.formats.overview import GRID_NAME, LABELS_NAME, write_labels
 from snowmelt.formats.parquet import ParquetWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.formats.source import ImageSource, TensorSource
@@ -24,7 +24,6 @@ __all__ = [
     "Writer",
     "class_numbers",
     "open_images",
-    "write_grid",
     "write_labels",
 ]
 
