@@ -14,11 +14,15 @@ from scipy.integrate import solve_ivp
 
 from snowmelt.core import CosineVP, DiscreteSchedule, Level, LinearVP, RectifiedFlow, make_betas
 from snowmelt.denoisers import GaussianMixture
-from snowmelt.plans import integrate
+from snowmelt.plans import SOLVERS, integrate
+from snowmelt.plans.builder import multistep_weights
 from snowmelt.plans.solvers.dpm_solver import dpm_solver
-from snowmelt.plans.solvers.dpmpp import dpmpp_2m, dpmpp_2s, dpmpp_3m, moments, phi, taylor_weights
-from snowmelt.plans.solvers.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
+from snowmelt.plans.solvers.dpmpp_2m import dpmpp_2m
+from snowmelt.plans.solvers.dpmpp_2s import dpmpp_2s
+from snowmelt.plans.solvers.dpmpp_3m import dpmpp_3m
+from snowmelt.plans.solvers.dpmpp_sde import dpmpp_sde
 
+dpmpp_2m_sde, dpmpp_3m_sde = SOLVERS["dpmpp_2m_sde"], SOLVERS["dpmpp_3m_sde"]
 DDPM = DiscreteSchedule(make_betas())
 TIMES = [0.95, 0.85, 0.75, 0.6, 0.45, 0.3, 0.0]
 PRECISIONS = [(torch.float32, 1e-4), (torch.float64, 1e-9)]
@@ -302,12 +306,9 @@ def test_the_published_curvature_is_half_of_the_integrals(solver):
     assert last(as_published=False) == pytest.approx(exact, rel=1e-12)
     assert abs(last() - exact) > 1e-3 * abs(exact)
     # Without any curvature the error would be twice as large
-    h = [levels[-1].lam - level.lam for level in levels]
-    tau = float(solver is dpmpp_3m_sde)
-    z = -(1 + tau) * h[2]
-    nodes = [(h[2] - h[i]) / h[2] for i in (2, 1, 0)]
-    flat = taylor_weights(z, (*moments(z, 2, "heun"), 0.0), nodes)
-    assert levels[-1].alpha * np.dot(flat, outputs) - exact == pytest.approx(2 * (last() - exact), rel=1e-9)
+    nodes = [level.lam for level in levels[2::-1]]
+    flat = multistep_weights(*levels[2:], nodes, float(solver is dpmpp_3m_sde), curvature=0.0)
+    assert np.dot(flat, outputs) - exact == pytest.approx(2 * (last() - exact), rel=1e-9)
 
 
 def test_diffusers_third_order_sde_step_has_its_curvature_wrong():
@@ -442,17 +443,7 @@ def test_evaluations_are_counted():
         assert dpmpp_2s(DDPM, times).nfe == dpmpp_sde(DDPM, times).nfe == 2 * steps - 1
 
 
-# -- the functions beneath -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("z", [-20.0, -3.0, -1.0, -0.999, -1e-3, 1e-12, 0.5, 1.0, 8.0])
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_phi_is_an_integral(k, z):
-    """phi_k(z) = Integral_0^1 e^{(1 - u) z} u^{k - 1} / (k - 1)! du, here by Gauss-Legendre."""
-    x, w = np.polynomial.legendre.leggauss(40)
-    u = (x + 1) / 2
-    integral = (w / 2 * np.exp((1 - u) * z) * u ** (k - 1)).sum() / math.factorial(k - 1)
-    assert phi(k, z) == pytest.approx(integral, rel=1e-12)
+# -- refusals ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,17 @@ from snowmelt.core import (
 )
 from snowmelt.denoisers import GaussianMixture, NetworkDenoiser
 from snowmelt.plans import Combination, Plan, Row, ddim, integrate
-from snowmelt.plans.builder import first_order_step, plan_on_eps
-from snowmelt.plans.joining import join, lift
+from snowmelt.plans.builder import first_order_step
+from snowmelt.plans.joining import lift
 from snowmelt.plans.reverse import reverse
 from snowmelt.plans.solvers.adams import adams
 from snowmelt.plans.solvers.deis import deis
-from snowmelt.plans.solvers.ipndm import ipndm, pndm
+from snowmelt.plans.solvers.ipndm import ipndm
+from snowmelt.plans.solvers.pndm import pndm
 from snowmelt.plans.solvers.restart import restart
 from snowmelt.plans.solvers.sa_solver import sa_solver
 from snowmelt.plans.solvers.unipc import unipc
+from snowmelt.plans.unrolling import plan_on_eps
 
 DDPM = DiscreteSchedule(make_betas())
 VARIANTS = {
@@ -493,12 +495,6 @@ def test_restart_without_a_repeat_is_its_inner_solver():
     times = [1.0, 0.5, 0.2, 0.0]
     assert restart(DDPM, times, repeats=0) == ddim(DDPM, times)
     assert restart(DDPM, times, interval=(0.4, 0.45)) == ddim(DDPM, times)
-
-
-def test_join_refuses_different_outputs():
-    plans = [ddim(DDPM, [0.9, 0.5]), deis(DDPM, [0.5, 0.0])]
-    with pytest.raises(ValueError, match="different outputs cannot be joined"):
-        join(plans)
 
 
 # -- reverse -------------------------------------------------------------------------------------------

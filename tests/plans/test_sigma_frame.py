@@ -21,12 +21,16 @@ from diffusers import (
 
 from snowmelt.core import VE, CosineVP, DiscreteSchedule, Level, LinearVP, RectifiedFlow, make_betas
 from snowmelt.denoisers import GaussianMixture
+from snowmelt.plans import SOLVERS as NAMED
 from snowmelt.plans import integrate
-from snowmelt.plans.solvers.dpm2 import dpm2, dpm2_ancestral
-from snowmelt.plans.solvers.euler import euler, euler_ancestral
-from snowmelt.plans.solvers.heun import edm_stochastic, heun
+from snowmelt.plans.solvers.dpm2 import dpm2
+from snowmelt.plans.solvers.edm_stochastic import edm_stochastic
+from snowmelt.plans.solvers.heun import heun
 from snowmelt.plans.solvers.lms import lms
 
+euler, euler_ancestral, dpm2_ancestral = (
+    NAMED[name] for name in ("euler", "euler_ancestral", "dpm2_ancestral")
+)
 SOLVERS = {
     "euler": euler,
     "euler_ancestral": euler_ancestral,
