@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
-from snowmelt.editing.method import choose_method
 from torch import Tensor
 
 from snowmelt import DiffusionSampler, create_ddpm
@@ -30,7 +29,7 @@ from snowmelt.editing import (
 from snowmelt.editing.blend import BlendedNoise
 from snowmelt.images import to_uint8
 from snowmelt.models import DDPMModel
-from snowmelt.plans import SOLVERS, State, make_plan
+from snowmelt.plans import SOLVERS, Method, State, make_plan
 from snowmelt.sampling import SeededNoise, image_seeds
 
 DETERMINISTIC = ["ddim", "dpmpp_2m", "heun", "deis"]
@@ -213,12 +212,12 @@ def test_the_state_it_starts_from_is_the_noised_image(strength):
 
 @given(strength=st.floats(0.001, 1), steps=st.integers(1, 20))
 def test_what_is_left_of_a_grid_starts_at_the_strength_and_ends_at_the_image(strength, steps):
-    method = choose_method(RectifiedFlow(), "dpmpp_2m", steps)
-    times = method.times_from(strength)
+    schedule, method = RectifiedFlow(), Method("dpmpp_2m", steps)
+    times = method.times_from(schedule, strength)
     assert times[0] == strength
     assert times[-1] == 0
     assert all(a > b for a, b in pairwise(times))
-    assert set(times[1:]) <= set(method.times)
+    assert set(times[1:]) <= set(method.times(schedule))
 
 
 def test_a_strength_beside_a_time_of_the_grid_takes_no_tiny_step(model, images):
@@ -232,9 +231,9 @@ def test_a_strength_beside_a_time_of_the_grid_takes_no_tiny_step(model, images):
 def test_any_method_is_made_of_its_parts():
     schedule = DiscreteSchedule(make_betas())
     options = {"eta": 0.3, "rho": 5.0}
-    method = choose_method(schedule, "ddim", 7, "karras", **options)
-    assert method.plan() == make_plan(schedule, "ddim", 7, "karras", **options)
-    assert choose_method(schedule, "heun", times=[0.9, 0.4]).times == (0.9, 0.4, 0.0)
+    method = Method("ddim", 7, "karras", options)
+    assert method.plan(schedule) == make_plan(schedule, "ddim", 7, "karras", **options)
+    assert Method("heun", options={"times": [0.9, 0.4]}).times(schedule) == (0.9, 0.4, 0.0)
 
 
 # -- inversion -----------------------------------------------------------------------------------------
