@@ -248,7 +248,9 @@ class Digits(nn.Module):
 
 
 def digits_model(network):
-    return DDPMModel(network, LINEAR, PARAMETERIZATIONS["v"], image_shape=(1, 8, 8), num_classes=10)
+    return DDPMModel(
+        network, LINEAR, PARAMETERIZATIONS["v"], image_shape=(1, 8, 8), num_classes=10, null_class=10
+    )
 
 
 def test_a_model_of_digits_is_recognised_with_its_labels(digits):
