@@ -314,12 +314,10 @@ class DiffusionTrainer(BaseTrainer):
 
     def _generate_samples(self, logger: DiffusionLogger) -> None:
         """Log a grid of samples and how the first ones came about, with the same seeds every time."""
-        num_classes = self.model.num_classes
-        labels = None
-        if num_classes is not None:
-            labels = [label for label in range(num_classes) for _ in range(self.samples_per_class)]
-        count = len(labels) if labels is not None else self.samples_per_class
-        scale = self.guidance_scale if labels is not None else 0.0
+        classes = range(self.model.num_classes or 0)
+        labels = [label for label in classes for _ in range(self.samples_per_class)] or None
+        count = len(labels or range(self.samples_per_class))
+        scale = self.guidance_scale if labels else 0.0
         states = list(self.sampler.trajectory(count, labels, scale, seeds=image_seeds(0, count)))
         images = self.model.decode(states[-1].x_t).clamp(-1, 1)
         logger.log_images(images, "samples", self.global_step, class_labels=labels)
@@ -336,10 +334,8 @@ class DiffusionTrainer(BaseTrainer):
         for name, part in self._parts.items() if save_optimizer else ():
             training |= {f"{name}_type": type(part).__name__, f"{name}_state_dict": part.state_dict()}
         class_names = getattr(self.dataloader, "class_names", None)
-        checkpoint = Checkpoint.of(
-            self.model, self.ema, class_names=class_names, training=training, config=self.config
-        )
-        checkpoint.write(path)
+        values = {"class_names": class_names, "training": training, "config": self.config}
+        Checkpoint.of(self.model, self.ema, **values).write(path)
 
     def load_checkpoint(
         self, path: str | Path, *, reset_optimizer: bool = False, reset_scheduler: bool = False
@@ -362,9 +358,7 @@ class DiffusionTrainer(BaseTrainer):
         check_resumable(state, parts, path)
         load_weights(self.model, checkpoint.weights, source=path)
         if self.ema is not None and checkpoint.ema is None:
-            warnings.warn(
-                f"{path} holds no EMA weights: the average starts anew from its weights", stacklevel=2
-            )
+            warnings.warn(f"{path} holds no EMA weights: the average starts from its weights", stacklevel=2)
             self.ema = self.sampler.ema = EMA(self.model, self.ema.decay, warmup=True)
         with name_file_in_errors(path):
             if self.ema is not None and checkpoint.ema is not None:
