@@ -1,4 +1,4 @@
-"""How long work shows itself."""
+"""Progress bars, and lines for log files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many images fit, and what to do when they do not."""
+"""Choose a batch size that fits into memory, and make it smaller if memory runs out."""
 
 from __future__ import annotations
 
