@@ -18,14 +18,14 @@ from diffusers import (
 )
 
 from snowmelt.core import (
-    PARAMETERIZATIONS,
     CosineVP,
     DiscreteSchedule,
     LinearVP,
     RectifiedFlow,
     make_betas,
 )
-from snowmelt.denoisers import GaussianMixture, NetworkDenoiser
+from snowmelt.denoisers import GaussianMixture
+from snowmelt.models import DiffusionModel
 from snowmelt.plans import Combination, Plan, Row, ddim, integrate
 from snowmelt.plans.builder import first_order_step
 from snowmelt.plans.joining import lift
@@ -245,8 +245,8 @@ def network(x, k):
 
 
 def ours(plan, x, draws=(), prediction="eps"):
-    denoiser = NetworkDenoiser(
-        lambda x, time, _: network(x, time.view(-1, 1, 1, 1)), DDPM, PARAMETERIZATIONS[prediction]
+    denoiser = DiffusionModel(
+        lambda x, time, _: network(x, time.view(-1, 1, 1, 1)), DDPM, prediction, image_shape=x.shape[1:]
     )
     return run(plan, denoiser, x, draws)
 
