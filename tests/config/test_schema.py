@@ -9,11 +9,10 @@ from pydantic import ValidationError
 
 from snowmelt.config import Config
 from snowmelt.config.schema import Architecture, Diffusion, Model, Sampler, Sampling, Training, known_keys
-from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS
+from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS, SCHEDULES, make_schedule
 from snowmelt.denoisers import THRESHOLDS
 from snowmelt.evaluation.metrics import METRICS
-from snowmelt.models import create_ddpm
-from snowmelt.networks import UNet
+from snowmelt.models import create_ddpm, create_model
 from snowmelt.plans import GRIDS, PRESETS, SOLVERS
 from snowmelt.sampling import DiffusionSampler
 
@@ -24,12 +23,40 @@ def defaults_of(*functions):
 
 
 def test_an_empty_model_section_is_an_empty_call():
-    code = defaults_of(UNet, create_ddpm)
-    model = Model()
-    sections = (model.architecture, model.diffusion, model.conditioning)
-    for name, value in {k: v for section in sections for k, v in section}.items():
-        if name != "type":
-            assert (tuple(value) if isinstance(value, list) else value) == code[name], name
+    configured, called = create_ddpm(**Model().options()), create_ddpm()
+    assert configured.network.config == called.network.config
+    assert configured.spec.schedule_options == called.spec.schedule_options
+    names = ("image_shape", "num_classes", "null_class", "class_dropout_prob", "parameterization")
+    assert all(getattr(configured, name) == getattr(called, name) for name in names)
+
+
+def test_every_noise_schedule_can_be_configured():
+    continuous = [name for name in SCHEDULES if not name.startswith("ddpm-")]
+    small = {"image_size": 8, "model_channels": 32, "channel_multipliers": [1]}
+    for name in continuous:
+        section = Model.model_validate({"architecture": small, "diffusion": {"schedule": name}})
+        model = create_model(**section.options())
+        assert model.schedule(0.5) == make_schedule(name)(0.5)
+        assert model.parameterization.name == model.schedule.usual_prediction
+    with pytest.raises(ValidationError) as caught:
+        Diffusion(schedule="nonsense")
+    assert caught.value.errors()[0]["ctx"]["expected"].count("'") == 2 * (len(continuous) + 1)
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "num_classes"),
+    [
+        ({"num_classes": 5}, 5),
+        ({"num_classes": 0}, None),
+        ({"type": "none", "num_classes": 5}, None),
+        ({"type": None, "num_classes": 5}, None),
+        ({}, None),
+    ],
+)
+def test_a_model_has_classes_if_the_file_gives_it_some(conditioning, num_classes):
+    model = Model.model_validate({"conditioning": conditioning})
+    assert model.options()["num_classes"] == num_classes
+    assert model.options(stated_only=True) == ({"num_classes": num_classes} if conditioning else {})
 
 
 def test_an_empty_sampling_section_is_an_empty_call():

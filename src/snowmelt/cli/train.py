@@ -15,33 +15,28 @@ if TYPE_CHECKING:
     from snowmelt.config import Config
     from snowmelt.training.run import Measure
 
-__all__ = ["train", "train_from"]
+__all__ = ["train"]
 
 
 def train(config_file: ConfigFile, overrides: Overrides = None) -> None:
     """Train a model. Ctrl-C saves the work so far; resume with training.resume.enabled=true."""
     with exit_codes():
         from snowmelt.config import load_config
+        from snowmelt.device import resolve_device
+        from snowmelt.training.run import TrainingRun
 
-        train_from(load_config(config_file, [*(overrides or []), "mode=train"]))
-
-
-def train_from(config: Config) -> None:
-    """Check everything that can fail, then train what a configuration describes."""
-    from snowmelt.device import resolve_device
-    from snowmelt.training.run import TrainingRun
-
-    with as_input_errors():  # nothing has been done yet
-        device = resolve_device(config.compute.device)
-        evaluated = config.training.evaluation.enabled
-        run = TrainingRun(
-            config,
-            device,
-            partial(_training_metrics, config, device) if evaluated else None,
-            maximize=_more_is_better(config.training.validation.metric),
-        )
-        run.check()
-    run.run()
+        config = load_config(config_file, [*(overrides or []), "mode=train"])
+        with as_input_errors():  # nothing has been done yet
+            device = resolve_device(config.compute.device)
+            evaluated = config.training.evaluation.enabled
+            run = TrainingRun(
+                config,
+                device,
+                partial(_training_metrics, config, device) if evaluated else None,
+                maximize=_more_is_better(config.training.validation.metric),
+            )
+            run.check()
+        run.run()
 
 
 def _training_metrics(config: Config, device: torch.device) -> Measure:
