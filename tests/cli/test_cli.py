@@ -432,7 +432,7 @@ def test_a_defect_shows_its_traceback_and_exits_with_1(trained, tmp_path, monkey
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("snowmelt.generation.job.write_grid", fail)
+    monkeypatch.setattr("snowmelt.generation.job.save_grid", fail)
     result = run("generate", write(tmp_path / "g.yaml", generate_settings(trained, tmp_path)))
     assert result.exit_code == 1
     assert isinstance(result.exception, RuntimeError)

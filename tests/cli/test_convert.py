@@ -93,7 +93,7 @@ def test_export_writes_what_diffusers_loads(work, tmp_path, checkpoint, options,
 def test_export_says_that_there_is_no_ema(work, tmp_path):
     result = run(work, "export", "raw.safetensors", tmp_path / "made", "--to", "diffusers")
     assert result.exit_code == 0, result.output
-    assert "has no EMA weights: the weights themselves are written" in result.output
+    assert "has no EMA weights: falling back to standard model weights" in result.output
 
 
 @pytest.mark.parametrize(

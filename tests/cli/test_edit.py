@@ -48,9 +48,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def sampler(folder) -> DiffusionSampler:
-    return DiffusionSampler.from_pretrained(
-        folder / "model.pth", use_ema=False, solver="ddim", steps=3, grid="uniform_lam"
-    )
+    return DiffusionSampler.from_pretrained(folder / "model.pth", use_ema=False, steps=3)
 
 
 def run(command: str, folder: Path, *arguments: object):
@@ -176,7 +174,7 @@ def test_an_option_reaches_the_solver(folder, tmp_path):
             *common,
             tmp_path / f"{eta}.png",
         )
-    done("interpolate", folder, *common, tmp_path / "plain.png")
+    done("interpolate", folder, "--solver", "ddim", *common, tmp_path / "plain.png")
     assert (tmp_path / "0.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
     assert (tmp_path / "1.png").read_bytes() != (tmp_path / "plain.png").read_bytes()
 

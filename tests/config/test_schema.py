@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from snowmelt.config import Config
 from snowmelt.config.schema import Architecture, Diffusion, Model, Sampler, Sampling, Training, known_keys
-from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS, SCHEDULES, make_schedule
+from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS, SCHEDULES
 from snowmelt.denoisers import THRESHOLDS
 from snowmelt.evaluation.metrics import METRICS
-from snowmelt.models import create_ddpm, create_model
-from snowmelt.plans import GRIDS, PRESETS, SOLVERS
+from snowmelt.models import ModelSpec, create_ddpm, create_model
+from snowmelt.networks import UNet
+from snowmelt.plans import GRIDS, PRESETS, SOLVERS, Method
 from snowmelt.sampling import DiffusionSampler
 
 
@@ -23,24 +24,22 @@ def defaults_of(*functions):
 
 
 def test_an_empty_model_section_is_an_empty_call():
-    configured, called = create_ddpm(**Model().options()), create_ddpm()
-    assert configured.network.config == called.network.config
-    assert configured.spec.schedule_options == called.spec.schedule_options
-    names = ("image_shape", "num_classes", "null_class", "class_dropout_prob", "parameterization")
-    assert all(getattr(configured, name) == getattr(called, name) for name in names)
+    code = defaults_of(UNet, create_ddpm)
+    options = Model().options()
+    for name, value in options.items():
+        assert (tuple(value) if isinstance(value, list) else value) == code[name], name
+    assert ModelSpec.from_config(options).build().parameterization.name == code["parameterization"]
 
 
-def test_every_noise_schedule_can_be_configured():
-    continuous = [name for name in SCHEDULES if not name.startswith("ddpm-")]
-    small = {"image_size": 8, "model_channels": 32, "channel_multipliers": [1]}
-    for name in continuous:
-        section = Model.model_validate({"architecture": small, "diffusion": {"schedule": name}})
-        model = create_model(**section.options())
-        assert model.schedule(0.5) == make_schedule(name)(0.5)
-        assert model.parameterization.name == model.schedule.usual_prediction
-    with pytest.raises(ValidationError) as caught:
-        Diffusion(schedule="nonsense")
-    assert caught.value.errors()[0]["ctx"]["expected"].count("'") == 2 * (len(continuous) + 1)
+@pytest.mark.parametrize("schedule", [name for name in SCHEDULES if not name.startswith("ddpm-")])
+def test_a_continuous_schedule_is_a_call_of_create_model(schedule):
+    size = {"image_size": 8, "in_channels": 1, "model_channels": 32}
+    stated = {"architecture": size, "diffusion": {"schedule": schedule}}
+    configured = ModelSpec.from_config(Model.model_validate(stated).options(stated_only=True)).build()
+    called = create_model(**size, schedule=schedule)
+    assert type(configured.schedule) is type(called.schedule)
+    assert configured.schedule(0.5) == called.schedule(0.5)
+    assert configured.parameterization.name == called.parameterization.name
 
 
 @pytest.mark.parametrize(
@@ -56,14 +55,14 @@ def test_every_noise_schedule_can_be_configured():
 def test_a_model_has_classes_if_the_file_gives_it_some(conditioning, num_classes):
     model = Model.model_validate({"conditioning": conditioning})
     assert model.options()["num_classes"] == num_classes
-    assert model.options(stated_only=True) == ({"num_classes": num_classes} if conditioning else {})
+    if "num_classes" in conditioning:
+        assert model.options(stated_only=True) == {"num_classes": num_classes}
 
 
 def test_an_empty_sampling_section_is_an_empty_call():
     code = defaults_of(DiffusionSampler)
     sampling = Sampling()
-    for name, value in {**sampling.sampler.arguments(), "threshold": sampling.threshold}.items():
-        assert value == code[name], name
+    assert (sampling.method, sampling.threshold) == (code["method"], code["threshold"])
     call = defaults_of(DiffusionSampler.sample)
     assert (sampling.guidance_scale, sampling.use_ema) == (call["guidance_scale"], call["use_ema"])
 
@@ -72,8 +71,9 @@ def test_an_empty_sampling_section_is_an_empty_call():
     ("section", "key", "table"),
     [
         (Diffusion, "beta_schedule", BETA_SCHEDULES),
+        (Diffusion, "schedule", {"ddpm", *(name for name in SCHEDULES if not name.startswith("ddpm-"))}),
         (Diffusion, "parameterization", PARAMETERIZATIONS),
-        (Sampling, "threshold", {"none": None, **THRESHOLDS}),
+        (Sampling, "threshold", {"auto", "none", *THRESHOLDS}),
         (Sampling, "preset", PRESETS),
     ],
 )
@@ -90,14 +90,26 @@ def test_every_name_that_exists_can_be_configured_and_no_other(section, key, tab
 @pytest.mark.parametrize("function", [*SOLVERS.values(), *GRIDS.values()], ids=lambda f: f.__name__)
 def test_no_option_of_a_solver_or_grid_is_taken_for_a_misspelling(function):
     options = dict.fromkeys(list(inspect.signature(function).parameters)[2:], 0.5)
-    assert Sampler(**options).arguments().items() >= options.items()
+    assert Sampler(**options).words().items() >= options.items()
 
 
-@pytest.mark.parametrize("given", [{}, {"sampler": None}, {"preset": None, "plan": None}])
-def test_without_a_method_it_is_ddpm_at_every_trained_step(given):
-    sampling = Sampling.model_validate(given)
-    assert (sampling.preset, sampling.plan) == (None, None)
-    assert sampling.sampler.arguments() == {"solver": "ddpm", "steps": None, "grid": "trailing"}
+@pytest.mark.parametrize("given", [{}, {"sampler": None}, {"sampler": {}}, {"preset": None, "plan": None}])
+def test_a_file_that_states_no_method_leaves_it_to_the_checkpoint(given):
+    assert Sampling.model_validate(given).method is None
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"preset": "ddpm"}, "ddpm"),
+        ({"sampler": {"type": "ddim", "steps": 20, "eta": 0.5}}, "ddim:20 eta=0.5"),
+        ({"sampler": {"type": "ddim", "steps": None}}, "ddim:all"),
+        ({"sampler": {"type": "ddim", "steps": "all"}}, "ddim:all"),
+        ({"sampler": {"type": "ddim"}}, "ddim"),
+    ],
+)
+def test_a_file_states_the_method_that_its_text_form_states(given, text):
+    assert Method.of(Sampling.model_validate(given).method) == Method.parse(text)
 
 
 @pytest.mark.parametrize(

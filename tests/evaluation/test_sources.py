@@ -1,4 +1,4 @@
-"""Images that a sampler makes when they are asked for, and other ways to look at a source."""
+"""Images that a sampler makes when they are read, and other views of a source."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from torch import Tensor
 
 from snowmelt import EMA, DiffusionSampler, create_ddpm
 from snowmelt.evaluation import SampledSource, TensorSource, renumber_classes
-from snowmelt.evaluation.kept import kept
+from snowmelt.evaluation.cached_images import cache_images
 from snowmelt.images import to_uint8
+from snowmelt.sampling import Request
 
 
 def images_of(source) -> Tensor:
@@ -31,7 +32,7 @@ def make_sampler(seed: int = 0, ema: bool = False, **options) -> DiffusionSample
 
 def test_sampled_images_are_those_of_the_sampler():
     sampler = make_sampler()
-    source = SampledSource(sampler, range(5), [0, 1, 2, 0, 1], guidance_scale=2.0)
+    source = SampledSource(sampler, Request(tuple(range(5)), (0, 1, 2, 0, 1), guidance_scale=2.0))
     expected = to_uint8(sampler.sample(5, [0, 1, 2, 0, 1], 2.0, seeds=range(5)))
     for size in (2, 3, 5, 64):
         batches = list(source.batches(size))
@@ -42,7 +43,7 @@ def test_sampled_images_are_those_of_the_sampler():
 
 def test_the_hash_of_sampled_images_is_of_all_that_they_depend_on():
     def hashed(sampler, seeds=(0, 1), labels=(0, 1), **options) -> str:
-        return SampledSource(sampler, list(seeds), list(labels), **options).content_hash()
+        return SampledSource(sampler, Request(seeds, labels, **options)).content_hash()
 
     known = hashed(make_sampler())
     assert hashed(make_sampler()) == known
@@ -56,21 +57,22 @@ def test_the_hash_of_sampled_images_is_of_all_that_they_depend_on():
         hashed(make_sampler(), seeds=(0, 2)),
         hashed(make_sampler(), labels=(0, 2)),
         hashed(make_sampler(), guidance_scale=2.0),
+        hashed(make_sampler(ema=True)),
         hashed(make_sampler(ema=True), use_ema=False),
     ]
     assert len({known, *different}) == 1 + len(different)
-    assert hashed(make_sampler(ema=True)) == known  # its average is that of the same weights
+    assert hashed(make_sampler(ema=True)) == hashed(make_sampler(ema=True))
 
 
 def test_images_are_kept_and_found_again(tmp_path):
-    source = SampledSource(make_sampler(), range(5))
+    source = SampledSource(make_sampler(), Request(tuple(range(5))))
     made = images_of(source)
     for cache in (None, tmp_path):
-        found = kept(source, cache, batch_size=2)
+        found = cache_images(source, cache, batch_size=2)
         assert torch.equal(images_of(found), made)
         assert (found.name, len(found)) == (source.name, 5)
     source.batches = lambda size: pytest.fail("the images were made again")
-    assert torch.equal(images_of(kept(source, tmp_path)), made)
+    assert torch.equal(images_of(cache_images(source, tmp_path)), made)
 
 
 # Classes
@@ -90,9 +92,10 @@ def test_classes_are_numbered_by_their_names():
     assert renumber_classes(without, ["a", "b"]) is without
 
 
-def test_a_source_of_samples_needs_weights_to_know_them_by():
-    with pytest.raises(ValueError, match="seeds is empty"):
-        SampledSource(make_sampler(), [])
+def test_samples_that_cannot_be_made_or_known_are_refused():
+    with pytest.raises(ValueError, match=r"class_labels must lie in 0\.\.2"):
+        SampledSource(make_sampler(), Request((0,), (3,)))
     weak = lambda x_t, level, class_labels=None: x_t  # noqa: E731
+    source = SampledSource(make_sampler(guidance={"type": "autoguidance", "weak": weak}), Request((0,)))
     with pytest.raises(ValueError, match="by the weights"):
-        SampledSource(make_sampler(guidance={"type": "autoguidance", "weak": weak}), [0])
+        source.content_hash()

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from snowmelt.errors import InputError
-from snowmelt.formats import READERS, WRITERS, TensorSource, open_images, write_grid, write_labels
+from snowmelt.formats import GRID_NAME, READERS, WRITERS, TensorSource, open_images, write_labels
 
 COUNT = 7
 
@@ -70,14 +70,13 @@ def test_a_coloured_first_image_makes_all_that_are_taken_coloured(tmp_path):
 
 def test_a_generated_folder_is_read_by_its_list(tmp_path):
     """The overview picture is no sample, and image 10,000 comes after image 9,999."""
-    images = make_images(1)
-    written("png", tmp_path, images)
+    written("png", tmp_path, make_images(1))
     (tmp_path / "sample_0001.png").rename(tmp_path / "sample_10000.png")
     names = [f"sample_{'10000' if i == 1 else f'000{i}'}.png" for i in (0, 2, 3, 4, 5, 6, 1)]
     (tmp_path / "labels.csv").write_text(
         "file,class,seed\n" + "".join(f"{name},{i % 3},{i}\n" for i, name in enumerate(names))
     )
-    write_grid(images, None, tmp_path, nrow=2)
+    Image.new("L", (50, 50)).save(tmp_path / GRID_NAME)
     source = open_images(tmp_path)
     assert [path.name for path in source.paths] == names
     assert source.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]

@@ -20,13 +20,11 @@ from torch import Tensor
 
 from snowmelt.errors import InputError
 from snowmelt.formats import (
-    GRID_NAME,
     LABELS_NAME,
     WRITERS,
     Writer,
     class_numbers,
     open_images,
-    write_grid,
     write_labels,
 )
 from snowmelt.images import decode_png
@@ -595,20 +593,3 @@ def test_the_list_says_where_each_image_is(tmp_path, name, names):
             assert torch.equal(decode_png((tmp_path / row["file"]).read_bytes())[0], image)
     named = {row["file"] for row in rows}
     assert named == {path for path, data in contents(tmp_path).items() if data is not None} - {LABELS_NAME}
-
-
-def test_the_grid_shows_the_images_with_their_classes(tmp_path):
-    images, labels = make_images(6, size=(40, 40)), [0, 1, 2, 0, 1, 2]
-    pictures = {}
-    for key, shown, names in [
-        ("plain", None, None),
-        ("numbers", labels, None),
-        ("names", labels, ["ant", "bee", "cat"]),
-    ]:
-        path = write_grid(images, shown, tmp_path / key, 3, names)
-        assert path == tmp_path / key / GRID_NAME
-        pictures[key] = decode_png(path.read_bytes())[0]
-    tile = pictures["plain"][:, 2:42, 2:42]
-    assert torch.equal(tile, images[0]), "pixels are those of the image"
-    assert pictures["numbers"].shape[1] > pictures["plain"].shape[1], "captions need room"
-    assert not torch.equal(pictures["numbers"], pictures["names"])

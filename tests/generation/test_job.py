@@ -265,6 +265,20 @@ def test_other_files_are_not_inspected(tmp_path, path, message):
         inspect(tmp_path / path)
 
 
+def test_the_picture_names_the_classes(tmp_path):
+    pictures = {}
+    for names in (None, ["ant", "bee", "cat"], ["ant", "bee", "dog"]):
+        run(make_job(tmp_path / str(names), class_names=names))
+        pictures[str(names)] = (tmp_path / str(names) / GRID_NAME).read_bytes()
+    assert len(set(pictures.values())) == 3
+    sampler = DiffusionSampler(create_ddpm(8, 1, 8, (1,), norm_groups=4, layers_per_block=1), method="ddim:1")
+    Job(sampler, sampler.request(1, seeds=[0]), tmp_path, None, grid_nrow=1, quiet=True).run()
+    plain, _ = decode_png((tmp_path / GRID_NAME).read_bytes())
+    image = to_uint8(sampler.sample(1, seeds=[0])[0])
+    enlarged = image.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    assert torch.equal(plain, enlarged.expand(3, -1, -1)), "nothing but the image"
+
+
 def test_the_picture_shows_some_of_many_and_the_list_names_all(tmp_path, monkeypatch):
     monkeypatch.setattr("snowmelt.generation.job.GRID_LIMIT", 5)
     run(make_job(tmp_path))

@@ -75,7 +75,7 @@ def _methods(wanted: Compare) -> Iterator[Method]:
     from snowmelt.plans import Method
 
     for number, sampler in enumerate(wanted.samplers):
-        stated = sampler.stated()
+        stated = sampler.words()
         for steps in [None] if sampler.has_own_steps else wanted.steps:
             try:
                 method = Method.from_dict(stated if steps is None else {**stated, "steps": steps})

@@ -38,15 +38,6 @@ class ComparedSampler(Sampler):
         lists = {"times", "sigmas", "indices"} & set(self.model_extra or {})
         return bool(self.preset or self.plan or lists or "steps" in self.model_fields_set)
 
-    def stated(self) -> dict[str, Any]:
-        """Return what the file states, for `snowmelt.plans.Method.from_dict`.
-
-        >>> ComparedSampler(type="ddim", steps=None).stated()
-        {'type': 'ddim', 'steps': 'all'}
-        """
-        stated = self.model_dump(exclude_unset=True)
-        return {name: "all" if (name, value) == ("steps", None) else value for name, value in stated.items()}
-
 
 class Compare(Section):
     """The grid is checkpoints x samplers (x steps) x guidance_scales; all cells share classes and seeds."""

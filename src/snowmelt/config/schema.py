@@ -1,11 +1,10 @@
-"""What a configuration may say: one frozen pydantic model a section, with ranges and defaults.
+"""The keys of a configuration, with types, ranges and defaults: each section is a frozen pydantic model.
 
-`configs/diffusion/default.yaml` explains every key beside its default; here stand the same names as types.
-Only `data.paths.train` (to train) and `generation.checkpoint` (to generate) have no default. A value must
-have its key's type: ``"16"`` is not 16 and ``true`` is not 1. A key's `description`, where it has one, is
-what an error says was expected.
+`configs/diffusion/default.yaml` explains every key beside its default. Only `data.paths.train` (to train) and
+`generation.checkpoint` (to generate) have no default. A value must have the type of its key: ``"16"`` is not
+16, and ``true`` is not 1. Errors quote a key's `description`, if it has one, as what they expected.
 
-Solvers and time grids are open vocabularies with options of their own, checked where the plan is made; all
+Solvers, time grids and guidance have options of their own. They are checked where the method is made; all
 other names are checked here.
 """
 
@@ -14,7 +13,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -82,13 +81,13 @@ NullIsNone = BeforeValidator(lambda value: "none" if value is None else value)
 
 
 class Section(BaseModel):
-    """Abstract: a group of keys. Unknown keys are errors, and nothing changes after validation."""
+    """Abstract: a group of keys. Unknown keys are errors, and nothing can be changed after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Compute(Section):
-    """Where to run, and the seed of every random number."""
+    """The device, and the seed of all random numbers."""
 
     device: Annotated[
         str,
@@ -98,7 +97,7 @@ class Compute(Section):
 
 
 class Architecture(Section):
-    """The U-Net. `channel_multipliers` has one entry a stage, and so has `use_attention` if it is a list."""
+    """The U-Net. `channel_multipliers` has one entry for each stage; so has a list of `use_attention`."""
 
     image_size: PositiveInt = 32
     in_channels: PositiveInt = 3
@@ -126,15 +125,15 @@ class Architecture(Section):
         return value
 
 
-# What a discrete schedule is made from
+# The keys that describe a discrete schedule
 _OF_BETAS = {"num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr"}
 
 
 class Diffusion(Section):
     """The noise schedule, and what the network predicts.
 
-    ``ddpm`` counts `num_timesteps` and reads the keys behind it; the others are continuous in time, and read
-    `schedule_options` only.
+    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys and `zero_terminal_snr`. The other
+    schedules are continuous in time: they read `schedule_options` only.
     """
 
     schedule: Literal["ddpm", "flow", "edm", "vp", "cosine", "ve"] = "ddpm"
@@ -168,7 +167,7 @@ class Conditioning(Section):
 
 
 class Model(Section):
-    """What is trained. To generate, the checkpoint knows it all; what a file states is compared with it."""
+    """The model to train. Generating takes the checkpoint's model, and warns if a file contradicts it."""
 
     architecture: Architecture = Architecture()
     diffusion: Diffusion = Diffusion()
@@ -178,7 +177,7 @@ class Model(Section):
         """Return the model as `snowmelt.models.ModelSpec.from_config` takes it.
 
         Args:
-            stated_only: leave out what neither the file nor an override states.
+            stated_only: leave out the defaults: return only what the file or an override states.
         """
         discrete = self.diffusion.schedule == "ddpm"
         unused = {"schedule", "schedule_options"} if discrete else _OF_BETAS
@@ -203,7 +202,7 @@ class Paths(Section):
 
 
 class Loading(Section):
-    """How batches are made."""
+    """Batches of training images."""
 
     batch_size: PositiveInt = 64
     num_workers: NonNegativeInt = 0
@@ -220,7 +219,7 @@ class ColorJitter(Section):
 
 
 class Augmentation(Section):
-    """Random changes to training images; rotation by up to so many degrees either way."""
+    """Random changes to training images. `rotation_degrees` is the largest angle, in either direction."""
 
     horizontal_flip: bool = False
     rotation_degrees: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
@@ -228,7 +227,7 @@ class Augmentation(Section):
 
 
 class Data(Section):
-    """What to train on."""
+    """The images to train on."""
 
     paths: Paths = Paths()
     loading: Loading = Loading()
@@ -245,7 +244,7 @@ class Subdirs(Section):
 
 
 class Output(Section):
-    """Where files go."""
+    """The folders that snowmelt writes into."""
 
     base_dir: Name = "outputs/diffusion"
     subdirs: Subdirs = Subdirs()
@@ -267,7 +266,7 @@ class Optimizer(Section):
 
 
 class Scheduler(Section):
-    """The learning rate over `T_max` epochs, down to `eta_min`; ``auto`` takes `training.epochs`."""
+    """The learning rate falls to `eta_min` in `T_max` epochs; ``auto`` takes `training.epochs`."""
 
     type: Annotated[Literal["none", "constant", "cosine", "linear"], NullIsNone] = "none"
     T_max: Annotated[
@@ -284,21 +283,21 @@ class Ema(Section):
 
 
 class Checkpointing(Section):
-    """What is kept, and how often in epochs."""
+    """Which checkpoints are written; `save_frequency` counts epochs."""
 
     save_frequency: PositiveInt = 10
     save_best_only: bool = False
     save_optimizer: bool = True
 
 
-# Of generated images, as snowmelt.evaluation knows them
+# Metrics of generated images: the keys of snowmelt.evaluation's METRICS
 Metric = Literal[
     "fid", "fid_infinity", "kid", "inception_score", "precision", "recall", "density", "coverage"
 ]
 
 
 class Validation(Section):
-    """The loss on `data.paths.val`, every so many epochs, and what the best model is best in."""
+    """The loss on `data.paths.val` every `frequency` epochs; `metric` decides which model is the best."""
 
     enabled: bool = True
     frequency: PositiveInt = 1
@@ -306,7 +305,7 @@ class Validation(Section):
 
 
 class Evaluation(Section):
-    """Metrics of generated images beside the training images, every so many epochs."""
+    """Metrics that compare generated with training images, every `frequency` epochs."""
 
     enabled: bool = False
     frequency: PositiveInt = 10
@@ -321,7 +320,7 @@ class Evaluation(Section):
 
 
 class Visualization(Section):
-    """Sample grids, every so many epochs."""
+    """Grids of samples, every `interval` epochs."""
 
     enabled: bool = True
     interval: PositiveInt = 10
@@ -330,7 +329,7 @@ class Visualization(Section):
 
 
 class Performance(Section):
-    """Speed on accelerators."""
+    """Options for speed. Most of them act on CUDA only."""
 
     use_amp: bool = False
     use_tf32: bool = True
@@ -339,7 +338,7 @@ class Performance(Section):
 
 
 class Resume(Section):
-    """Going on from a checkpoint; without a path, from the run's own latest one."""
+    """Continue from a checkpoint; without a path, from the latest one of this run."""
 
     enabled: bool = False
     checkpoint: str | None = None
@@ -372,7 +371,7 @@ class Training(Section):
         return self
 
 
-# What the other keys of `generation` and the checkpoint give to the sampler
+# Arguments of DiffusionSampler that other keys set
 _SET_ELSEWHERE = frozenset(
     {
         "device",
@@ -390,7 +389,7 @@ _SET_ELSEWHERE = frozenset(
 
 
 class Sampler(Section):
-    """Solver, steps and time grid; every further key is an option of the solver or the grid.
+    """Solver, steps and time grid. Every other key is an option of the solver or of the grid.
 
     ``steps: null`` is another way to say ``steps: all``.
 
@@ -427,12 +426,12 @@ class Sampler(Section):
         return {name: value for name, value in serialize(self).items() if value is not None}
 
     def words(self) -> dict[str, Any]:
-        """Return what is stated, as `snowmelt.plans.Method.of` takes it."""
+        """Return what the file states, in the form that `snowmelt.plans.Method.of` takes."""
         return self.model_dump()
 
 
 class Guidance(Section):
-    """How the scale guides; every further key is an option of the method.
+    """The guidance method. Every other key is an option of that method.
 
     >>> Guidance(type="apg", scale=4.0, eta=0.2).options()
     {'type': 'apg', 'eta': 0.2}
@@ -448,18 +447,18 @@ class Guidance(Section):
         return {"type": self.type, **(self.model_extra or {})}
 
 
-# The three ways to say how images are sampled
+# Three ways to name a method
 _METHODS = ("sampler", "preset", "plan")
-# The three ways to say which classes; without any of them, all in equal numbers
+# Three ways to choose classes; the default is every class, in equal numbers
 _CLASSES = ("class_selection", "class_counts", "balance_to")
 
 
 class Sampling(Section):
-    """Which images, and how they are sampled: by one of `sampler`, `preset` and `plan`.
+    """Which images to make, and the method that makes them: one of `sampler`, `preset` and `plan`.
 
-    Without any of the three, the model's own method is taken, or else the preset ``balanced``.
+    The default is the checkpoint's own method; if it has none, the preset ``balanced``.
 
-    `num_samples` follows from `class_counts`, `balance_to` or `seeds` where one of them is given.
+    `class_counts`, `balance_to` and `seeds` decide the number of images in place of `num_samples`.
 
     >>> Sampling(preset="fast").model_dump(exclude_defaults=True)
     {'preset': 'fast'}
@@ -520,21 +519,22 @@ class Sampling(Section):
 
     @property
     def scale(self) -> float:
-        """The scale of guidance, wherever it is stated."""
+        """The guidance scale, from `guidance.scale` or from `guidance_scale`."""
         stated = self.guidance.scale if self.guidance is not None else None
         return self.guidance_scale if stated is None else stated
 
     @property
     def method(self) -> dict[str, Any] | None:
-        """How to sample, as `snowmelt.plans.Method.of` takes it; None for the model's own method."""
+        """The method, in the form that `snowmelt.plans.Method.of` takes; None if the file states none."""
         stated = {"preset": self.preset, "plan": self.plan, **(self.sampler.words() if self.sampler else {})}
         return {name: value for name, value in stated.items() if value is not None} or None
 
 
 class GenerationOutput(Section):
-    """Which pictures are written, and as what.
+    """Which pictures to write, and in which format.
 
-    A shard is finished, or lost, as a whole; it is one file of `webdataset` and `parquet`.
+    A shard is a group of images that is finished, or lost, as a whole. With the formats `webdataset` and
+    `parquet` it is one file.
     """
 
     save_individual: bool = True
@@ -547,7 +547,7 @@ class GenerationOutput(Section):
 
 
 class Generation(Section):
-    """What to generate, from which checkpoint."""
+    """The checkpoint, the images to make, and the files to write."""
 
     checkpoint: Annotated[str | None, Field(description="the path of a checkpoint to generate from")] = None
     sampling: Sampling = Sampling()
@@ -557,10 +557,10 @@ class Generation(Section):
 class Config(Section):
     """A whole configuration.
 
-    `Section.model_fields_set` tells which keys were stated and which are defaults.
+    `Section.model_fields_set` holds the keys that were stated; all others have their defaults.
 
     Raises:
-        pydantic.ValidationError: with every problem; `load_config` puts them into words.
+        pydantic.ValidationError: lists every problem; `load_config` turns them into sentences.
 
     >>> config = Config(mode="generate", generation=Generation(checkpoint="model.pth"))
     >>> config.generation.sampling.num_samples, config.model.model_fields_set
@@ -594,16 +594,17 @@ class Config(Section):
 def known_keys(section: type[BaseModel] = Config, parent: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Yield the dotted path and the field of every key that a file may have, sections included.
 
-    The keys of a list's items follow the list's own, as if it were a section.
+    The keys of a list's items come after the list's own key, as if the list were a section.
 
     >>> [path for path, field in known_keys(Data)][:4]
     ['paths', 'paths.train', 'paths.val', 'loading']
     """
     for name, field in section.model_fields.items():
         yield parent + name, field
-        kind = get_args(field.annotation)[0] if get_origin(field.annotation) is list else field.annotation
-        if inspect.isclass(kind) and issubclass(kind, BaseModel):
-            yield from known_keys(kind, f"{parent}{name}.")
+        # A section, a list of sections, or a section that may be null
+        for kind in get_args(field.annotation) or (field.annotation,):
+            if inspect.isclass(kind) and issubclass(kind, BaseModel):
+                yield from known_keys(kind, f"{parent}{name}.")
 
 
 def _errors(kind: str, *paths: tuple[str, ...]) -> ValidationError:

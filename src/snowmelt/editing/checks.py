@@ -24,7 +24,7 @@ def check_images(sampler: DiffusionSampler, images: Tensor) -> Tensor:
         raise TypeError(
             f"images must be a float tensor in [-1, 1], got {given}; snowmelt.images.from_uint8 makes one"
         )
-    if not sampler.model.bounded:
+    if not sampler.bounded:
         raise ValueError("images cannot be edited in latents: the model has a decoder, but no encoder")
     if images.ndim != 4 or images.shape[1:] != tuple(sampler.model.image_shape):
         expected = ", ".join(map(str, sampler.model.image_shape))

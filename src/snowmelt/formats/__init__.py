@@ -8,7 +8,7 @@ from snowmelt.formats.class_folders import ClassFolderWriter
 from snowmelt.formats.classes import renumber_classes
 from snowmelt.formats.npz import NpzWriter
 from snowmelt.formats.opening import READERS, open_images
-from snowmelt.formats.overview import GRID_NAME, LABELS_NAME, write_grid, write_labels
+from snowmelt.formats.overview import GRID_NAME, LABELS_NAME, write_labels
 from snowmelt.formats.parquet import ParquetWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.formats.source import ImageSource, TensorSource
@@ -26,7 +26,6 @@ __all__ = [
     "class_numbers",
     "open_images",
     "renumber_classes",
-    "write_grid",
     "write_labels",
 ]
 

@@ -1,4 +1,4 @@
-"""What lies beside the images of a job in every format: a list of them, and one picture of many."""
+"""What lies beside the images of a job in every format: ``labels.csv``, and a picture of many of them."""
 
 from __future__ import annotations
 
@@ -6,40 +6,14 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
 from snowmelt.formats.writer import Writer
-from snowmelt.images import from_uint8, save_grid
 
-__all__ = ["GRID_NAME", "LABELS_NAME", "read_labels", "write_grid", "write_labels"]
+__all__ = ["GRID_NAME", "LABELS_NAME", "read_labels", "write_labels"]
 
 GRID_NAME = "generated_samples.png"
 LABELS_NAME = "labels.csv"
-
-
-def write_grid(
-    images: Tensor,
-    class_labels: Sequence[int] | None,
-    folder: Path,
-    nrow: int,
-    class_names: Sequence[str] | None = None,
-) -> Path:
-    """Write images as one picture, ``generated_samples.png``, and return its path.
-
-    Args:
-        images: uint8 (N, C, H, W), N >= 1.
-        class_labels: the class of each, written above it; None for no captions.
-        folder: where the picture goes.
-        nrow: images in a row, >= 1.
-        class_names: the captions of the classes; None for their numbers.
-    """
-    captions = None
-    if class_labels is not None:
-        captions = [str(label) if class_names is None else class_names[label] for label in class_labels]
-    save_grid(from_uint8(images), folder / GRID_NAME, nrow=nrow, captions=captions)
-    return folder / GRID_NAME
 
 
 def write_labels(writer: Writer) -> Path:

@@ -35,13 +35,12 @@ from snowmelt.formats import (
     TensorSource,
     Writer,
     class_numbers,
-    write_grid,
     write_labels,
 )
 from snowmelt.generation.estimate import Estimate, estimate
 from snowmelt.generation.manifest import NAME, read_manifest, write_manifest
 from snowmelt.generation.team import ALONE, Team
-from snowmelt.images import to_uint8
+from snowmelt.images import from_uint8, save_grid, to_uint8
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler, Request
 
@@ -219,19 +218,22 @@ class Job:
                     bar.update(len(batch))
                 yield number, torch.cat(images)
 
-    def _finish(self, drawn: Sequence[Tensor], this_run: Mapping[str, Any]) -> None:
+    def _finish(self, drawn: list[Tensor], this_run: Mapping[str, Any]) -> None:
         if self.writer is not None:
             self.writer.finish()
             write_labels(self.writer)
         if self.grid_nrow is not None:
-            source = (
-                self.writer.written() if self.writer is not None else TensorSource(torch.cat(list(drawn)))
-            )
-            shown, labels = range(0, len(source), grid_step(len(source))), self.request.class_labels
-            captioned = [labels[index] for index in shown] if labels is not None else None
-            write_grid(source.take(shown), captioned, self.folder, self.grid_nrow, self.class_names)
+            source = self.writer.written() if self.writer is not None else TensorSource(torch.cat(drawn))
+            shown = range(0, len(source), grid_step(len(source)))
+            labels = self.request.class_labels
+            captions = None if labels is None else [self._caption(labels[index]) for index in shown]
+            pictures = from_uint8(source.take(shown))
+            save_grid(pictures, self.folder / GRID_NAME, nrow=self.grid_nrow, captions=captions)
         remove_leftovers(self.folder)
         self._write_manifest("complete", this_run)
+
+    def _caption(self, label: int) -> str:
+        return str(label) if self.class_names is None else self.class_names[label]
 
     def _write_manifest(self, status: str, *runs: Mapping[str, Any]) -> None:
         before = read_manifest(self.folder) or {}

@@ -35,7 +35,8 @@ class DiffusionSampler:
     """Samples from a trained model. It needs no optimizer, no data and no trainer.
 
     Args:
-        model: what predicts; moved to `device`.
+        model: what predicts; moved to `device`. A denoiser of your own works too, if it has the attributes
+            schedule, image_shape, num_classes and null_class.
         device: where to sample.
         ema: averaged weights to sample with, if there are any.
         method: how to sample: a `snowmelt.plans.Method`, its text form (``"ddim:20"``), a mapping as in YAML,
@@ -79,16 +80,16 @@ class DiffusionSampler:
         memory_share: float = 0.5,
         **keywords: Any,
     ) -> None:
+        self.model = model
         if threshold == "auto":
-            threshold = "clip" if model.bounded else None
+            threshold = "clip" if self.bounded else None
         keep_in_range(model, threshold)  # or it would be refused while sampling
-        if threshold is not None and not model.bounded:
+        if threshold is not None and not self.bounded:
             raise ValueError(f"latents have no range that threshold {threshold!r} could keep: leave it out")
         if micro_batch is None:
             micro_batch = default_micro_batch(device, model.image_shape)
         if not 0 < memory_share <= 1:
             raise ValueError(f"memory_share must lie in (0, 1], got {memory_share}")
-        self.model = model
         self.device = device
         self.ema = ema
         self.method = Method.of(method, **keywords)
@@ -286,7 +287,8 @@ class DiffusionSampler:
         Raises:
             ValueError: a network is a plain function, whose weights cannot be known.
         """
-        networks = (self.model.network, self.model.decoder, *self.guidance.networks)
+        parts = (getattr(self.model, name, None) for name in ("network", "decoder"))
+        networks = (*parts, self.model, *self.guidance.networks)
         if any(not isinstance(network, nn.Module | None) for network in networks):
             raise ValueError(
                 "images are known by the weights of the networks, and one here is a plain function: make it "
@@ -313,6 +315,11 @@ class DiffusionSampler:
             "device": torch.device(self.device).type,
             "versions": {"snowmelt": __version__, "torch": torch.__version__},
         }
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the model denoises images, in [-1, 1], and not latents. A denoiser of your own does."""
+        return getattr(self.model, "bounded", True)
 
     def auto_batch_size(self) -> int:
         """Return how many images together fit into the sampler's share of the memory that is free now."""
@@ -395,7 +402,7 @@ class DiffusionSampler:
             x0: (B, C, H, W), what a plan arrived at.
             padded: as for `run`.
         """
-        if not self.model.bounded:
+        if not self.bounded:
             decode = self.model.decode
             pieces = MicroBatches(lambda latents, *_: decode(latents), self.micro_batch, padded=padded)
             with torch.no_grad(), eval_mode(self.model):

@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from snowmelt import DiffusionSampler
-from snowmelt.adapters import FunctionModel
-from snowmelt.core import PARAMETERIZATIONS, VE, DiscreteSchedule, Level, RectifiedFlow, make_betas
-from snowmelt.core.times import TIMES, own_time
+from snowmelt.core import PARAMETERIZATIONS, TIMES, VE, DiscreteSchedule, Level, RectifiedFlow, make_betas
 from snowmelt.denoisers import GaussianMixture
+from snowmelt.models import DiffusionModel
 
 MIXTURE = GaussianMixture(torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(1)), 0.3)
 
@@ -47,7 +46,7 @@ def oracle(schedule, parameterization):
 def test_every_dialect_of_one_posterior_gives_it_back(schedule, name):
     parameterization = PARAMETERIZATIONS[name]
     network = oracle(schedule, parameterization)
-    model = FunctionModel(network, schedule, name, image_shape=(1, 2, 2), time="1000t")
+    model = DiffusionModel(network, schedule, name, image_shape=(1, 2, 2), time="1000t")
     x_t = torch.randn(5, 1, 2, 2, dtype=torch.float64)
     for t in (0.2, 0.5, 0.8):
         torch.testing.assert_close(model(x_t, schedule(t)), MIXTURE(x_t, schedule(t)))
@@ -67,7 +66,7 @@ def test_every_dialect_of_one_posterior_gives_it_back(schedule, name):
 )
 def test_time_conventions(name, schedule, expected):
     network = Told()
-    model = FunctionModel(network, schedule, "x0", image_shape=(1, 2, 2), time=name)
+    model = DiffusionModel(network, schedule, "x0", image_shape=(1, 2, 2), time=name)
     model(torch.zeros(3, 1, 2, 2), schedule(0.8))
     ((_, time, _),) = network.calls
     torch.testing.assert_close(time, torch.full((3,), expected))
@@ -75,7 +74,7 @@ def test_time_conventions(name, schedule, expected):
 
 def test_a_convention_of_ones_own():
     network = Told()
-    model = FunctionModel(
+    model = DiffusionModel(
         network, RectifiedFlow(), "x0", image_shape=(1, 2, 2), time=lambda schedule, level: level.alpha**2
     )
     model(torch.zeros(1, 1, 2, 2, dtype=torch.float64), RectifiedFlow()(0.5))
@@ -86,12 +85,12 @@ def test_a_convention_of_ones_own():
 
 def test_the_default_convention_is_the_schedules(schedule):
     level = schedule(0.7)
-    assert TIMES[own_time(schedule)](schedule, level) == pytest.approx(schedule.network_time(level))
+    assert TIMES[schedule.time](schedule, level) == pytest.approx(schedule.network_time(level))
 
 
 def test_half_precision_is_told_the_time_in_full():
     network = Told()
-    FunctionModel(network, VE(), "x0", image_shape=(1, 2, 2))(torch.zeros(1, 1, 2, 2).half(), VE()(0.5))
+    DiffusionModel(network, VE(), "x0", image_shape=(1, 2, 2))(torch.zeros(1, 1, 2, 2).half(), VE()(0.5))
     assert network.calls[0][1].dtype == torch.float32
 
 
@@ -99,23 +98,23 @@ def test_labels():
     network = Told()
     level, x = RectifiedFlow()(0.5), torch.zeros(2, 1, 2, 2)
     shape = {"image_shape": (1, 2, 2)}
-    FunctionModel(network, RectifiedFlow(), "x0", **shape)(x, level)
-    FunctionModel(network, RectifiedFlow(), "x0", num_classes=3, null_class=3, **shape)(x, level)
-    FunctionModel(network, RectifiedFlow(), "x0", num_classes=3, **shape)(x, level, torch.tensor([2, 0]))
+    DiffusionModel(network, RectifiedFlow(), "x0", **shape)(x, level)
+    DiffusionModel(network, RectifiedFlow(), "x0", num_classes=3, null_class=3, **shape)(x, level)
+    DiffusionModel(network, RectifiedFlow(), "x0", num_classes=3, **shape)(x, level, torch.tensor([2, 0]))
     labels = [None if call[2] is None else call[2].tolist() for call in network.calls]
     assert labels == [None, [3, 3], [2, 0]]
-    with pytest.raises(ValueError, match="no null class, and says nothing without class_labels"):
-        FunctionModel(network, RectifiedFlow(), "x0", num_classes=3, **shape)(x, level)
+    with pytest.raises(ValueError, match="this model has classes, and no null class"):
+        DiffusionModel(network, RectifiedFlow(), "x0", num_classes=3, **shape)(x, level)
 
 
 def test_a_model_without_null_class_samples_with_labels():
-    model = FunctionModel(Told(), RectifiedFlow(), "x0", image_shape=(1, 2, 2), num_classes=3)
+    model = DiffusionModel(Told(), RectifiedFlow(), "x0", image_shape=(1, 2, 2), num_classes=3)
     assert DiffusionSampler(model, solver="ddim", steps=2).sample(2, [0, 2]).shape == (2, 1, 2, 2)
 
 
 def test_a_pickled_model_says_the_same():
-    model = FunctionModel(nn.Identity(), RectifiedFlow(), "flow", image_shape=(1, 2, 2))
-    model.function = Told()
+    model = DiffusionModel(nn.Identity(), RectifiedFlow(), "flow", image_shape=(1, 2, 2))
+    model.network = Told()
     again = pickle.loads(pickle.dumps(model))
     x, level = torch.randn(2, 1, 2, 2), Level(0.5, 0.5, 0.5)
     assert torch.equal(again(x, level), model(x, level))
@@ -131,13 +130,13 @@ def test_a_pickled_model_says_the_same():
 )
 def test_impossible_statements_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        FunctionModel(
+        DiffusionModel(
             Told(), RectifiedFlow(), **{"parameterization": "x0", "image_shape": (1, 2, 2), **options}
         )
 
 
 def test_an_answer_of_another_shape_is_refused():
-    model = FunctionModel(
+    model = DiffusionModel(
         lambda x, time, labels: torch.cat([x, x], 1), RectifiedFlow(), "x0", image_shape=(1, 2, 2)
     )
     with pytest.raises(ValueError, match=r"turns \(3, 1, 2, 2\) into \(3, 2, 2, 2\): wrap it in a function"):
@@ -145,6 +144,6 @@ def test_an_answer_of_another_shape_is_refused():
 
 
 def test_an_index_needs_trained_ones():
-    model = FunctionModel(Told(), RectifiedFlow(), "x0", image_shape=(1, 2, 2), time="index")
+    model = DiffusionModel(Told(), RectifiedFlow(), "x0", image_shape=(1, 2, 2), time="index")
     with pytest.raises(ValueError, match="has none: take 1000t"):
         model(torch.zeros(1, 1, 2, 2), RectifiedFlow()(0.5))
