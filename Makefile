@@ -1,4 +1,4 @@
-# The same targets for people and for CI. `make help` lists them.
+# CI runs the same targets. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,22 +34,22 @@ format: $(VENV)/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-pictures: $(VENV)/.train  ## make the documents' pictures anew, from the demo's checkpoint
+pictures: $(VENV)/.train  ## make the pictures in docs/ again, from the demo's checkpoint
 	$(BIN)/python docs/pictures.py
 
-bench-start: $(VENV)/.train  ## time to the first denoising step, and memory, beside a bare import and a full trainer
+bench-start: $(VENV)/.train  ## time to the first denoising step and memory, compared with a bare import and a full trainer
 	$(BIN)/python benchmarks/start.py
 
-bench-solvers: $(VENV)/.dev  ## accuracy and overhead of the solvers beside their peers (docs/solvers.md)
+bench-solvers: $(VENV)/.dev  ## accuracy and overhead of the solvers, compared with other libraries (docs/solvers.md)
 	$(BIN)/python benchmarks/solvers.py
 
-bench-generate: $(VENV)/.dev  ## images per second beside diffusers, memory, processes
+bench-generate: $(VENV)/.dev  ## images per second compared with diffusers, memory, processes
 	$(BIN)/python benchmarks/generate.py
 
-bench-network: $(VENV)/.dev  ## the U-Net's time and memory beside diffusers' (docs/network.md)
+bench-network: $(VENV)/.dev  ## the U-Net's time and memory, compared with diffusers (docs/network.md)
 	$(BIN)/python benchmarks/network.py
 
-bench-eval: $(VENV)/.dev  ## FID, KID, precision and recall beside their peers (docs/evaluation.md)
+bench-eval: $(VENV)/.dev  ## FID, KID, precision and recall, compared with other libraries (docs/evaluation.md)
 	$(BIN)/python benchmarks/evaluation.py --large
 
 clean:  ## remove the environment, caches and outputs

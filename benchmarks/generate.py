@@ -27,9 +27,9 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.denoisers import DDPMModel
 from snowmelt.images import to_uint8
-from snowmelt.models.checkpoint import save_checkpoint
+from snowmelt.models import DDPMModel
+from snowmelt.models.checkpoint_file import write_contents
 
 STEPS = 10
 BATCHES = (1, 16, 64)
@@ -142,7 +142,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = create_ddpm(**NETWORKS["8x8, 32 channels"])  # type: ignore[arg-type]
-        save_checkpoint(
+        write_contents(
             {"model_config": model.config, "model_state_dict": model.state_dict()}, folder / "model.pth"
         )
         print(f"first 16 images on the disk after {first_image(folder):.1f} s, process start included")

@@ -41,18 +41,7 @@ from snowmelt import DiffusionSampler
 from snowmelt.core import Level, NoiseSchedule
 from snowmelt.denoisers import Denoiser
 from snowmelt.images import save_grid
-from snowmelt.plans import (
-    GRIDS,
-    PRESETS,
-    SOLVERS,
-    Combination,
-    Plan,
-    Row,
-    integrate,
-    make_plan,
-    make_preset,
-)
-from snowmelt.plans.builder import first_order_step, multistep_weights
+from snowmelt.plans import GRIDS, PRESETS, SOLVERS, Plan, integrate, make_plan, make_preset
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -239,23 +228,14 @@ def trained_problem(samples: int = 32) -> tuple[Problem, TruePath] | None:
     schedule = denoiser.model.schedule
     problem = Problem("trained network", denoiser, noise, torch.arange(samples) % 10, {"DDPM": schedule})
     start = schedule(1.0)
-    coarse, fine = (integrate(_adams(schedule, steps), problem.denoise, noise) for steps in (1000, 2000))
+    # Three outputs a step, even in lam down to the lowest trained level: the truth for a network
+    coarse, fine = (
+        integrate(make_plan(schedule, "adams", steps, "uniform_lam", order=3), problem.denoise, noise)
+        for steps in (1000, 2000)
+    )
     spread = fine.std(0).square().mean().sqrt()
     difference = ((fine - coarse).square().mean().sqrt() / spread).item()
     return problem, TruePath({start.sigma / start.alpha: noise / start.alpha}, noise, fine, difference)
-
-
-def _adams(schedule: NoiseSchedule, steps: int) -> Plan:
-    """Three outputs a step, even in lam down to the lowest trained level: the truth for a network."""
-    levels = [schedule(t) for t in GRIDS["uniform_lam"](schedule, steps)]
-    rows = []
-    for i, (s, t) in enumerate(itertools.pairwise(levels)):
-        if math.isinf(t.lam):
-            rows.append(Row(s, first_order_step(s, t)))
-        else:
-            nodes = [level.lam for level in levels[max(0, i - 2) : i + 1][::-1]]
-            rows.append(Row(s, Combination(y=t.sigma / s.sigma, m=multistep_weights(s, t, nodes))))
-    return Plan(tuple(rows), levels[-1])
 
 
 def settings(samples: int, only: str = "") -> list[Setting]:
@@ -435,7 +415,11 @@ def robustness(
         sampler = DiffusionSampler(loaded.model, ema=loaded.ema, plan=plan)
         return sampler.sample(samples, labels, scale, seeds=seeds).double()
 
-    presets = {p.steps: make_preset(schedule, name) for name, p in PRESETS.items() if p.steps}
+    presets = {
+        preset.steps: make_preset(schedule, name)
+        for name, preset in PRESETS.items()
+        if isinstance(preset.steps, int)
+    }
     table: dict[str, dict[str, dict[int, float]]] = {}
     for scale in guidance_scales:
         truth = images(make_plan(schedule, "dpmpp_2m", 400, "uniform_lam"), scale)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from snowmelt import EMA, create_ddpm
-from snowmelt.models.checkpoint import save_checkpoint
+from snowmelt.models.checkpoint_file import write_contents
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory) -> Path:
     model = create_ddpm(8, 1, 8, (1, 2), num_classes=2, norm_groups=4, layers_per_block=1)
     path = tmp_path_factory.mktemp("example") / "model.pth"
     ema = EMA(model).state_dict()
-    save_checkpoint(
+    write_contents(
         {"model_config": model.config, "model_state_dict": model.state_dict(), "ema_state_dict": ema}, path
     )
     return path

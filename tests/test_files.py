@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snowmelt.files import atomic_write
+from snowmelt.files import atomic_write, file_hash
 
 
 @given(old=st.binary(max_size=50), new=st.binary(max_size=50), data=st.data())
@@ -95,3 +96,10 @@ def test_a_folder_is_not_overwritten(tmp_path):
     with pytest.raises(OSError, match="directory"), atomic_write(tmp_path / "taken") as file:
         file.write(b"data")
     assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
+
+
+@given(st.binary(max_size=3_000_000))
+def test_the_hash_is_that_of_the_bytes(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "data.bin"
+    path.write_bytes(data)
+    assert file_hash(path) == sha256(data).hexdigest()

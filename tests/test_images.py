@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from snowmelt.images import decode_png, encode_png, film_strip, from_uint8, save_grid, save_png, to_uint8
+from snowmelt.errors import InputError
+from snowmelt.images import (
+    Shape,
+    decode_png,
+    encode_png,
+    film_strip,
+    from_uint8,
+    read_image,
+    resize,
+    save_grid,
+    save_png,
+    to_uint8,
+)
 
 ALL_BYTES = torch.arange(256, dtype=torch.uint8)
 
@@ -185,6 +197,62 @@ def test_the_end_of_a_long_caption_is_seen(tmp_path):
     for name, caption in (("a", "a caption of words"), ("b", "a caption of worlds")):
         save_grid(images, tmp_path / f"{name}.png", captions=[caption, "x"])
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+# -- files ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("1", 1), ("L", 1), ("LA", 1), ("P", 3), ("RGBA", 3), ("CMYK", 3)]
+)
+def test_gray_files_stay_gray_and_all_others_are_in_colour(tmp_path, mode, channels):
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    Image.new(mode, (3, 2), 0).save(path)
+    assert read_image(path).shape == (channels, 2, 3)
+    assert torch.equal(read_image(path.read_bytes()), read_image(path))
+    for wanted in (1, 3):
+        assert read_image(path, wanted).shape == (wanted, 2, 3)
+
+
+def test_a_photo_taken_upside_down_is_turned(tmp_path):
+    picture = Image.new("L", (1, 2))
+    picture.putpixel((0, 0), 255)
+    exif = Image.Exif()
+    exif[0x112] = 3  # turned by 180 degrees
+    picture.save(tmp_path / "photo.png", exif=exif)
+    assert read_image(tmp_path / "photo.png").flatten().tolist() == [0, 255]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
+    for name, message in (
+        ("text.png", r"text.png cannot be read as an image .* remove it"),
+        ("deep.png", r"deep.png has more than 8 bits a channel \(mode I;16\)"),
+        ("none.png", r"none.png cannot be read: No such file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_image(tmp_path / name)
+    with pytest.raises(InputError, match=r"^image 7 cannot be read as an image"):
+        read_image(b"no picture", name="image 7")
+
+
+@given(
+    st.sampled_from([None, (4, 4), (3, 6), (9, 2)]), st.sampled_from([None, 1, 3]), st.sampled_from([1, 3])
+)
+def test_images_get_the_shape_that_is_asked_for(size, channels, stored):
+    images = torch.randint(0, 256, (2, stored, 5, 8), dtype=torch.uint8)
+    found = resize(images, Shape(size, channels))
+    assert found.shape == (2, channels or stored, *(size or (5, 8)))
+    assert torch.equal(found[1], resize(images[1], Shape(size, channels))), "each image for itself"
+
+
+def test_colour_turns_gray_as_pillow_does_it():
+    images = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
+    picture = Image.fromarray(images.permute(1, 2, 0).numpy())
+    assert np.array_equal(resize(images, Shape(channels=1))[0].numpy(), np.asarray(picture.convert("L")))
+    gray = images[:1].expand(3, -1, -1)
+    assert torch.equal(resize(gray, Shape(channels=1)), gray[:1])
 
 
 # -- PNG files in memory -------------------------------------------------------------------------------

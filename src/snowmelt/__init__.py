@@ -18,9 +18,8 @@ from snowmelt._version import __version__
 
 if TYPE_CHECKING:
     from snowmelt.data import DiffusionDataLoader
-    from snowmelt.denoisers import DDPMModel, create_ddpm
-    from snowmelt.models.ema import EMA
-    from snowmelt.plans import Plan, make_plan, make_preset
+    from snowmelt.models import EMA, Checkpoint, DDPMModel, DiffusionModel, create_ddpm, create_model
+    from snowmelt.plans import Method, Plan, make_plan, make_preset
     from snowmelt.sampling import (
         DDIMSampler,
         DDPMSampler,
@@ -28,15 +27,21 @@ if TYPE_CHECKING:
         DiffusionSampler,
         DPMSolverSampler,
         EDMSampler,
+        Request,
         SASolverSampler,
         UniPCSampler,
     )
     from snowmelt.training import BaseTrainer, DiffusionLogger, DiffusionTrainer
 
 _HOMES = {
+    "Checkpoint": "snowmelt.models",
+    "DiffusionModel": "snowmelt.models",
+    "Method": "snowmelt.plans",
+    "Request": "snowmelt.sampling",
+    "create_model": "snowmelt.models",
     "BaseTrainer": "snowmelt.training",
     "DDIMSampler": "snowmelt.sampling",
-    "DDPMModel": "snowmelt.denoisers",
+    "DDPMModel": "snowmelt.models",
     "DDPMSampler": "snowmelt.sampling",
     "DEISSampler": "snowmelt.sampling",
     "DPMSolverSampler": "snowmelt.sampling",
@@ -45,11 +50,11 @@ _HOMES = {
     "DiffusionSampler": "snowmelt.sampling",
     "DiffusionTrainer": "snowmelt.training",
     "EDMSampler": "snowmelt.sampling",
-    "EMA": "snowmelt.models.ema",
+    "EMA": "snowmelt.models",
     "Plan": "snowmelt.plans",
     "SASolverSampler": "snowmelt.sampling",
     "UniPCSampler": "snowmelt.sampling",
-    "create_ddpm": "snowmelt.denoisers",
+    "create_ddpm": "snowmelt.models",
     "make_plan": "snowmelt.plans",
     "make_preset": "snowmelt.plans",
 }
@@ -57,6 +62,7 @@ _HOMES = {
 __all__ = [
     "EMA",
     "BaseTrainer",
+    "Checkpoint",
     "DDIMSampler",
     "DDPMModel",
     "DDPMSampler",
@@ -64,14 +70,18 @@ __all__ = [
     "DPMSolverSampler",
     "DiffusionDataLoader",
     "DiffusionLogger",
+    "DiffusionModel",
     "DiffusionSampler",
     "DiffusionTrainer",
     "EDMSampler",
+    "Method",
     "Plan",
+    "Request",
     "SASolverSampler",
     "UniPCSampler",
     "__version__",
     "create_ddpm",
+    "create_model",
     "make_plan",
     "make_preset",
 ]

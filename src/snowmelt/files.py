@@ -1,7 +1,8 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and the hash of a file."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-__all__ = ["atomic_folder", "atomic_write", "remove_leftovers"]
+__all__ = ["atomic_folder", "atomic_write", "file_hash", "remove_leftovers", "user_cache"]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
@@ -20,8 +21,8 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file that becomes `path` when the block ends, and vanishes if it raises.
 
-    The data is on the disk before the name is: whoever looks finds the old file or the new one, never half
-    of either. Missing folders are made.
+    The data is on the disk before the name is: a reader finds the old file or the new one, never half of
+    either. Missing folders are made.
 
     Args:
         path: the file to write or replace.
@@ -38,7 +39,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    # Opened as any file is, rather than by tempfile, so that its permissions are the usual ones
+    # Not by tempfile, whose files have other permissions than usual
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         with temporary.open(mode, **text) as file:  # type: ignore[call-overload]
@@ -57,7 +58,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Make a temporary folder that becomes `path` when the block ends, and vanishes if it raises.
 
     Args:
-        path: the folder to make, or to replace with all that is in it.
+        path: the folder to make. A folder that exists already is replaced, with all that is in it.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as parent:
@@ -88,14 +89,25 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def user_cache() -> Path:
+    """Return the folder in the user's cache that keeps what is dear to make and can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snowmelt"
+
+
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     """Remove the temporary files that a killed `atomic_write` left in `folder` and in the folders below.
 
-    Nobody may be writing there.
+    Call it only while no process writes there.
     """
     for path in Path(folder).rglob(".*.tmp"):
         if _TEMPORARY.fullmatch(path.name):
             path.unlink()
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

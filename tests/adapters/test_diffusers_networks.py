@@ -15,7 +15,7 @@ from diffusers import (
 )
 
 from snowmelt import DiffusionSampler
-from snowmelt.adapters import LatentModel, decoder, from_dit, from_unet2d, from_unet2d_condition
+from snowmelt.adapters import decoder, from_dit, from_unet2d, from_unet2d_condition
 from snowmelt.core import DiscreteSchedule, make_betas
 
 SMALL = {"sample_size": 8, "block_out_channels": (8, 8), "norm_num_groups": 4, "layers_per_block": 1}
@@ -193,7 +193,7 @@ def test_dit_and_its_autoencoder_sample_as_their_pipeline(learned_variance):
     ).images
     expected = 2 * torch.from_numpy(images).permute(0, 3, 1, 2) - 1
 
-    model = LatentModel(from_dit(transformer, SCHEDULE), decoder(autoencoder))
+    model = from_dit(transformer, SCHEDULE).with_decoder(decoder(autoencoder))
     assert (model.num_classes, model.null_class, model.image_shape) == (1000, 1000, (4, 4, 4))
     sampler = DiffusionSampler(model, solver="ddim", steps=5, grid="leading", threshold=None)
     x = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(5))

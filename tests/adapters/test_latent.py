@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from snowmelt import DiffusionSampler
-from snowmelt.adapters import FunctionModel, LatentModel, decoder, from_flow
+from snowmelt.adapters import decoder, from_flow
 from snowmelt.core import RectifiedFlow
 from snowmelt.denoisers import GaussianMixture
 from snowmelt.editing import image_to_image, variations
+from snowmelt.models import DiffusionModel
 
 SEEDS = [3, 4, 5]
 
@@ -42,7 +43,7 @@ def test_samples_are_the_decoded_latents():
     latents = DiffusionSampler(latent_model(), solver="heun", steps=4, threshold=None)
     *_, state = latents.trajectory(3, seeds=SEEDS)
     assert state.x_t.abs().max() > 1
-    sampler = DiffusionSampler(LatentModel(latent_model(), decode), solver="heun", steps=4, threshold=None)
+    sampler = DiffusionSampler(latent_model().with_decoder(decode), solver="heun", steps=4, threshold=None)
     samples = sampler.sample(3, seeds=SEEDS)
     weight, bias = decode.layer.weight, decode.layer.bias
     expected = (state.x_t.flatten(1) @ weight.T + bias).view(-1, 1, 4, 4).clamp(-1, 1)
@@ -54,7 +55,7 @@ def test_samples_are_the_decoded_latents():
 def test_decoding_happens_once_and_in_micro_batches():
     decode = Decode()
     sampler = DiffusionSampler(
-        LatentModel(latent_model(), decode), steps=3, solver="ddim", threshold=None, micro_batch=2
+        latent_model().with_decoder(decode), steps=3, solver="ddim", threshold=None, micro_batch=2
     )
     together = sampler.sample(3, seeds=SEEDS, batch_size=3)
     assert decode.sizes == [2, 2]
@@ -64,28 +65,30 @@ def test_decoding_happens_once_and_in_micro_batches():
 
 
 def test_latents_are_never_clipped():
-    with pytest.raises(ValueError, match="give threshold=None"):
-        DiffusionSampler(LatentModel(latent_model(), Decode()), steps=3)
+    model = latent_model().with_decoder(Decode())
+    assert DiffusionSampler(model).threshold is None
+    with pytest.raises(ValueError, match="latents have no range that threshold 'clip' could keep"):
+        DiffusionSampler(model, threshold="clip")
 
 
 def test_another_data_range_is_a_matter_of_decoding():
     means = torch.rand(1, 1, 2, 2)  # of images in [0, 1]
     schedule = RectifiedFlow()
     mixture = GaussianMixture(means, 1e-3)
-    native = FunctionModel(
+    native = DiffusionModel(
         lambda x, time, labels: mixture(x, schedule(time[0].item())),
         schedule,
         "x0",
         image_shape=(1, 2, 2),
         time="t",
     )
-    model = LatentModel(native, lambda x: 2 * x - 1)
+    model = native.with_decoder(lambda x: 2 * x - 1)
     samples = DiffusionSampler(model, solver="ddim", steps=5, threshold=None).sample(4)
     torch.testing.assert_close(samples, (2 * means - 1).expand(4, -1, -1, -1), atol=0.02, rtol=0)
 
 
 def test_edits_decode_or_refuse():
-    sampler = DiffusionSampler(LatentModel(latent_model(), Decode()), solver="ddim", steps=3, threshold=None)
+    sampler = DiffusionSampler(latent_model().with_decoder(Decode()), solver="ddim", steps=3, threshold=None)
     assert variations(sampler, 3, 2, strength=0.2).shape == (2, 1, 4, 4)
     with pytest.raises(ValueError, match="a decoder, but no encoder"):
         image_to_image(sampler, torch.zeros(1, 2, 2, 2), strength=0.5)

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from snowmelt import create_ddpm
 from snowmelt.cli import app
 from snowmelt.images import save_png
-from snowmelt.models.checkpoint import save_checkpoint
-from snowmelt.models.ema import EMA
+from snowmelt.models import EMA
+from snowmelt.models.checkpoint_file import write_contents
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory) -> Path:
         model = create_ddpm(8, 1, 8, (1,), norm_groups=4, layers_per_block=1, **options)
         torch.nn.init.zeros_(model.network.conv_out.weight)
         state = {"model_config": model.config, "model_state_dict": model.state_dict()}
-        save_checkpoint(
+        write_contents(
             {**state, "class_names": ["class0", "class1"][: model.num_classes]}, folder / f"{name}.pth"
         )
     return folder
@@ -84,7 +84,7 @@ def test_averaged_weights_are_the_ones_that_are_checked(folder, tmp_path):
     model = create_ddpm(8, 1, 8, (1,), norm_groups=4, layers_per_block=1, parameterization="v")
     ema = EMA(model)
     torch.nn.init.normal_(model.network.conv_out.weight)
-    save_checkpoint(
+    write_contents(
         {
             "model_config": model.config,
             "model_state_dict": model.state_dict(),

@@ -18,7 +18,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from typer.testing import CliRunner
 
 from snowmelt.cli import app
-from snowmelt.models.checkpoint import read_checkpoint, save_checkpoint
+from snowmelt.models.checkpoint_file import read_contents, write_contents
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -92,7 +92,7 @@ def test_training_leaves_its_files(trained):
         "samples/denoising_0000008.png",
     } <= names
     assert any(name.startswith("logs/events.out.tfevents") for name in names)
-    checkpoint = read_checkpoint(trained / "checkpoints" / "latest.pth")
+    checkpoint = read_contents(trained / "checkpoints" / "latest.pth")
     assert checkpoint["config"]["training"]["epochs"] == 2
 
 
@@ -103,7 +103,7 @@ def test_resuming_from_the_command_line_equals_one_run(trained, tmp_path):
     assert result.exit_code == 0, result.output
     assert "after 1 epochs" in result.output
     one, other = (
-        read_checkpoint(folder / "checkpoints" / "latest.pth")["model_state_dict"]
+        read_contents(folder / "checkpoints" / "latest.pth")["model_state_dict"]
         for folder in (trained, tmp_path)
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -143,7 +143,7 @@ def test_ctrl_c_saves_and_exits_with_130(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert b"Interrupted" in errors
-    assert read_checkpoint(latest)["global_step"] > 0
+    assert read_contents(latest)["global_step"] > 0
 
 
 # -- generation ----------------------------------------------------------------------------------------
@@ -232,10 +232,10 @@ def test_grid_rows_are_as_long_as_asked(trained, tmp_path):
 
 
 def test_missing_ema_weights_warn_and_fall_back(trained, tmp_path):
-    checkpoint = read_checkpoint(trained / "checkpoints" / "latest.pth")
+    checkpoint = read_contents(trained / "checkpoints" / "latest.pth")
     del checkpoint["ema_state_dict"]
     (tmp_path / "checkpoints").mkdir()
-    save_checkpoint(checkpoint, tmp_path / "checkpoints" / "latest.pth")
+    write_contents(checkpoint, tmp_path / "checkpoints" / "latest.pth")
     result = run("generate", write(tmp_path / "g.yaml", generate_settings(tmp_path, tmp_path)))
     assert result.exit_code == 0
     assert "has no EMA weights: falling back to standard model weights" in result.output
@@ -255,7 +255,7 @@ def test_a_contradiction_is_said_and_the_checkpoint_holds(trained, tmp_path):
 
 
 def test_bare_weights_generate_with_the_files_model(trained, tmp_path):
-    weights = read_checkpoint(trained / "checkpoints" / "latest.pth")["model_state_dict"]
+    weights = read_contents(trained / "checkpoints" / "latest.pth")["model_state_dict"]
     torch.save({f"module.{name}": value for name, value in weights.items()}, tmp_path / "bare.pth")
     settings = generate_settings(trained, tmp_path, use_ema=False)
     settings["generation"]["checkpoint"] = str(tmp_path / "bare.pth")
@@ -301,7 +301,7 @@ print("\\n".join(sys.modules))
     assert result.returncode == 0, result.stderr
     loaded = set(result.stdout.split())
     assert "snowmelt.sampling" in loaded
-    forbidden = {"snowmelt.training", "snowmelt.data", "snowmelt.build.training", "accelerate", "tensorboard"}
+    forbidden = {"snowmelt.training", "snowmelt.data", "accelerate", "tensorboard"}
     assert not loaded & (forbidden | {"matplotlib", "sklearn", "torch.utils.tensorboard"})
 
 
@@ -354,7 +354,7 @@ def test_bad_input_is_one_message_and_exit_code_2(trained, tmp_path, overrides, 
 def test_a_checkpoint_that_does_not_fit_is_named(trained, tmp_path, change, message):
     (tmp_path / "checkpoints").mkdir()
     path = tmp_path / "checkpoints" / "latest.pth"
-    save_checkpoint({**read_checkpoint(trained / "checkpoints" / "latest.pth"), **change}, path)
+    write_contents({**read_contents(trained / "checkpoints" / "latest.pth"), **change}, path)
     result = run("generate", write(tmp_path / "g.yaml", generate_settings(tmp_path, tmp_path)))
     assert result.exit_code == 2, result.output
     assert message in result.output
@@ -422,7 +422,7 @@ def test_what_a_resumed_run_takes_from_its_checkpoint_is_said(tmp_path):
 
 
 def test_a_missing_library_is_named_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("snowmelt.build.training.find_spec", lambda name: None)
+    monkeypatch.setattr("snowmelt.training.run.find_spec", lambda name: None)
     config = write(tmp_path / "t.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path / "run")}})
     result = run("train", config)
     assert result.exit_code == 2
@@ -448,7 +448,7 @@ def test_a_defect_shows_its_traceback_and_exits_with_1(trained, tmp_path, monkey
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("snowmelt.generation.job.write_grid", fail)
+    monkeypatch.setattr("snowmelt.generation.job.save_grid", fail)
     result = run("generate", write(tmp_path / "g.yaml", generate_settings(trained, tmp_path)))
     assert result.exit_code == 1
     assert isinstance(result.exception, RuntimeError)

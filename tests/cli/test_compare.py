@@ -17,8 +17,8 @@ from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli import app
 from snowmelt.config.comparing import ComparisonConfig
 from snowmelt.config.load import load_as
-from snowmelt.models.checkpoint import save_checkpoint
-from snowmelt.models.ema import EMA
+from snowmelt.models import EMA
+from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.plans import make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def models(tmp_path_factory) -> Path:
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
         state = {"model_state_dict": model.state_dict(), "ema_state_dict": EMA(model).state_dict()}
-        save_checkpoint({"model_config": model.config, **state}, folder / f"{name}.pth")
+        write_contents({"model_config": model.config, **state}, folder / f"{name}.pth")
     (folder / "plan.json").write_text(make_plan(model.schedule, "heun", 2).to_json())
     return folder
 
@@ -92,7 +92,7 @@ def forbid_sampling(monkeypatch):
     def refused(*_args, **_options):
         raise AssertionError("an image was made")
 
-    monkeypatch.setattr(DiffusionSampler, "stream", refused)
+    monkeypatch.setattr(DiffusionSampler, "batches", refused)
 
 
 def test_the_whole_grid_is_in_the_report(finished):
@@ -174,8 +174,9 @@ def test_an_unconditional_model_has_no_classes(config, models):
 def test_the_identity_of_a_cell_is_beside_its_numbers(config):
     done(config, "compare.guidance={type: apg, eta: 0.5}", "compare.samplers=[{type: ddim, steps: 1}]")
     (first, *_) = json.loads((config.parent / "out" / "results.json").read_text())
-    assert first["identity"]["guidance"] == {"type": "apg", "eta": 0.5}
-    assert first["identity"]["class_counts"] == {"0": 4, "1": 4, "2": 4}
+    guidance = first["identity"]["guidance"]
+    assert (guidance["type"], guidance["eta"]) == ("apg", 0.5)
+    assert first["identity"]["class_labels"] == ["0 x 4", "1 x 4", "2 x 4"]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_an_absent_library_is_missed_at_once(config, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run(config)
     assert result.exit_code == 2
-    assert "needs matplotlib: pip install" in result.output
+    assert "report needs matplotlib" in result.output
 
 
 def test_models_of_different_images_are_not_compared(config, models):
@@ -221,7 +222,7 @@ def test_models_of_different_images_are_not_compared(config, models):
     assert "has image_shape (1, 8, 8), but" in result.output
     unconditional = run(config, f"compare.checkpoints=[{models / 'plain.pth'}]")
     assert unconditional.exit_code == 2
-    assert "the model is unconditional" in unconditional.output
+    assert "guidance_scale 2 needs class_labels" in unconditional.output
 
 
 def test_the_line_of_a_key_in_a_list_is_told(config):
@@ -236,4 +237,4 @@ def test_the_line_of_a_key_in_a_list_is_told(config):
 def test_the_shipped_file_loads():
     config = load_as(ComparisonConfig, ROOT / "configs/diffusion/digits_compare.yaml")
     assert config.compare.checkpoints == ["outputs/digits/checkpoints/latest.pth"]
-    assert [method.places_itself for method in config.compare.samplers] == [False, False, False, True]
+    assert [method.has_own_steps for method in config.compare.samplers] == [False, False, False, True]

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli import app
-from snowmelt.models.checkpoint import read_checkpoint, save_checkpoint
-from snowmelt.models.ema import EMA
+from snowmelt.models import EMA
+from snowmelt.models.checkpoint_file import read_contents, write_contents
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +22,9 @@ def work(tmp_path_factory) -> Path:
     model = create_ddpm(8, 1, 8, (1, 2), num_classes=3, num_timesteps=20, norm_groups=4, layers_per_block=1)
     ema = EMA(model)
     checkpoint = {"model_config": model.config, "model_state_dict": model.state_dict(), "epoch": 3}
-    save_checkpoint({**checkpoint, "ema_state_dict": _shifted(ema)}, work / "model.pth")
-    save_checkpoint(checkpoint, work / "raw.safetensors")
-    save_checkpoint({"model_state_dict": model.state_dict()}, work / "bare.pth")
+    write_contents({**checkpoint, "ema_state_dict": _shifted(ema)}, work / "model.pth")
+    write_contents(checkpoint, work / "raw.safetensors")
+    write_contents({"model_state_dict": model.state_dict()}, work / "bare.pth")
     unet = UNet2DModel(
         sample_size=8,
         in_channels=1,
@@ -65,7 +65,7 @@ def test_import_writes_a_checkpoint_that_samples(work, out):
     result = run(work, "import", "pipeline", "--out", out)
     assert result.exit_code == 0, result.output
     assert "1 x 8 x 8 images, DiscreteSchedule(betas=0.0001..0.02, T=30), predicts eps" in result.output
-    sampler = DiffusionSampler.from_pretrained(work / out)
+    sampler = DiffusionSampler.from_pretrained(work / out, use_ema=False)
     assert (sampler.plan.name, sampler.plan.nfe) == ("ddpm", 30)
     unet = UNet2DModel.from_pretrained(work / "pipeline", subfolder="unet")
     torch.testing.assert_close(sampler.model.network.state_dict(), dict(unet.state_dict()), rtol=0, atol=0)
@@ -81,7 +81,7 @@ def test_export_writes_what_diffusers_loads(work, tmp_path, checkpoint, options,
     )
     assert result.exit_code == 0, result.output
     unet = DDPMPipeline.from_pretrained(tmp_path / "made").unet
-    raw = read_checkpoint(work / checkpoint)["model_state_dict"]
+    raw = read_contents(work / checkpoint)["model_state_dict"]
     expected = {name.removeprefix("network."): value + shift for name, value in raw.items()}
     torch.testing.assert_close(dict(unet.state_dict()), expected, rtol=0, atol=0)
     card = (tmp_path / "made" / "README.md").read_text()
@@ -93,15 +93,15 @@ def test_export_writes_what_diffusers_loads(work, tmp_path, checkpoint, options,
 def test_export_says_that_there_is_no_ema(work, tmp_path):
     result = run(work, "export", "raw.safetensors", tmp_path / "made", "--to", "diffusers")
     assert result.exit_code == 0, result.output
-    assert "has no EMA weights: the weights themselves are written" in result.output
+    assert "has no EMA weights: falling back to standard model weights" in result.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["import", "none", "--out", "made.pth"], "is no folder"),
-        (["import", "raw.safetensors", "--out", "made.pth"], "is no folder"),
-        (["import", "pipeline", "--out", "made"], "--out is a file *.safetensors or *.pth, got 'made'"),
+        (["import", "none", "--out", "made.pth"], "is not a folder"),
+        (["import", "raw.safetensors", "--out", "made.pth"], "is not a folder"),
+        (["import", "pipeline", "--out", "made"], "--out is a file *.safetensors or *.pth here, got 'made'"),
         (["export", "--to", "diffusers", "none", "made"], "Checkpoint not found"),
         (["export", "--to", "diffusers", "bare.pth", "made"], "weights but not the model's configuration"),
         (["export", "--to", "diffusers", "raw.safetensors", "pipeline"], "has a model in it: overwrite it"),

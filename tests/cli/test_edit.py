@@ -11,11 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.build.editing import read_images
 from snowmelt.cli.edit import edits
 from snowmelt.editing import image_to_image, inpaint, interpolate, invert, swap_class, variations
+from snowmelt.editing.pictures import read_images
 from snowmelt.images import save_png, to_uint8
-from snowmelt.models.checkpoint import save_checkpoint
+from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.plans import PRESETS
 from snowmelt.sampling import image_seeds
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    save_checkpoint(
+    write_contents(
         {"model_config": model.config, "model_state_dict": model.state_dict()}, folder / "model.pth"
     )
     for name in ("one.png", "two.png"):
@@ -48,7 +48,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def sampler(folder) -> DiffusionSampler:
-    return DiffusionSampler.from_pretrained(folder / "model.pth", solver="ddim", steps=3, grid="uniform_lam")
+    return DiffusionSampler.from_pretrained(folder / "model.pth", use_ema=False, steps=3)
 
 
 def run(command: str, folder: Path, *arguments: object):
@@ -164,8 +164,17 @@ def test_a_preset_is_the_solver_that_it_names(folder, tmp_path):
 def test_an_option_reaches_the_solver(folder, tmp_path):
     common = ("--seeds", "1,2", *STEPS, "--out")
     for eta in (0, 1):
-        done("interpolate", folder, "--option", f"eta={eta}", *common, tmp_path / f"{eta}.png")
-    done("interpolate", folder, *common, tmp_path / "plain.png")
+        done(
+            "interpolate",
+            folder,
+            "--solver",
+            "ddim",
+            "--option",
+            f"eta={eta}",
+            *common,
+            tmp_path / f"{eta}.png",
+        )
+    done("interpolate", folder, "--solver", "ddim", *common, tmp_path / "plain.png")
     assert (tmp_path / "0.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
     assert (tmp_path / "1.png").read_bytes() != (tmp_path / "plain.png").read_bytes()
 
@@ -189,9 +198,9 @@ def test_missing_averages_are_reported(folder, tmp_path):
         ("variations", ["--seed", "1", "--out", "{}/folder.png"], "folder.png"),
         ("image-to-image", ["{}/one.png", "--seed", "-1"], "the base seed must be at least 0, got -1"),
         ("image-to-image", ["none.png"], "none.png cannot be read: No such file"),
-        ("image-to-image", ["{}/text.png"], "text.png is no image"),
+        ("image-to-image", ["{}/text.png"], "text.png cannot be read as an image"),
         ("image-to-image", ["{}/large.png"], "large.png is 20 x 12 pixels, the model's images 8 x 8"),
-        ("image-to-image", ["{}/deep.png"], "has pixels of type I"),
+        ("image-to-image", ["{}/deep.png"], "more than 8 bits a channel (mode I"),
         ("invert", ["{}/one.png", "--solver", "ddpm"], "only a deterministic solver can be reversed"),
         ("invert", ["{}/one.png", "--out", "noise.pt"], "--out is a file *.npy or *.png here"),
         ("swap-class", ["{}/one.png", "--from", "0", "--to", "7"], "must lie in 0..2"),

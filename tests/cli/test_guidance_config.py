@@ -13,10 +13,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.build.guidance import ScriptedClassifier
 from snowmelt.cli import app
+from snowmelt.denoisers.guidance.classifier import ScriptedClassifier
 from snowmelt.images import to_uint8
-from snowmelt.models.checkpoint import save_checkpoint
+from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.sampling import image_seeds
 
 # A file format that torch still reads everywhere, and no longer recommends
@@ -35,7 +35,7 @@ def write_checkpoint(path: Path, seed: int, **options: object) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    save_checkpoint({"model_config": model.config, "model_state_dict": model.state_dict()}, path)
+    write_contents({"model_config": model.config, "model_state_dict": model.state_dict()}, path)
     return path
 
 
@@ -100,10 +100,12 @@ def test_a_configuration_guides_as_the_library_does(files, tmp_path, options):
     )
     assert result.exit_code == 0, result.output
     if "weak" in options:
-        options = {**options, "weak": DiffusionSampler.from_pretrained(files["weak"], steps=1).model}
+        options = {**options, "weak": DiffusionSampler.from_pretrained(files["weak"], use_ema=False).model}
     if "classifier" in options:
         options = {**options, "classifier": ScriptedClassifier(torch.jit.load(str(files["classifier"])))}
-    sampler = DiffusionSampler.from_pretrained(files["model"], solver="ddim", steps=4, guidance=options)
+    sampler = DiffusionSampler.from_pretrained(
+        files["model"], use_ema=False, solver="ddim", steps=4, guidance=options
+    )
     expected = sampler.sample(4, LABELS, 2.0, seeds=image_seeds(0, 4))
     np.testing.assert_array_equal(pixels(tmp_path), to_uint8(expected)[:, 0].numpy())
     plain = sampler.sample(4, LABELS, seeds=image_seeds(0, 4))

@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from snowmelt.config import Config
 from snowmelt.config.schema import Architecture, Diffusion, Model, Sampler, Sampling, Training, known_keys
-from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS
-from snowmelt.denoisers import THRESHOLDS, create_ddpm
+from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS, SCHEDULES
+from snowmelt.denoisers import THRESHOLDS
 from snowmelt.evaluation.metrics import METRICS
+from snowmelt.models import ModelSpec, create_ddpm, create_model
 from snowmelt.networks import UNet
-from snowmelt.plans import GRIDS, PRESETS, SOLVERS
+from snowmelt.plans import GRIDS, PRESETS, SOLVERS, Method
 from snowmelt.sampling import DiffusionSampler
 
 
@@ -24,18 +25,27 @@ def defaults_of(*functions):
 
 def test_an_empty_model_section_is_an_empty_call():
     code = defaults_of(UNet, create_ddpm)
-    model = Model()
-    sections = (model.architecture, model.diffusion, model.conditioning)
-    for name, value in {k: v for section in sections for k, v in section}.items():
-        if name != "type":
-            assert (tuple(value) if isinstance(value, list) else value) == code[name], name
+    options = Model().options()
+    for name, value in options.items():
+        assert (tuple(value) if isinstance(value, list) else value) == code[name], name
+    assert ModelSpec.from_config(options).build().parameterization.name == code["parameterization"]
+
+
+@pytest.mark.parametrize("schedule", [name for name in SCHEDULES if not name.startswith("ddpm-")])
+def test_a_continuous_schedule_is_a_call_of_create_model(schedule):
+    size = {"image_size": 8, "in_channels": 1, "model_channels": 32}
+    stated = {"architecture": size, "diffusion": {"schedule": schedule}}
+    configured = ModelSpec.from_config(Model.model_validate(stated).options(stated_only=True)).build()
+    called = create_model(**size, schedule=schedule)
+    assert type(configured.schedule) is type(called.schedule)
+    assert configured.schedule(0.5) == called.schedule(0.5)
+    assert configured.parameterization.name == called.parameterization.name
 
 
 def test_an_empty_sampling_section_is_an_empty_call():
     code = defaults_of(DiffusionSampler)
     sampling = Sampling()
-    for name, value in {**sampling.sampler.arguments(), "threshold": sampling.threshold}.items():
-        assert value == code[name], name
+    assert (sampling.method, sampling.threshold) == (code["method"], code["threshold"])
     call = defaults_of(DiffusionSampler.sample)
     assert (sampling.guidance_scale, sampling.use_ema) == (call["guidance_scale"], call["use_ema"])
 
@@ -44,8 +54,9 @@ def test_an_empty_sampling_section_is_an_empty_call():
     ("section", "key", "table"),
     [
         (Diffusion, "beta_schedule", BETA_SCHEDULES),
+        (Diffusion, "schedule", {"ddpm", *(name for name in SCHEDULES if not name.startswith("ddpm-"))}),
         (Diffusion, "parameterization", PARAMETERIZATIONS),
-        (Sampling, "threshold", {"none": None, **THRESHOLDS}),
+        (Sampling, "threshold", {"auto", "none", *THRESHOLDS}),
         (Sampling, "preset", PRESETS),
     ],
 )
@@ -62,14 +73,26 @@ def test_every_name_that_exists_can_be_configured_and_no_other(section, key, tab
 @pytest.mark.parametrize("function", [*SOLVERS.values(), *GRIDS.values()], ids=lambda f: f.__name__)
 def test_no_option_of_a_solver_or_grid_is_taken_for_a_misspelling(function):
     options = dict.fromkeys(list(inspect.signature(function).parameters)[2:], 0.5)
-    assert Sampler(**options).arguments().items() >= options.items()
+    assert Sampler(**options).words().items() >= options.items()
 
 
-@pytest.mark.parametrize("given", [{}, {"sampler": None}, {"preset": None, "plan": None}])
-def test_without_a_method_it_is_ddpm_at_every_trained_step(given):
-    sampling = Sampling.model_validate(given)
-    assert (sampling.preset, sampling.plan) == (None, None)
-    assert sampling.sampler.arguments() == {"solver": "ddpm", "steps": None, "grid": "trailing"}
+@pytest.mark.parametrize("given", [{}, {"sampler": None}, {"sampler": {}}, {"preset": None, "plan": None}])
+def test_a_file_that_states_no_method_leaves_it_to_the_checkpoint(given):
+    assert Sampling.model_validate(given).method is None
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"preset": "ddpm"}, "ddpm"),
+        ({"sampler": {"type": "ddim", "steps": 20, "eta": 0.5}}, "ddim:20 eta=0.5"),
+        ({"sampler": {"type": "ddim", "steps": None}}, "ddim:all"),
+        ({"sampler": {"type": "ddim", "steps": "all"}}, "ddim:all"),
+        ({"sampler": {"type": "ddim"}}, "ddim"),
+    ],
+)
+def test_a_file_states_the_method_that_its_text_form_states(given, text):
+    assert Method.of(Sampling.model_validate(given).method) == Method.parse(text)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from snowmelt.data import DataError, DiffusionDataLoader
+from snowmelt.data import DiffusionDataLoader
+from snowmelt.errors import InputError
 from snowmelt.images import to_uint8
 
 
@@ -37,14 +38,14 @@ def test_every_gray_level_survives(folder):
 def test_more_than_8_bits_are_refused_by_name(folder):
     pixels = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
     Image.fromarray(pixels).save(folder / "class" / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png has more than 8 bits"):
+    with pytest.raises(InputError, match=r"deep\.png has more than 8 bits"):
         first_batch(folder)
 
 
 def test_a_picture_beyond_pillows_bound_is_refused_by_name(folder, monkeypatch):
     Image.new("L", (60, 60)).save(folder / "class" / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(DataError, match=r"huge\.png cannot be read"):
+    with pytest.raises(InputError, match=r"huge\.png cannot be read"):
         first_batch(folder)
 
 
@@ -91,7 +92,7 @@ def test_a_bare_name_is_the_whole_set(tmp_path, monkeypatch, name, count):
 )
 def test_impossible_settings_are_refused_by_name(option):
     (name,) = option
-    with pytest.raises(DataError, match=name):
+    with pytest.raises(InputError, match=name):
         DiffusionDataLoader("digits", **{"image_size": 8, "in_channels": 1, **option})
 
 

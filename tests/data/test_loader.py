@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from snowmelt.data import DataError, DiffusionDataLoader
+from snowmelt.data import DiffusionDataLoader
 from snowmelt.data.loader import EpochBatches
+from snowmelt.errors import InputError
 
 CHANGES = {"horizontal_flip": True, "rotation_degrees": 30.0, "color_jitter": 0.5}
 
@@ -201,16 +202,16 @@ def test_workers_change_nothing(folder):
 
 @pytest.mark.parametrize("in_channels", [0, 2, 4])
 def test_other_channel_counts_are_refused(in_channels):
-    with pytest.raises(DataError, match=rf"in_channels must be 1 .* or 3 .* got {in_channels}"):
+    with pytest.raises(InputError, match=rf"in_channels must be 1 .* or 3 .* got {in_channels}"):
         digits(in_channels=in_channels)
 
 
 def test_an_epoch_without_batches_is_refused():
-    with pytest.raises(DataError, match=r"360 images, fewer than batch_size \(512\)"):
+    with pytest.raises(InputError, match=r"360 images, fewer than batch_size \(512\)"):
         digits(batch_size=512, drop_last=True)
     assert digits(batch_size=512).batches_per_epoch() == 1
 
 
 def test_validation_data_with_other_classes_is_refused(folder):
-    with pytest.raises(DataError, match="they must be the same"):
+    with pytest.raises(InputError, match="they must be the same"):
         DiffusionDataLoader("digits", folder, 8)

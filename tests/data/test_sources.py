@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from snowmelt.data import DATASETS, DataError, DiffusionDataLoader, load_digits_split
+from snowmelt.data import DATASETS, DiffusionDataLoader, load_digits_split
+from snowmelt.errors import InputError
 
 ONLINE = sorted(DATASETS.keys() - {"digits"})
 
@@ -75,20 +76,20 @@ def test_shrinking_averages_instead_of_picking_pixels(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere is neither a folder nor one of .*digits"):
+    with pytest.raises(InputError, match=r"nowhere is neither a folder nor one of .*digits"):
         DiffusionDataLoader(tmp_path / "nowhere")
 
 
 def test_a_folder_without_classes_is_named(tmp_path):
     put(tmp_path / "image.png")
-    with pytest.raises(DataError, match=rf"{tmp_path.name} has no images .* one folder a class"):
+    with pytest.raises(InputError, match=rf"{tmp_path.name} has no images .* one folder a class"):
         DiffusionDataLoader(tmp_path)
 
 
 def test_an_empty_class_is_named(tmp_path):
     put(tmp_path / "full" / "image.png")
     (tmp_path / "hollow").mkdir()
-    with pytest.raises(DataError, match="hollow"):
+    with pytest.raises(InputError, match="hollow"):
         DiffusionDataLoader(tmp_path)
 
 
@@ -105,7 +106,7 @@ def test_a_broken_file_is_named_when_it_is_read(tmp_path, spoil, suffix):
     put(tmp_path / "cat" / "good.png")
     spoil(tmp_path / "cat" / f"spoilt.{suffix}")
     loader = DiffusionDataLoader(tmp_path, image_size=8).train_loader(0)
-    with pytest.raises(DataError, match=rf"spoilt\.{suffix} cannot be read as an image .* remove it"):
+    with pytest.raises(InputError, match=rf"spoilt\.{suffix} cannot be read as an image .* remove it"):
         list(loader)
 
 
@@ -160,7 +161,7 @@ def test_digits_come_in_any_size_and_in_colour():
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_a_part_that_is_not_there_is_refused(name):
-    with pytest.raises(DataError, match=f"{name}:train and {name}:test, not {name}:val"):
+    with pytest.raises(InputError, match=f"{name}:train and {name}:test, not {name}:val"):
         DiffusionDataLoader(f"{name}:val", image_size=8, in_channels=1)
 
 
@@ -171,7 +172,7 @@ def test_without_a_network_it_says_where_files_may_be_put(name, tmp_path, monkey
 
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     monkeypatch.setenv("SNOWMELT_DATA", str(tmp_path / "sets"))
-    with pytest.raises(DataError, match=rf"(?s){name} is not in .*sets .*no network.*put"):
+    with pytest.raises(InputError, match=rf"(?s){name} is not in .*sets .*no network.*put"):
         DiffusionDataLoader(name, image_size=8)
 
 

@@ -66,6 +66,7 @@ class Oracle(GaussianMixture):
         self.schedule = RectifiedFlow()
         self.image_shape = (1, 2, 2)
         self.num_classes = self.null_class = 3
+        self.bounded = True
         self.images = 0
 
     def __call__(self, x_t: torch.Tensor, level: Level[float], class_labels=None, /):

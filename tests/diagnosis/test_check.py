@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from snowmelt import create_ddpm
-from snowmelt.adapters import FunctionModel, LatentModel, check_denoiser, from_edm, from_flow
+from snowmelt.adapters import from_edm, from_flow
 from snowmelt.core import (
     PARAMETERIZATIONS,
     VE,
@@ -23,8 +23,10 @@ from snowmelt.core import (
     make_betas,
 )
 from snowmelt.data import load_digits_split
-from snowmelt.denoisers import DDPMModel, GaussianMixture, NetworkDenoiser
+from snowmelt.denoisers import GaussianMixture
+from snowmelt.diagnosis import check_denoiser
 from snowmelt.diagnosis.report import ANOTHER, NULL
+from snowmelt.models import DDPMModel, DiffusionModel
 
 LINEAR = DiscreteSchedule(make_betas("linear"))
 COSINE = DiscreteSchedule(make_betas("cosine"))
@@ -151,7 +153,7 @@ def test_a_wrong_claim_is_named(images, spoken, claimed, wrong):
     schedule, name, time, data_range = spoken
     oracle = Oracle(schedule, PARAMETERIZATIONS[name], time, data_range)
     report = check_denoiser(
-        FunctionModel(oracle, claimed[0], claimed[1], image_shape=SHAPE, time=claimed[2]), images
+        DiffusionModel(oracle, claimed[0], claimed[1], image_shape=SHAPE, time=claimed[2]), images
     )
     assert not report.ok
     assert report.verdict()[0] == f"The claim is wrong: the network {'; '.join(wrong)}."
@@ -166,23 +168,21 @@ def models():
         "ours": DDPMModel(
             Oracle(LINEAR, PARAMETERIZATIONS["v"], "index"), LINEAR, PARAMETERIZATIONS["v"], **shape
         ),
-        "denoiser": NetworkDenoiser(
-            Oracle(RectifiedFlow(), PARAMETERIZATIONS["flow"], "1000t"),
-            RectifiedFlow(),
-            PARAMETERIZATIONS["flow"],
+        "our flow": DiffusionModel(
+            Oracle(RectifiedFlow(), PARAMETERIZATIONS["flow"], "1000t"), RectifiedFlow(), "flow", **shape
         ),
         "edm": from_edm(lambda *told: Oracle(VE(), PARAMETERIZATIONS["x0"], "sigma")(*told), SHAPE),
         "flow": from_flow(Oracle(RectifiedFlow(), TO_IMAGE, "1-t"), SHAPE, towards="image", time_scale=1),
-        "another schedule": FunctionModel(
+        "another schedule": DiffusionModel(
             Oracle(CosineVP(), PARAMETERIZATIONS["v"], "1000t"), CosineVP(), "v", **shape
         ),
-        "another pair": FunctionModel(
+        "another pair": DiffusionModel(
             Oracle(LINEAR, Parameterization("minus x0", lambda level: (-1.0, 0.0)), "index"),
             LINEAR,
             Parameterization("minus x0", lambda level: (-1.0, 0.0)),
             **shape,
         ),
-        "another time": FunctionModel(
+        "another time": DiffusionModel(
             lambda x, time, labels: Oracle(LINEAR, PARAMETERIZATIONS["eps"], "index")(x, time**2, labels),
             LINEAR,
             "eps",
@@ -248,7 +248,9 @@ class Digits(nn.Module):
 
 
 def digits_model(network):
-    return DDPMModel(network, LINEAR, PARAMETERIZATIONS["v"], image_shape=(1, 8, 8), num_classes=10)
+    return DDPMModel(
+        network, LINEAR, PARAMETERIZATIONS["v"], image_shape=(1, 8, 8), num_classes=10, null_class=10
+    )
 
 
 def test_a_model_of_digits_is_recognised_with_its_labels(digits):
@@ -354,7 +356,7 @@ def test_impossible_labels_are_refused(digits):
 
 def test_other_things_are_refused(images):
     with pytest.raises(TypeError, match="this model denoises latents"):
-        check_denoiser(LatentModel(models()["flow"], nn.Identity()), images)
+        check_denoiser(models()["flow"].with_decoder(nn.Identity()), images)
     with pytest.raises(TypeError, match="must be a model or a network, got str"):
         check_denoiser("latest.pth", images)
     with pytest.raises(ValueError, match="only what it says of the image"):

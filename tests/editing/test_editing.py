@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.core import CosineVP, DiscreteSchedule, NoiseSchedule, RectifiedFlow, make_betas
-from snowmelt.denoisers import DDPMModel, Denoiser, GaussianMixture
+from snowmelt.denoisers import Denoiser, GaussianMixture
 from snowmelt.editing import (
     choose_frames,
     image_to_image,
@@ -27,12 +27,13 @@ from snowmelt.editing import (
     variations,
 )
 from snowmelt.editing.blend import BlendedNoise
-from snowmelt.editing.method import choose_method
 from snowmelt.images import to_uint8
-from snowmelt.plans import SOLVERS, State, make_plan
+from snowmelt.models import DDPMModel
+from snowmelt.plans import SOLVERS, Method, State, make_plan
 from snowmelt.sampling import SeededNoise, image_seeds
 
 DETERMINISTIC = ["ddim", "dpmpp_2m", "heun", "deis"]
+FINE = "dpmpp_2m steps=200 grid=uniform_lam"
 
 
 def small_model() -> DDPMModel:
@@ -185,7 +186,7 @@ def test_variations_move_away_steadily(sampler):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_strength_0_returns_the_input_and_1_ignores_it(model, images, solver):
-    sampler = DiffusionSampler(model, solver=solver, steps=5, grid="uniform_lam", micro_batch=4)
+    sampler = DiffusionSampler(model, solver=solver, steps=5, micro_batch=4)
     method = {"solver": solver, "steps": 5, "seeds": [4, 5, 6]}
     assert torch.equal(image_to_image(sampler, images, strength=0, **method), images)
     plain = sampler.sample(3, seeds=[4, 5, 6])
@@ -203,7 +204,9 @@ def test_the_state_it_starts_from_is_the_noised_image(strength):
     gaussian = GaussianMixture(torch.full((1, 1, 2, 2), mean), std)
     sampler = exact_sampler(gaussian, schedule, (1, 2, 2))
     images = torch.rand(3, 1, 2, 2) - 0.5
-    result = image_to_image(sampler, images, strength=strength, seeds=[1, 2, 3], solver="dpmpp_2m", steps=400)
+    result = image_to_image(
+        sampler, images, strength=strength, seeds=[1, 2, 3], solver="dpmpp_2m", steps=400, grid="uniform_lam"
+    )
     _, alpha, sigma = schedule(strength)
     x = alpha * images + sigma * SeededNoise([1, 2, 3], (1, 2, 2))()
     expected = mean + std * (x - alpha * mean) / math.hypot(alpha * std, sigma)
@@ -212,12 +215,12 @@ def test_the_state_it_starts_from_is_the_noised_image(strength):
 
 @given(strength=st.floats(0.001, 1), steps=st.integers(1, 20))
 def test_what_is_left_of_a_grid_starts_at_the_strength_and_ends_at_the_image(strength, steps):
-    method = choose_method(RectifiedFlow(), "dpmpp_2m", steps)
-    times = method.times_from(strength)
+    schedule, method = RectifiedFlow(), Method("dpmpp_2m", steps)
+    times = method.times_from(schedule, strength)
     assert times[0] == strength
     assert times[-1] == 0
     assert all(a > b for a, b in pairwise(times))
-    assert set(times[1:]) <= set(method.times)
+    assert set(times[1:]) <= set(method.times(schedule))
 
 
 def test_a_strength_beside_a_time_of_the_grid_takes_no_tiny_step(model, images):
@@ -231,9 +234,9 @@ def test_a_strength_beside_a_time_of_the_grid_takes_no_tiny_step(model, images):
 def test_any_method_is_made_of_its_parts():
     schedule = DiscreteSchedule(make_betas())
     options = {"eta": 0.3, "rho": 5.0}
-    method = choose_method(schedule, "ddim", 7, "karras", **options)
-    assert method.plan() == make_plan(schedule, "ddim", 7, "karras", **options)
-    assert choose_method(schedule, "heun", times=[0.9, 0.4]).times == (0.9, 0.4, 0.0)
+    method = Method("ddim", 7, "karras", options)
+    assert method.plan(schedule) == make_plan(schedule, "ddim", 7, "karras", **options)
+    assert Method("heun", options={"times": [0.9, 0.4]}).times(schedule) == (0.9, 0.4, 0.0)
 
 
 # -- inversion -----------------------------------------------------------------------------------------
@@ -262,7 +265,7 @@ def test_inverted_noise_is_what_the_images_came_from():
         sampler.model, threshold=None, solver="dpmpp_2m", steps=200, grid="uniform_lam", micro_batch=64
     )
     images = fine.sample(8, [0, 1, 2, 0, 1, 2, 0, 1], seeds=range(8))
-    found = invert(sampler, images, [0, 1, 2, 0, 1, 2, 0, 1], steps=200)
+    found = invert(fine, images, [0, 1, 2, 0, 1, 2, 0, 1])  # by its own method
     inside = images.abs().flatten(1).amax(1) < 1  # what was clamped has lost its noise
     expected = SeededNoise(range(8), (1, 1, 2))()
     torch.testing.assert_close(found.noise[inside], expected[inside], atol=5e-3, rtol=0)
@@ -276,7 +279,7 @@ def test_another_class_keeps_the_place_within_the_class():
     mixture = gray_mixture()
     sampler = exact_sampler(mixture, CosineVP(), (1, 1, 2), 3)
     offsets = torch.tensor([[0.1, -0.05], [-0.1, 0.2]]).view(2, 1, 1, 2)
-    swapped = swap_class(sampler, mixture.means[:2] + offsets, [0, 1], [2, 0], steps=200)
+    swapped = swap_class(sampler, mixture.means[:2] + offsets, [0, 1], [2, 0], method=FINE)
     torch.testing.assert_close(swapped, mixture.means[[2, 0]] + offsets, atol=2e-3, rtol=0)
 
 
@@ -311,9 +314,9 @@ def test_what_is_known_comes_out_as_it_went_in(model, images, solver, resampling
 
 
 def test_where_nothing_is_known_it_is_plain_sampling(model, images):
-    sampler = DiffusionSampler(model, solver="ddpm", steps=6, grid="uniform_lam")
+    sampler = DiffusionSampler(model, solver="ddpm", steps=6)
     nothing = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
-    painted = inpaint(sampler, images, nothing, steps=6, class_labels=[0, 1, 2], seeds=[1, 2, 3])
+    painted = inpaint(sampler, images, nothing, class_labels=[0, 1, 2], seeds=[1, 2, 3])
     assert torch.equal(painted, sampler.sample(3, [0, 1, 2], seeds=[1, 2, 3]))
 
 
@@ -366,7 +369,12 @@ def test_resampling_approaches_the_conditional_distribution(schedule):
     bias, blur = [], []
     for resamplings in (1, 10):
         painted = inpaint(
-            sampler, images.expand(2000, -1, -1, -1), mask, resamplings=resamplings, seeds=range(2000)
+            sampler,
+            images.expand(2000, -1, -1, -1),
+            mask,
+            resamplings=resamplings,
+            seeds=range(2000),
+            method="ddpm steps=50 grid=uniform_lam",
         )
         pixels = painted.flatten(1)[:, hidden].double()
         bias.append((pixels.mean(0) - expected).abs().max().item())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from snowmelt.errors import InputError
 from snowmelt.evaluation import TensorSource, extract_features, make_extractor, open_images
-from snowmelt.evaluation.features import SmallClassifier, train_classifier, trained
+from snowmelt.evaluation.features import SmallClassifier, small_classifier, train_classifier
 from snowmelt.evaluation.metrics import inception_score
 
 
@@ -82,9 +82,11 @@ def test_its_probabilities_are_those_of_its_logits():
 
 def test_it_is_trained_once(tmp_path, monkeypatch):
     trainings = []
-    train = trained.train_classifier
+    train = small_classifier.train_classifier
     monkeypatch.setattr(
-        trained, "train_classifier", lambda *args, **options: trainings.append(1) or train(*args, **options)
+        small_classifier,
+        "train_classifier",
+        lambda *args, **options: trainings.append(1) or train(*args, **options),
     )
 
     def made(data=None, **options):
@@ -125,7 +127,7 @@ def test_images_without_classes_teach_nothing():
 
 def test_images_of_another_shape_are_refused():
     extractor = make_extractor("classifier", source=source(), steps=1)
-    with pytest.raises(InputError, match=r"8x8 pixels in gray, and cannot look at 16x16 pixels in colour"):
+    with pytest.raises(InputError, match=r"8x8 pixels in gray and cannot read 16x16 pixels in colour"):
         extractor(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
 
 
@@ -134,7 +136,7 @@ def test_images_of_another_shape_are_refused():
     [
         ({"images": torch.zeros(4, 1, 8, 8)}, "uint8"),
         ({"images": torch.zeros(0, 1, 8, 8, dtype=torch.uint8)}, "uint8"),
-        ({"labels": torch.zeros(3, dtype=torch.int64)}, "one an image"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, "one for each image"),
         ({"num_classes": 1}, "at least 2 classes"),
         ({"labels": torch.tensor([0, 1, 2, 0])}, r"0\.\.1, got 0 to 2"),
         ({"labels": torch.tensor([0, -1, 1, 0])}, r"0\.\.1, got -1 to 1"),

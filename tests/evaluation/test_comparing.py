@@ -1,4 +1,4 @@
-"""Comparing: the Pareto front's law, cells that are made once, and figures that are those of the images."""
+"""Comparing: the law of the Pareto front, cells that are made once, and metrics of the images themselves."""
 
 from __future__ import annotations
 
@@ -13,58 +13,71 @@ from hypothesis import strategies as st
 
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.errors import InputError
-from snowmelt.evaluation import Evaluation, Figure, SampledSource, evaluate, extract_features, open_images
+from snowmelt.evaluation import (
+    Estimate,
+    Features,
+    Scores,
+    evaluate,
+    extract_features,
+    make_extractor,
+    open_images,
+)
 from snowmelt.evaluation.compare import (
     Cell,
+    CommonImages,
     Judge,
     Result,
-    WantedImages,
     compare,
     pareto_front,
     write_comparison,
 )
-from snowmelt.evaluation.compare.cell import identity_hash
-from snowmelt.evaluation.compare.naming import cell_names, series_names
+from snowmelt.evaluation.compare.cell import cell_names, series_names
 from snowmelt.evaluation.compare.pareto import best, front, sufficient
 from snowmelt.evaluation.compare.store import clear
 from snowmelt.evaluation.compare.writing import summary
-from snowmelt.evaluation.features import make_extractor
-from snowmelt.images import to_uint8
-from snowmelt.plans import make_plan
+from snowmelt.images import from_uint8, to_uint8
+from snowmelt.plans import Method
+from snowmelt.sampling import Request
 
 MODEL = create_ddpm(
     8, 1, 8, (1,), num_classes=3, num_timesteps=20, beta_end=0.3, norm_groups=4, layers_per_block=1
 )
-IMAGES = WantedImages(list(range(12)), [0, 1, 2] * 4, ["ant", "bee", "cat"], True, 5, [0, 4, 11])
+SAMPLER = DiffusionSampler(MODEL)
+REQUEST = Request(tuple(range(12)), (0, 1, 2) * 4)
+IMAGES = CommonImages(REQUEST, ["ant", "bee", "cat"], 5, [0, 4, 11])
 REAL = extract_features(open_images("digits:test"), make_extractor("pixels"))
 JUDGE = Judge(make_extractor("pixels"), REAL, ["precision", "fid"])
 
 
-def cell(steps: int, scale: float = 0.0, checkpoint: str = "model.pth", solver: str = "ddim") -> Cell:
-    plan = make_plan(MODEL.schedule, solver, steps)
-    identity = {"plan": json.loads(plan.to_json()), "guidance_scale": scale, "checkpoint": checkpoint}
-    return Cell(checkpoint, solver, steps, scale, plan, plan.nfe * (2 if scale else 1), identity)
+def cell(steps: int, scale: float = 0.0, checkpoint: str = "model.pth") -> Cell:
+    method = Method("ddim", steps)
+    identity = SAMPLER.with_method(method).identity(replace(REQUEST, guidance_scale=scale))
+    evaluations = steps * (2 if scale else 1)
+    return Cell(checkpoint, method, "ddim", steps, scale, evaluations, {**identity, "checkpoint": checkpoint})
 
 
 def result(evaluations: int, seconds: float, *values: float, half: float = 0.0) -> Result:
     names = ("fid", "recall")
-    figures = {
-        name: Figure(value, value - half, value + half, half / 2, 12, 360)
+    estimates = {
+        name: Estimate(value, value - half, value + half, half / 2, 12, 360)
         for name, value in zip(names, values, strict=False)
     }
     made = replace(cell(2), evaluations=evaluations)
-    return Result(made, 12, seconds, Evaluation(figures), torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+    return Result(made, 12, seconds, Scores(estimates), torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
 
 
 class Samplers:
-    """Makes samplers and counts them."""
+    """Stands for the sampler of every checkpoint, and notes the steps of the methods that it is given."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def __call__(self, cell: Cell) -> DiffusionSampler:
-        self.asked.append(cell.plan.nfe)
-        return DiffusionSampler(MODEL, plan=cell.plan)
+    def __call__(self, checkpoint: str) -> Samplers:
+        return self
+
+    def with_method(self, method: Method) -> DiffusionSampler:
+        self.asked.append(method.steps)
+        return SAMPLER.with_method(method)
 
 
 # The front
@@ -119,26 +132,19 @@ def test_names_say_only_what_differs():
     assert list(named.values()) == ["a/model.pth, ddim", "b/model.pth, ddim"]
 
 
-def test_the_hash_knows_every_value():
-    here = cell(2).identity
-    assert identity_hash(here) == identity_hash(dict(reversed(list(here.items()))))
-    assert len({identity_hash(each.identity) for each in (cell(2), cell(3), cell(2, 1.5))}) == 3
-
-
 # Cells
 
 
-def test_figures_pictures_and_order_are_those_of_the_images(tmp_path):
+def test_scores_pictures_and_order_are_those_of_the_images(tmp_path):
     cells = [cell(3), cell(2, 2.0)]
     found = compare(cells, Samplers(), IMAGES, JUDGE, tmp_path)
     for each, made in zip(found, cells, strict=True):
-        sampler = DiffusionSampler(MODEL, plan=made.plan)
-        source = SampledSource(sampler, IMAGES.seeds, IMAGES.labels, guidance_scale=made.guidance_scale)
-        features = extract_features(source, JUDGE.extractor)
+        sampler = DiffusionSampler(MODEL, method=made.method)
+        images = to_uint8(sampler.sample(12, REQUEST.labels, made.guidance_scale, seeds=REQUEST.seeds))
+        features = Features(from_uint8(images).flatten(1))
         assert each.cell is made
-        assert each.evaluation == evaluate(features, REAL, metrics=JUDGE.metrics, per_class=False)
-        images = sampler.sample(12, IMAGES.labels, made.guidance_scale, seeds=IMAGES.seeds)
-        assert torch.equal(each.pictures, to_uint8(images[[0, 4, 11]]))
+        assert each.scores == evaluate(features, REAL, metrics=JUDGE.metrics, per_class=False)
+        assert torch.equal(each.pictures, images[[0, 4, 11]])
         assert each.seconds > 0
 
 
@@ -151,17 +157,17 @@ def test_finished_cells_are_not_made_again(tmp_path):
 
 
 def test_a_stopped_comparison_keeps_what_was_finished(tmp_path):
-    samplers = Samplers()
-
-    def stopped(cell: Cell) -> DiffusionSampler:
-        if cell.plan.nfe == 3:
-            raise KeyboardInterrupt
-        return samplers(cell)
+    class Stopped(Samplers):
+        def with_method(self, method: Method) -> DiffusionSampler:
+            if method.steps == 3:
+                raise KeyboardInterrupt
+            return super().with_method(method)
 
     with pytest.raises(KeyboardInterrupt):
-        compare([cell(2), cell(3)], stopped, IMAGES, JUDGE, tmp_path)
+        compare([cell(2), cell(3)], Stopped(), IMAGES, JUDGE, tmp_path)
+    samplers = Samplers()
     compare([cell(2), cell(3)], samplers, IMAGES, JUDGE, tmp_path)
-    assert samplers.asked == [2, 3]
+    assert samplers.asked == [3]
 
 
 @pytest.mark.parametrize("name", ["features.npy", "pictures.png", "cell.json"])
@@ -172,7 +178,7 @@ def test_a_damaged_cell_is_made_anew(tmp_path, name):
     path.write_bytes(path.read_bytes()[:40])
     again = compare([cell(2)], samplers, IMAGES, JUDGE, tmp_path)
     assert samplers.asked == [2, 2]
-    assert again[0].evaluation == first[0].evaluation
+    assert again[0].scores == first[0].scores
 
 
 def test_other_metrics_need_no_new_images(tmp_path):
@@ -180,7 +186,7 @@ def test_other_metrics_need_no_new_images(tmp_path):
     compare([cell(2)], samplers, IMAGES, JUDGE, tmp_path)
     (other,) = compare([cell(2)], samplers, IMAGES, replace(JUDGE, metrics=["recall"]), tmp_path)
     assert samplers.asked == [2]
-    assert list(other.evaluation.overall) == ["recall"]
+    assert list(other.scores.overall) == ["recall"]
 
 
 def test_a_classifier_gives_its_probabilities(tmp_path):
@@ -198,7 +204,7 @@ def test_a_classifier_gives_its_probabilities(tmp_path):
         Classifier(), extract_features(open_images("digits:test"), Classifier()), ["inception_score"]
     )
     (found,) = compare([cell(2)], Samplers(), IMAGES, judge, tmp_path)
-    assert 1 <= found.evaluation.overall["inception_score"].value < 2
+    assert 1 <= found.scores.overall["inception_score"].value < 2
 
 
 def test_clear_removes_the_cells_alone(tmp_path):
@@ -221,10 +227,10 @@ def test_the_files_hold_every_number(tmp_path):
     with (tmp_path / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     expected = [
-        (each.cell.steps, name, metric, figure.value, figure.low, figure.high)
+        (each.cell.steps, name, metric, one.value, one.low, one.high)
         for each in found
-        for name, figures in {"": each.evaluation.overall, **each.evaluation.per_class}.items()
-        for metric, figure in figures.items()
+        for name, estimates in {"": each.scores.overall, **each.scores.per_class}.items()
+        for metric, one in estimates.items()
     ]
     assert expected == [
         (

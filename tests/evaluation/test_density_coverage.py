@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from snowmelt.evaluation.metrics import Features, coverage, density, density_coverage
+from snowmelt.evaluation import Features
+from snowmelt.evaluation.metrics import coverage, density, density_coverage
 
 
 def drawn(count: int, seed: int, shift: float = 0.0, dimensions: int = 6) -> Features:
@@ -75,13 +76,13 @@ def test_block_sizes_change_nothing():
 
 @pytest.mark.parametrize(("metric", "shift"), [(density, 0.6), (coverage, 0.6), (coverage, 1.0)])
 def test_interval_holds_the_mean_of_repeated_draws(metric, shift):
-    figures = [
+    estimates = [
         metric(drawn(200, 2 * i, dimensions=4), drawn(200, 2 * i + 1, shift=shift, dimensions=4))
         for i in range(150)
     ]
-    values = np.array([each.value for each in figures])
-    assert np.mean([each.low <= values.mean() <= each.high for each in figures]) >= 0.88
-    assert 0.8 < np.mean([each.std for each in figures]) / values.std() < 1.6
+    values = np.array([each.value for each in estimates])
+    assert np.mean([each.low <= values.mean() <= each.high for each in estimates]) >= 0.88
+    assert 0.8 < np.mean([each.std for each in estimates]) / values.std() < 1.6
 
 
 def test_mistakes_are_named():

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from snowmelt.errors import InputError
-from snowmelt.evaluation import TensorSource, extract, make_extractor
+from snowmelt.evaluation import TensorSource, extract_features, make_extractor
 from snowmelt.evaluation.features import extractor as extractor_module
 from snowmelt.evaluation.features import timm_models
 from snowmelt.images import from_uint8
@@ -31,22 +31,24 @@ def images(count: int = 5, channels: int = 3, side: int = 8, seed: int = 0) -> t
 def test_any_function_of_images_is_an_extractor():
     source = TensorSource(images())
     brightness = lambda batch: batch.float().mean(dim=(2, 3))  # noqa: E731
-    found = extract(source, brightness, batch_size=2)
+    found = extract_features(source, brightness, batch_size=2).values
     torch.testing.assert_close(found, source.images.float().mean(dim=(2, 3)))
 
 
 def test_batch_sizes_change_nothing():
     source, pixels = TensorSource(images()), make_extractor("pixels")
-    whole = extract(source, pixels)
+    whole = extract_features(source, pixels).values
     assert torch.equal(whole, from_uint8(source.images).flatten(1))
-    assert all(torch.equal(extract(source, pixels, batch_size=size), whole) for size in (1, 2, 5))
+    assert all(
+        torch.equal(extract_features(source, pixels, batch_size=size).values, whole) for size in (1, 2, 5)
+    )
 
 
 def test_a_function_that_does_not_return_rows_is_refused():
     with pytest.raises(ValueError, match=r"must return \(B, D\), and returned \(1, 48\) for 2 images"):
-        extract(TensorSource(images(2, 3, 4)), lambda batch: batch[:1].float())
+        extract_features(TensorSource(images(2, 3, 4)), lambda batch: batch[:1].float())
     with pytest.raises(ValueError, match="batch_size"):
-        extract(TensorSource(images()), make_extractor("pixels"), batch_size=0)
+        extract_features(TensorSource(images()), make_extractor("pixels"), batch_size=0)
 
 
 # The cache
@@ -66,27 +68,27 @@ def test_features_are_computed_once_for_the_same_images_and_the_same_extractor(t
             return batch.float().flatten(1)
 
     def found(seed: int = 0, name: str = "one") -> torch.Tensor:
-        return extract(TensorSource(images(seed=seed)), Counting(name), cache=tmp_path)
+        return extract_features(TensorSource(images(seed=seed)), Counting(name), cache=tmp_path).values
 
     first = found()
     assert torch.equal(found(), first)
     assert len(calls) == 1
     found(seed=1)
     found(name="two")
-    found(name="")  # nobody knows what it is, so nothing is kept
+    found(name="")  # without a name nothing is kept
     found(name="")
     assert len(calls) == 5
 
 
 def test_damaged_features_are_computed_anew(tmp_path):
     source, pixels = TensorSource(images()), make_extractor("pixels")
-    first = extract(source, pixels, cache=tmp_path)
+    first = extract_features(source, pixels, cache=tmp_path).values
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     np.save(tmp_path / "other.npy", np.zeros((2, 3)))
     for damage in (b"", whole[: len(whole) // 2], (tmp_path / "other.npy").read_bytes()):
         path.write_bytes(damage)
-        assert torch.equal(extract(source, pixels, cache=tmp_path), first)
+        assert torch.equal(extract_features(source, pixels, cache=tmp_path).values, first)
 
 
 # TorchScript and ONNX

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch_fidelity import metric_fid
 
 from snowmelt.errors import InputError
-from snowmelt.evaluation.metrics import Features, Moments, fid, fid_infinity, frechet_distance
+from snowmelt.evaluation import Features, Moments
+from snowmelt.evaluation.metrics import fid, fid_infinity, frechet_distance
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray) -> Moments:
@@ -146,14 +147,14 @@ def test_equals_torch_fidelity_with_fewer_images_than_dimensions():
 
 @pytest.mark.parametrize(("count", "dimensions", "shift"), [(200, 4, 0.5), (300, 16, 0.2), (150, 16, 0.5)])
 def test_interval_holds_the_mean_of_repeated_draws(count, dimensions, shift):
-    figures = [
+    estimates = [
         fid(drawn(count, dimensions, 2 * i), drawn(count, dimensions, 2 * i + 1, shift=shift))
         for i in range(120)
     ]
-    values = np.array([each.value for each in figures])
-    covered = np.mean([each.low <= values.mean() <= each.high for each in figures])
+    values = np.array([each.value for each in estimates])
+    covered = np.mean([each.low <= values.mean() <= each.high for each in estimates])
     assert covered >= 0.88
-    assert 0.8 < np.mean([each.std for each in figures]) / values.std() < 1.6
+    assert 0.8 < np.mean([each.std for each in estimates]) / values.std() < 1.6
 
 
 def test_statistics_alone_give_the_same_value_and_a_narrower_interval():
@@ -259,7 +260,7 @@ def test_missing_and_damaged_files_are_the_inputs_fault(tmp_path):
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="at least 2 images"):
         fid(drawn(1, 4, 1), drawn(5, 4, 1))
-    with pytest.raises(ValueError, match="5 and 4 numbers"):
+    with pytest.raises(ValueError, match="5 and 4 features"):
         fid(drawn(9, 5, 1), drawn(9, 4, 1))
     with pytest.raises(ValueError, match="at least 16"):
         fid_infinity(drawn(15, 4, 1), drawn(15, 4, 1))

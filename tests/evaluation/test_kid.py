@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch_fidelity import metric_kid
 
-from snowmelt.evaluation.metrics import Features, kid
+from snowmelt.evaluation import Features
+from snowmelt.evaluation.metrics import kid
 
 
 def drawn(count: int, seed: int, shift: float = 0.0, dimensions: int = 8) -> Features:
@@ -101,15 +102,15 @@ def expected_kernel(a: float, b: float, dimensions: int = 8) -> float:
 
 @pytest.mark.parametrize(("count", "size"), [(200, 1000), (400, 100)])
 def test_interval_holds_the_truth_in_repeated_draws(count, size):
-    figures = [
+    estimates = [
         kid(drawn(count, 2 * i), drawn(count, 2 * i + 1, shift=0.3), subsets=20, subset_size=size)
         for i in range(120)
     ]
-    values = np.array([each.value for each in figures])
+    values = np.array([each.value for each in estimates])
     truth = expected_kernel(0, 0) + expected_kernel(0.3, 0.3) - 2 * expected_kernel(0, 0.3)
     assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(len(values))
-    assert np.mean([each.low <= truth <= each.high for each in figures]) >= 0.88
-    assert 0.8 < np.mean([each.std for each in figures]) / values.std() < 1.5
+    assert np.mean([each.low <= truth <= each.high for each in estimates]) >= 0.88
+    assert 0.8 < np.mean([each.std for each in estimates]) / values.std() < 1.5
 
 
 def test_mistakes_are_named():
@@ -117,5 +118,5 @@ def test_mistakes_are_named():
         kid(drawn(1, 1), drawn(5, 1))
     with pytest.raises(ValueError, match="0 subsets"):
         kid(drawn(5, 1), drawn(5, 1), subsets=0)
-    with pytest.raises(ValueError, match="8 and 4 numbers"):
+    with pytest.raises(ValueError, match="8 and 4 features"):
         kid(drawn(5, 1), drawn(5, 1, dimensions=4))

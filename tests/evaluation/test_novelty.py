@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from snowmelt.evaluation import Features, TensorSource
-from snowmelt.evaluation.nearest import nearest, nearest_twins
-from snowmelt.evaluation.novelty import closest_pairs_picture, novelty, picked
-from snowmelt.images import to_uint8
+from snowmelt.evaluation.answers.nearest import nearest, nearest_twins
+from snowmelt.evaluation.answers.novelty import novelty
+from snowmelt.evaluation.drawing import draw_closest_pairs
 
 
 def drawn(count: int, seed: int, shift: float = 0.0, dimensions: int = 5) -> Features:
@@ -138,7 +138,7 @@ def test_the_picture_shows_each_image_above_its_nearest(tmp_path):
     flat = [Features(source.images.flatten(1).float()) for source in (made, real)]
     result = novelty(*flat, drawn(20, 1, dimensions=1600), quantile=0.5)
     path = tmp_path / "new" / "pairs.png"
-    closest_pairs_picture(result, made, real, path, count=5, nrow=3)
+    draw_closest_pairs(result, made, real, path, count=5, nrow=3)
     with Image.open(path) as picture:
         pixels = torch.from_numpy(np.array(picture.convert("L")))
     width, height = (pixels.shape[1] - 2) // 3, (pixels.shape[0] - 2) // 4
@@ -154,12 +154,6 @@ def test_the_picture_shows_each_image_above_its_nearest(tmp_path):
     assert (tiles[2][2] == 255).all()
 
 
-def test_picked_images_come_in_the_order_asked_for():
-    source = TensorSource(to_uint8(torch.rand(600, 1, 2, 2)))
-    wanted = [599, 0, 256, 255, 0]
-    assert torch.equal(picked(source, wanted), source.images[wanted])
-
-
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(ValueError, match="at least 2 images"):
         novelty(drawn(1, 1), drawn(9, 2), drawn(20, 3))
@@ -167,7 +161,7 @@ def test_mistakes_are_named(tmp_path):
         novelty(drawn(9, 1), drawn(9, 2), drawn(9, 3))
     with pytest.raises(ValueError, match="quantile must lie in"):
         novelty(drawn(9, 1), drawn(9, 2), drawn(20, 3), quantile=0.0)
-    with pytest.raises(ValueError, match="5 and 4 numbers"):
+    with pytest.raises(ValueError, match="5 and 4 features"):
         novelty(drawn(9, 1), drawn(9, 2, dimensions=4), drawn(20, 3))
     with pytest.raises(ValueError, match="2 nearest of 1 images"):
         nearest(drawn(9, 1), drawn(1, 2), 2)
@@ -176,4 +170,4 @@ def test_mistakes_are_named(tmp_path):
     result = novelty(drawn(9, 1), drawn(9, 2), drawn(20, 3))
     small, large = (TensorSource(torch.zeros(9, 1, side, side)) for side in (4, 8))
     with pytest.raises(ValueError, match="same image_size"):
-        closest_pairs_picture(result, small, large, tmp_path / "pairs.png")
+        draw_closest_pairs(result, small, large, tmp_path / "pairs.png")

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_fidelity import metric_prc
 
-from snowmelt.evaluation.metrics import Features, precision, recall
+from snowmelt.evaluation import Features
+from snowmelt.evaluation.metrics import precision, recall
 from snowmelt.evaluation.metrics.neighbours import balls, radii
 
 
@@ -136,13 +137,13 @@ def test_balls_without_a_group_are_those_of_the_other_centres():
 
 @pytest.mark.parametrize("metric", [precision, recall])
 def test_interval_holds_the_mean_of_repeated_draws(metric):
-    figures = [
+    estimates = [
         metric(drawn(200, 2 * i, dimensions=4), drawn(200, 2 * i + 1, shift=0.6, dimensions=4))
         for i in range(150)
     ]
-    values = np.array([each.value for each in figures])
-    assert np.mean([each.low <= values.mean() <= each.high for each in figures]) >= 0.88
-    assert 0.8 < np.mean([each.std for each in figures]) / values.std() < 1.6
+    values = np.array([each.value for each in estimates])
+    assert np.mean([each.low <= values.mean() <= each.high for each in estimates]) >= 0.88
+    assert 0.8 < np.mean([each.std for each in estimates]) / values.std() < 1.6
 
 
 def test_an_interval_has_a_width_even_where_all_agree():
@@ -160,5 +161,5 @@ def test_mistakes_are_named():
         precision(drawn(9, 1), drawn(9, 1), k=0)
     with pytest.raises(ValueError, match="empty"):
         precision(drawn(0, 1), drawn(9, 1))
-    with pytest.raises(ValueError, match="6 and 5 numbers"):
+    with pytest.raises(ValueError, match="6 and 5 features"):
         precision(drawn(9, 1), drawn(9, 1, dimensions=5))

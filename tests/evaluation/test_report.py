@@ -10,19 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from snowmelt.evaluation import Evaluation, Features, Figure, TensorSource
-from snowmelt.evaluation.novelty import novelty
-from snowmelt.evaluation.report import (
-    Picture,
-    Section,
-    Table,
-    evaluation_section,
-    novelty_section,
-    usefulness_section,
-    with_interval,
-    write_html_report,
-)
-from snowmelt.evaluation.usefulness import usefulness
+from snowmelt.evaluation import Estimate, Features, Scores, TensorSource
+from snowmelt.evaluation.answers.novelty import novelty, novelty_chapter
+from snowmelt.evaluation.answers.usefulness import usefulness, usefulness_chapter
+from snowmelt.evaluation.report import Chapter, Picture, Table, write_html_report
 from snowmelt.images import encode_png
 
 VOID = {"meta", "img"}
@@ -59,35 +50,35 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def page(tmp_path):
-    def write(*sections: Section, **options) -> Page:
-        write_html_report(tmp_path / "new" / "report.html", "A report", sections, **options)
+    def write(*chapters: Chapter, **options) -> Page:
+        write_html_report(tmp_path / "new" / "report.html", "A report", chapters, **options)
         return Page(tmp_path / "new" / "report.html")
 
     return write
 
 
-def figures(value: float) -> dict[str, Figure]:
+def estimates(value: float) -> dict[str, Estimate]:
     return {
-        name: Figure(value, value - 0.1, value + 0.1, 0.05, 500, 360, "k = 3") for name in ("fid", "recall")
+        name: Estimate(value, value - 0.1, value + 0.1, 0.05, 500, 360, "k = 3") for name in ("fid", "recall")
     }
 
 
 def test_the_page_loads_nothing_from_elsewhere(page, tmp_path):
-    page(Section("Pictures", [Picture(PNG, "noise", "Noise.")]))
+    page(Chapter("Pictures", [Picture(PNG, "noise", "Noise.")]))
     text = (tmp_path / "new" / "report.html").read_text()
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     assert "default-src 'none'" in text
 
 
 def test_a_picture_is_inside_with_its_description(page):
-    (image,) = page(Section("Pictures", [Picture(PNG, "noise", "Noise.")])).all("img")
+    (image,) = page(Chapter("Pictures", [Picture(PNG, "noise", "Noise.")])).all("img")
     kind, _, data = image["src"].partition(",")
     assert (kind, base64.b64decode(data), image["alt"]) == ("data:image/png;base64", PNG, "noise")
 
 
 def test_everything_is_escaped(page):
     table = Table(NASTY, [NASTY], [[NASTY]], notes=[NASTY])
-    found = page(Section(NASTY, [NASTY, table, Picture(PNG, NASTY, NASTY)]), facts={NASTY: NASTY})
+    found = page(Chapter(NASTY, [NASTY, table, Picture(PNG, NASTY, NASTY)]), facts={NASTY: NASTY})
     assert found.all("script") == []
     assert found.texts.count(NASTY) == 9
     assert found.all("img")[0]["alt"] == NASTY
@@ -95,7 +86,7 @@ def test_everything_is_escaped(page):
 
 def test_a_table_names_its_rows_and_columns(page):
     table = Table("Figures", ["cell", "fid"], [["ddim", "1.5"], ["heun", "1.2"]], marked=[1])
-    found = page(Section("Table", [table]))
+    found = page(Chapter("Table", [table]))
     assert [each.get("scope") for each in found.all("th")] == ["col", "col", "row", "row"]
     assert [each.get("class") for each in found.all("tr")] == [None, None, "marked"]
     cells = [cell for row in table.rows for cell in row]
@@ -103,26 +94,28 @@ def test_a_table_names_its_rows_and_columns(page):
 
 
 def test_it_reads_in_light_and_in_dark(page, tmp_path):
-    found = page(Section("Empty", []))
+    found = page(Chapter("Empty", []))
     assert found.all("html") == [{"lang": "en"}]
     assert "prefers-color-scheme: dark" in (tmp_path / "new" / "report.html").read_text()
 
 
-def test_good_has_every_figure_note_and_omission(page):
-    evaluation = Evaluation(figures(0.5), {"owl": figures(0.7)}, ["kid of all images: too few"])
-    found = page(evaluation_section(evaluation))
-    assert found.texts.count(with_interval(figures(0.5)["fid"])) == 2
-    assert found.texts.count(with_interval(figures(0.7)["fid"])) == 2
+def test_good_has_every_estimate_note_and_omission(page):
+    scores = Scores(estimates(0.5), {"owl": estimates(0.7)}, ["kid of all images: too few"])
+    found = page(scores.chapter())
+    assert found.texts.count("0.50 (0.40, 0.60)") == 2
+    assert found.texts.count("0.70 (0.60, 0.80)") == 2
     assert "k = 3: fid, recall" in found.texts
-    assert "Left out: kid of all images: too few" in found.texts
+    assert "Left out: too few: kid of all images" in found.texts
+    assert any(text.startswith("recall: ") and text.endswith("more is better") for text in found.texts)
 
 
-def test_new_has_the_rates_of_each_space(page):
+def test_new_has_the_rates_of_each_space(page, tmp_path):
+    (tmp_path / "pairs.png").write_bytes(PNG)
     sets = [Features(torch.randn(50, 4)) for _ in range(3)]
     result = novelty(*sets, quantile=0.1)
-    found = page(novelty_section({"features": result, "pixels": result}, PNG))
+    found = page(novelty_chapter({"features": result, "pixels": result}, tmp_path / "pairs.png"))
     for rate in (result.copy_rate, result.held_out_rate, result.duplicate_rate):
-        assert found.texts.count(with_interval(rate, 100)) >= 2
+        assert found.texts.count(str(rate.percent())) >= 2
     assert {"features", "pixels"} <= set(found.texts)
     assert len(found.all("img")) == 1
 
@@ -130,17 +123,17 @@ def test_new_has_the_rates_of_each_space(page):
 def test_useful_has_the_answer_and_every_class(page):
     images = TensorSource(torch.randn(30, 1, 4, 4).clamp(-1, 1), torch.arange(30) % 2, ["all", "owl"])
     result = usefulness(images, images, images, seeds=range(2), steps=2)
-    found = page(usefulness_section(result))
+    found = page(usefulness_chapter(result))
     assert any(result.answer() in text for text in found.texts)
     for accuracy in (*result.accuracy.values(), result.gain):
         for each in (accuracy.overall, *accuracy.per_class.values()):
-            assert with_interval(each, 100) in found.texts
+            assert str(each.percent()) in found.texts
     assert found.all("tr")[2]["class"] == "marked"  # below the header and the row of all classes
 
 
-def test_figures_have_the_places_that_their_interval_deserves():
+def test_estimates_have_the_places_that_their_interval_deserves():
     def shown(value: float, half: float) -> str:
-        return with_interval(Figure(value, value - half, value + half, half / 2, 10, 10))
+        return str(Estimate(value, value - half, value + half, half / 2, 10, 10))
 
     assert shown(12.3456, 1.0) == "12.3 (11.3, 13.3)"
     assert shown(0.123456, 0.0123) == "0.123 (0.111, 0.136)"

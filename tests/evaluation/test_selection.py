@@ -10,8 +10,8 @@ from torchvision.datasets import ImageFolder
 
 from snowmelt.errors import InputError
 from snowmelt.evaluation import Features, TensorSource, open_images
+from snowmelt.evaluation.answers.selection import LIST_NAME, SELECTIONS, select, write_selection
 from snowmelt.evaluation.metrics import precision
-from snowmelt.evaluation.selection import LIST_NAME, SELECTIONS, select, write_selection
 
 VALUES = {"top_k": 12, "percentile": 30, "threshold": 1.6}
 
@@ -130,7 +130,7 @@ def test_a_failed_write_leaves_nothing(source, tmp_path):
 def test_a_folder_with_something_in_it_is_refused(source, tmp_path):
     (tmp_path / "kept").mkdir()
     write_selection(chosen(40, 3), source, tmp_path / "kept")  # an empty one is welcome
-    with pytest.raises(InputError, match="has something in it already"):
+    with pytest.raises(InputError, match="is there already and not empty"):
         write_selection(chosen(40, 4), source, tmp_path / "kept")
     assert len(open_images(tmp_path / "kept")) == 1
 

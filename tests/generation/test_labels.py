@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snowmelt.errors import InputError
-from snowmelt.generation.labels import balanced_counts, balanced_labels, counts_to_balance, labels_of
+from snowmelt.generation.labels import (
+    balanced_counts,
+    balanced_labels,
+    choose_images,
+    counts_to_balance,
+    labels_of,
+)
 from snowmelt.images import save_png
 
 
@@ -65,3 +71,39 @@ def test_folders_that_do_not_fit_are_refused(tmp_path, counts, classes, names, m
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         counts_to_balance(tmp_path / "nowhere", 2)
+
+
+def test_images_are_chosen_by_class_counts_or_by_their_seeds():
+    labels, seeds, names = choose_images(3, 16, class_counts={2: 1, 0: 2}, class_names=["a", "b", "c"])
+    assert (labels, names) == ([0, 0, 2], ["a", "b", "c"])
+    assert len(set(seeds)) == 3
+    assert choose_images(3, 16, seeds=[7, 5], class_selection=[2, 1])[:2] == ([1, 2], [7, 5])
+
+
+def test_seeds_follow_from_the_base_seed_and_not_from_the_number():
+    many = choose_images(None, 9, base_seed=3)[1]
+    assert choose_images(None, 4, base_seed=3)[1] == many[:4]
+    assert choose_images(None, 4, base_seed=4)[1] != many[:4]
+
+
+def test_an_unconditional_model_has_no_classes_whatever_its_data_had():
+    assert choose_images(None, 2, class_names=["a", "b"], seeds=[1, 2]) == (None, [1, 2], None)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "choice", "message"),
+    [
+        (None, {"class_counts": {0: 1}}, "class_counts is given, but the model is unconditional"),
+        (3, {"class_selection": [3]}, "class 3 is asked for, but the model has the classes 0..2"),
+        (3, {"class_counts": {1: 4}, "exactly": True}, "num_samples is 5, .* make 4"),
+        (3, {"class_counts": {1: 4}, "seeds": [1]}, "seeds has 1 entries for 4 images"),
+    ],
+)
+def test_choices_that_contradict_each_other_are_refused(num_classes, choice, message):
+    with pytest.raises(InputError, match=message):
+        choose_images(num_classes, 5, **choice)
+
+
+def test_a_number_below_the_classes_is_said():
+    with pytest.warns(UserWarning, match=r"num_samples \(2\) is below the number of classes \(3\)"):
+        assert choose_images(3, 2)[0] == [0, 1]

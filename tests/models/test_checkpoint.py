@@ -6,6 +6,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,17 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from snowmelt import EMA
-from snowmelt.models.checkpoint import (
-    FORMAT_VERSION,
-    CheckpointError,
-    CheckpointNotFoundError,
-    load_weights,
-    read_checkpoint,
-    save_checkpoint,
-)
+from snowmelt import EMA, Checkpoint, create_ddpm, create_model
+from snowmelt.digest import content_digest
+from snowmelt.models.checkpoint import FORMAT_VERSION
+from snowmelt.models.checkpoint_file import read_contents, write_contents
+from snowmelt.models.weights import CheckpointError, CheckpointNotFoundError, load_weights
+from snowmelt.plans import Method
 
 PLAIN = st.recursive(
     st.none()
@@ -77,7 +75,7 @@ def equal(one: Any, other: Any) -> bool:
 def complaint(path: Path) -> str:
     """Return what reading `path` says; it names the file, and says that in one line."""
     with pytest.raises(CheckpointError) as caught:
-        read_checkpoint(path)
+        Checkpoint.read(path)
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message
@@ -89,25 +87,24 @@ def complaint(path: Path) -> str:
 
 def test_everything_that_a_trainer_keeps_comes_back(tmp_path):
     _, checkpoint = trained()
-    save_checkpoint(checkpoint, tmp_path / "latest.pth")
-    again = read_checkpoint(tmp_path / "latest.pth")
-    assert again.pop("format_version") == FORMAT_VERSION
-    assert isinstance(again.pop("snowmelt_version"), str)
+    write_contents(checkpoint, tmp_path / "latest.pth")
+    again = read_contents(tmp_path / "latest.pth")
+    assert again.pop("digest") == content_digest(checkpoint)
     assert equal(again, checkpoint)
 
 
 def test_a_safetensors_file_holds_what_sampling_needs_and_no_more(tmp_path):
     _, checkpoint = trained()
-    save_checkpoint(checkpoint, tmp_path / "model.safetensors")
-    again = read_checkpoint(tmp_path / "model.safetensors")
+    write_contents(checkpoint, tmp_path / "model.safetensors")
+    again = read_contents(tmp_path / "model.safetensors")
     for_training = {"optimizer_state_dict", "scheduler_state_dict", "rng_state"}
-    assert again.keys() == checkpoint.keys() - for_training | {"format_version", "snowmelt_version"}
+    assert again.keys() == checkpoint.keys() - for_training | {"digest"}
     assert all(equal(again[key], checkpoint[key]) for key in checkpoint.keys() - for_training)
 
 
 def test_a_safetensors_file_opens_in_other_programs(tmp_path):
     model, checkpoint = trained()
-    save_checkpoint(checkpoint, tmp_path / "model.safetensors")
+    write_contents(checkpoint, tmp_path / "model.safetensors")
     tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
     assert torch.equal(tensors["model_state_dict.0.weight"], model[0].weight)
 
@@ -117,37 +114,32 @@ def test_a_safetensors_file_opens_in_other_programs(tmp_path):
 def test_plain_values_come_back_as_they_are(suffix, config):
     checkpoint = {"model_state_dict": {"w": torch.ones(1)}, "config": config}
     with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(checkpoint, Path(folder) / f"a{suffix}")
-        assert equal(read_checkpoint(Path(folder) / f"a{suffix}")["config"], config)
+        write_contents(checkpoint, Path(folder) / f"a{suffix}")
+        assert equal(read_contents(Path(folder) / f"a{suffix}")["config"], config)
 
 
 @SUFFIXES
 def test_weights_that_share_memory_or_are_views_come_back(tmp_path, suffix):
     base = torch.arange(6.0).reshape(2, 3)
     weights = {"all": base, "again": base, "column": base[:, 1], "turned": base.T}
-    save_checkpoint({"model_state_dict": weights}, tmp_path / f"a{suffix}")
-    assert equal(read_checkpoint(tmp_path / f"a{suffix}")["model_state_dict"], weights)
+    write_contents({"model_state_dict": weights}, tmp_path / f"a{suffix}")
+    assert equal(read_contents(tmp_path / f"a{suffix}")["model_state_dict"], weights)
 
 
 def test_reading_touches_no_file(tmp_path):
     """The tensors are the reader's own: changing them changes nothing on the disk."""
     path = tmp_path / "a.pth"
-    save_checkpoint({"model_state_dict": {"w": torch.zeros(4)}}, path)
-    read_checkpoint(path)["model_state_dict"]["w"].fill_(1.0)
-    assert torch.equal(read_checkpoint(path)["model_state_dict"]["w"], torch.zeros(4))
+    write_contents({"model_state_dict": {"w": torch.zeros(4)}}, path)
+    read_contents(path)["model_state_dict"]["w"].fill_(1.0)
+    assert torch.equal(read_contents(path)["model_state_dict"]["w"], torch.zeros(4))
 
 
 def test_a_checkpoint_can_be_overwritten_while_it_is_in_use(tmp_path):
     path = tmp_path / "a.pth"
-    save_checkpoint({"model_state_dict": {"w": torch.zeros(10_000)}}, path)
-    old = read_checkpoint(path)["model_state_dict"]["w"]
-    save_checkpoint({"model_state_dict": {"w": torch.ones(10_000)}}, path)
+    write_contents({"model_state_dict": {"w": torch.zeros(10_000)}}, path)
+    old = read_contents(path)["model_state_dict"]["w"]
+    write_contents({"model_state_dict": {"w": torch.ones(10_000)}}, path)
     assert torch.equal(old, torch.zeros(10_000))
-
-
-def test_tensors_go_where_they_are_asked_for(tmp_path):
-    save_checkpoint({"model_state_dict": {"w": torch.zeros(4)}}, tmp_path / "a.pth")
-    assert read_checkpoint(tmp_path / "a.pth", "meta")["model_state_dict"]["w"].is_meta
 
 
 @SUFFIXES
@@ -157,13 +149,15 @@ def test_bare_weights_are_a_checkpoint_whoever_wrapped_the_model(tmp_path, suffi
     weights = {prefix + name: value for name, value in model.state_dict().items()}
     write = safetensors.torch.save_file if suffix == ".safetensors" else torch.save
     write(weights, tmp_path / f"a{suffix}")
-    assert equal(read_checkpoint(tmp_path / f"a{suffix}"), {"model_state_dict": dict(model.state_dict())})
+    again = Checkpoint.read(tmp_path / f"a{suffix}")
+    assert equal(again.weights, dict(model.state_dict()))
+    assert again.spec is None
 
 
 def test_files_of_old_torch_are_read(tmp_path):
     weights = {"w": torch.arange(3)}
     torch.save(weights, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert equal(read_checkpoint(tmp_path / "old.pth"), {"model_state_dict": weights})
+    assert equal(read_contents(tmp_path / "old.pth"), {"model_state_dict": weights})
 
 
 @pytest.mark.parametrize(
@@ -173,18 +167,12 @@ def test_files_of_old_torch_are_read(tmp_path):
 )
 def test_what_could_not_be_read_is_not_written(tmp_path, suffix, value):
     path = tmp_path / f"a{suffix}"
-    save_checkpoint({"model_state_dict": {"w": torch.zeros(1)}}, path)
+    write_contents({"model_state_dict": {"w": torch.zeros(1)}}, path)
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        save_checkpoint({"model_state_dict": {"w": torch.ones(1)}, "metrics": {"a": value}}, path)
+        write_contents({"model_state_dict": {"w": torch.ones(1)}, "metrics": {"a": value}}, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_checkpoint_needs_weights(tmp_path):
-    with pytest.raises(ValueError, match="needs model_state_dict, got only epoch"):
-        save_checkpoint({"epoch": 1}, tmp_path / "a.pth")
-    assert not list(tmp_path.iterdir())
 
 
 # -- what is broken is named ---------------------------------------------------------------------------
@@ -193,12 +181,12 @@ def test_a_checkpoint_needs_weights(tmp_path):
 def test_a_missing_file(tmp_path):
     assert "not found" in complaint(tmp_path / "none.pth")
     with pytest.raises(FileNotFoundError):
-        read_checkpoint(tmp_path / "none.pth")
+        Checkpoint.read(tmp_path / "none.pth")
     assert issubclass(CheckpointNotFoundError, ValueError)
 
 
 def test_a_folder(tmp_path):
-    assert "is a folder" in complaint(tmp_path)
+    assert "is a folder, but none of diffusers" in complaint(tmp_path)
 
 
 def write_png(path: Path) -> None:
@@ -240,7 +228,7 @@ def test_a_file_that_is_cut_off_anywhere(tmp_path, kind):
     if kind == "old.pth":
         torch.save({"w": torch.zeros(8)}, path, _use_new_zipfile_serialization=False)
     else:
-        save_checkpoint({"model_state_dict": {"w": torch.zeros(8)}}, path)
+        write_contents({"model_state_dict": {"w": torch.zeros(8)}}, path)
     whole = path.read_bytes()
     for length in {*range(0, len(whole), 7), *range(len(whole) - 20, len(whole))}:
         path.write_bytes(whole[:length])
@@ -276,7 +264,7 @@ def test_a_checkpoint_without_weights(tmp_path, content):
 )
 def test_a_key_that_holds_something_else(tmp_path, suffix, key, value):
     path = tmp_path / f"a{suffix}"
-    save_checkpoint({"model_state_dict": {"w": torch.ones(1)}, key: value}, path)
+    write_contents({"model_state_dict": {"w": torch.ones(1)}, key: value}, path)
     assert f"its {key} is of type {type(value).__name__}, expected" in complaint(path)
 
 
@@ -302,16 +290,117 @@ def test_a_long_list_of_keys_is_cut_short(tmp_path):
 def test_a_file_from_the_future(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     checkpoint = {"model_state_dict": {"w": torch.ones(1)}, "snowmelt_version": "99.0"}
-    save_checkpoint({**checkpoint, "format_version": FORMAT_VERSION + 1}, path)
+    write_contents({**checkpoint, "format_version": FORMAT_VERSION + 1}, path)
     message = complaint(path)
     assert "99.0" in message
     assert "update snowmelt" in message
 
 
-def test_a_device_that_is_not_there_is_not_blamed_on_the_file(tmp_path):
-    save_checkpoint({"model_state_dict": {"w": torch.ones(1)}}, tmp_path / "a.pth")
-    with pytest.raises(RuntimeError, match="nowhere"):
-        read_checkpoint(tmp_path / "a.pth", "nowhere")
+# -- damage is seen ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A folder with one checkpoint in each format, and its weights alone in torch's."""
+    folder = tmp_path_factory.mktemp("whole")
+    model = create_ddpm(8, 1, 8, (1, 2), norm_groups=4, layers_per_block=1)
+    checkpoint = Checkpoint.of(model, EMA(model), class_names=["a", "b"], training={"epoch": 3})
+    for suffix in (".pth", ".safetensors"):
+        checkpoint.write(folder / f"a{suffix}")
+    torch.save(model.state_dict(), folder / "bare.pth")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "bare.pth"])
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_a_flipped_bit_anywhere_is_seen_or_changes_nothing(whole, name, data):
+    """Some bytes of an archive say nothing, such as those between its members."""
+    contents = bytearray((whole / name).read_bytes())
+    place = data.draw(st.integers(0, 8 * len(contents) - 1))
+    contents[place // 8] ^= 1 << place % 8
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(contents)
+        with suppress(CheckpointError):
+            assert Checkpoint.read(path) == Checkpoint.read(whole / name)
+
+
+@SUFFIXES
+def test_weights_exchanged_under_an_old_digest_are_refused(whole, tmp_path, suffix, monkeypatch):
+    contents = read_contents(whole / f"a{suffix}")
+    contents["model_state_dict"]["network.conv_in.weight"] += 1e-6
+    digest = contents["digest"]
+    monkeypatch.setattr("snowmelt.models.checkpoint_file.content_digest", lambda contents: digest)
+    write_contents(contents, tmp_path / f"a{suffix}")
+    assert "is damaged" in complaint(tmp_path / f"a{suffix}")
+
+
+# -- the value -----------------------------------------------------------------------------------------
+
+
+@SUFFIXES
+@pytest.mark.parametrize("schedule", ["ddpm-cosine", "flow", "edm", "vp", "cosine"])
+def test_a_checkpoint_comes_back_as_it_was(tmp_path, suffix, schedule):
+    options = {"ddpm-cosine": {"num_timesteps": 20}, "edm": {"sigma_max": 20.0}}.get(schedule)
+    model = create_model(
+        8, 1, 8, (1, 2), 3, schedule=schedule, schedule_options=options, norm_groups=4, layers_per_block=1
+    )
+    checkpoint = Checkpoint.of(
+        model,
+        EMA(model),
+        class_names=["a", "b", "c"],
+        method=Method("ddim", 20, options={"eta": 0.5}),
+        threshold=None,
+        guidance={"type": "cfg", "interval": [0.3, 3.0]},
+        training={"epoch": 3},
+        config={"experiment": "digits"},
+    )
+    checkpoint.write(tmp_path / f"a{suffix}")
+    again = Checkpoint.read(tmp_path / f"a{suffix}")
+    assert again == checkpoint
+    for name in (
+        "spec",
+        "class_names",
+        "num_classes",
+        "method",
+        "threshold",
+        "guidance",
+        "training",
+        "config",
+    ):
+        assert getattr(again, name) == getattr(checkpoint, name), name
+    x, labels = torch.randn(2, 1, 8, 8), torch.tensor([0, 2])
+    level = model.schedule(0.4)
+    assert torch.equal(again.model().eval()(x, level, labels), model.eval()(x, level, labels))
+
+
+@pytest.mark.parametrize(
+    "change", [{"threshold": "clip"}, {"class_names": ["b", "a"]}, {"training": {"epoch": 4}}]
+)
+def test_checkpoints_with_other_contents_differ(change):
+    model = create_ddpm(8, 1, 8, (1, 2), norm_groups=4, layers_per_block=1)
+    assert Checkpoint.of(model) == Checkpoint.of(model)
+    assert Checkpoint.of(model) != Checkpoint.of(model, **change)
+
+
+def test_files_of_format_1_are_read(tmp_path):
+    """They had no digest, and the arguments of DiffusionSampler under `sampling`; None was every step."""
+    model = create_ddpm(8, 1, 8, (1, 2), norm_groups=4, layers_per_block=1)
+    sampling = {"solver": "ddpm", "steps": None, "grid": "leading", "offset": 1, "threshold": None}
+    contents = {"format_version": 1, "model_config": model.config, "model_state_dict": model.state_dict()}
+    torch.save({**contents, "sampling": sampling, "epoch": 3}, tmp_path / "old.pth")
+    again = Checkpoint.read(tmp_path / "old.pth")
+    assert again.method == Method("ddpm", "all", "leading", {"offset": 1})
+    assert again.threshold is None
+    assert again.training == {"epoch": 3}
+    assert again.spec == model.spec
+
+
+def test_weights_without_a_spec_do_not_make_a_model(tmp_path):
+    torch.save({"w": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth holds weights but not the model's configuration"):
+        Checkpoint.read(tmp_path / "a.pth").model()
 
 
 # -- nothing in a file is run --------------------------------------------------------------------------

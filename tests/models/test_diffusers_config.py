@@ -14,17 +14,20 @@ from diffusers import DDPMScheduler, UNet2DModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snowmelt import DiffusionSampler, create_ddpm
+from snowmelt import create_ddpm
 from snowmelt.core import BETA_SCHEDULES, make_betas
 from snowmelt.models.diffusers.scheduler_config import (
     SCHEDULERS,
+    complete_scheduler,
     noise_schedule,
-    sampling_options,
+    sampling_method,
     schedule_options,
     scheduler_config,
+    threshold_options,
 )
 from snowmelt.models.diffusers.unet_config import unet_config, unet_options
 from snowmelt.networks import UNet
+from snowmelt.plans import Method
 
 STAGES = st.integers(1, 3).flatmap(
     lambda count: st.fixed_dictionaries(
@@ -107,10 +110,12 @@ SAMPLINGS = st.fixed_dictionaries(
 @given(schedule=SCHEDULES, sampling=SAMPLINGS)
 @settings(max_examples=50, deadline=None)
 def test_schedules_keep_their_options_there_and_back(schedule, sampling):
-    theirs = scheduler_config(schedule, sampling)
+    method = Method("ddpm", "all", sampling["grid"])
+    theirs = scheduler_config(schedule, method, sampling["threshold"])
     assert json.loads(json.dumps(theirs)) == theirs
     assert schedule_options(theirs) == schedule
-    assert sampling_options(theirs) == {"solver": "ddpm", "steps": None, **sampling}
+    assert sampling_method(theirs) == method
+    assert threshold_options(theirs) == sampling["threshold"]
     DDPMScheduler.from_config(theirs)
 
 
@@ -155,11 +160,11 @@ def test_the_schedulers_defaults_are_those_of_diffusers(name):
     assert schedule_options({"_class_name": name}) == schedule_options(stated)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # some sample as no plan does
-        sampling = sampling_options({"_class_name": name})
-        full = sampling_options(stated)
-    assert sampling.items() <= full.items()
-    model = create_ddpm(8, 1, 8, (1,), norm_groups=4)
-    assert DiffusionSampler(model, **full).plan.nfe >= 50
+        method = sampling_method({"_class_name": name})
+        full = sampling_method(stated)
+    assert (method.solver, method.steps, method.grid) == (full.solver, full.steps, full.grid)
+    assert method.options.items() <= full.options.items()
+    assert full.plan(noise_schedule(stated)[0]).nfe >= 50
 
 
 @pytest.mark.parametrize(
@@ -167,9 +172,9 @@ def test_the_schedulers_defaults_are_those_of_diffusers(name):
 )
 def test_the_sigmas_of_k_diffusion_are_grids(flag, grid):
     config = {"_class_name": "DPMSolverMultistepScheduler", flag: True}
-    assert sampling_options(config)["grid"] == grid
+    assert sampling_method(config).grid == grid
 
 
 def test_dynamic_thresholding_up_to_one_is_clipping():
     config = {"_class_name": "DDIMScheduler", "thresholding": True}
-    assert sampling_options(config)["threshold"] == "clip"
+    assert threshold_options(complete_scheduler(config)) == "clip"

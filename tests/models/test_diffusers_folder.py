@@ -15,10 +15,11 @@ from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, UNet2DModel
 from torch import nn
 
 from snowmelt import DDIMSampler, DiffusionDataLoader, DiffusionSampler, DiffusionTrainer, create_ddpm
-from snowmelt.adapters.diffusers import read_folder, write_folder
 from snowmelt.errors import InputError
-from snowmelt.models.checkpoint import CheckpointError, save_checkpoint
-from snowmelt.models.ema import EMA
+from snowmelt.models import EMA
+from snowmelt.models.checkpoint_file import write_contents
+from snowmelt.models.diffusers.folder import read_folder, write_folder
+from snowmelt.models.weights import CheckpointError
 
 SMALL: dict[str, Any] = {
     "sample_size": 8,
@@ -212,7 +213,7 @@ def test_a_checkpoint_keeps_all_of_it(suffix, tmp_path):
     saved(
         tmp_path / "model", trained_betas=betas, clip_sample_range=1.5, steps_offset=1, num_train_timesteps=4
     )
-    save_checkpoint(read_folder(tmp_path / "model"), tmp_path / f"model.{suffix}")
+    write_contents(read_folder(tmp_path / "model"), tmp_path / f"model.{suffix}")
     direct, stored = (
         DiffusionSampler.from_pretrained(tmp_path / name, steps=2, solver="ddim", grid="leading", offset=1)
         for name in ("model", f"model.{suffix}")
@@ -486,7 +487,7 @@ def test_folders_need_no_diffusers(tmp_path):
 import sys
 sys.modules["diffusers"] = None
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.adapters.diffusers import write_folder
+from snowmelt.models.diffusers.folder import write_folder
 model = create_ddpm(image_size=8, in_channels=1, model_channels=8, norm_groups=4)
 write_folder({"model_config": model.config, "model_state_dict": model.state_dict()}, sys.argv[1])
 print(DiffusionSampler.from_pretrained(sys.argv[1], steps=1).sample(1).shape)

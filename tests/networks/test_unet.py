@@ -14,8 +14,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from snowmelt.networks import UNet, blocks, unet
-from snowmelt.networks.blocks import double, double_and_convolve
+from snowmelt.networks import UNet, cpu
+from snowmelt.networks.blocks import double
+from snowmelt.networks.cpu import double_and_convolve, norm_silu
 
 SMALL: dict[str, Any] = {
     "image_size": 8,
@@ -116,14 +117,14 @@ def inputs(network: UNet, height: int = 8, width: int = 12) -> dict[str, torch.T
     return batch if network.null_class is None else batch | {"class_labels": torch.tensor([0, 2, 1])}
 
 
-@pytest.fixture(params=[1, 64], ids=["channels last", "channels first"])
-def layout(request, monkeypatch):
-    """Let networks as small as these run in the layout of wide ones, and save memory as large ones do."""
-    monkeypatch.setattr(unet, "_WIDE", request.param)
-    monkeypatch.setattr(blocks, "_LARGE", request.param)
+@pytest.fixture(params=[1, 10**9], ids=["as large maps", "as small maps"])
+def kernels(request, monkeypatch):
+    """Let networks as small as these take the ways of large maps, or the plain ones."""
+    monkeypatch.setattr(cpu, "_LARGE", request.param)
+    monkeypatch.setattr(cpu, "_MANY_PIXELS", request.param)
 
 
-@pytest.mark.usefixtures("layout")
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("source", ["theirs", "ours"])
 @torch.no_grad()
@@ -297,7 +298,7 @@ def test_half_precision_still_tells_late_times_apart():
     assert not torch.allclose(early, late, atol=0.1)
 
 
-@pytest.mark.usefixtures("layout")
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_gradients_equal_those_of_diffusers(name):
     options, peer_options = ARCHITECTURES[name]
@@ -320,7 +321,7 @@ def assert_gradients_close(
         torch.testing.assert_close(parameter.grad, others[key].grad, rtol=1e-4, atol=1e-5, msg=key)
 
 
-@pytest.mark.usefixtures("layout")
+@pytest.mark.usefixtures("kernels")
 def test_many_pixels_change_neither_results_nor_gradients():
     network, other = shaken(small(use_attention=(False, True))), peer({"use_attention": (False, True)}, {})
     other.load_state_dict(network.state_dict())
@@ -339,12 +340,29 @@ def test_many_pixels_change_neither_results_nor_gradients():
 @settings(max_examples=30, deadline=None)
 def test_taps_may_be_added_before_doubling(channels, out, height, width):
     x = torch.randn(2, channels, height, width, dtype=torch.float64)
-    weight, bias = torch.randn(out, channels, 3, 3, dtype=x.dtype), torch.randn(out, dtype=x.dtype)
-    plain = nn.functional.conv2d(double(x), weight, bias, padding=1)
-    torch.testing.assert_close(double_and_convolve(x, weight, bias), plain)
+    convolution = nn.Conv2d(channels, out, 3, padding=1, dtype=x.dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "_MANY_PIXELS", 1)
+        taps_added = double_and_convolve(x, convolution)
+    torch.testing.assert_close(taps_added, convolution(double(x)))
 
 
-@pytest.mark.usefixtures("layout")
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_norm_and_silu_in_one_have_the_gradients_of_both(groups, monkeypatch):
+    """In float64 beside the two plain operations, so that no tolerance hides a wrong term."""
+    norm = shaken(nn.GroupNorm(groups, 6, eps=0.1, dtype=torch.float64))
+    x = (5 + torch.randn(2, 6, 4, 3, dtype=torch.float64)).requires_grad_()
+    inputs, direction = [x, norm.weight, norm.bias], torch.randn_like(x)
+    plain = nn.functional.silu(norm(x))
+    monkeypatch.setattr(cpu, "_LARGE", 1)
+    in_one = norm_silu(x, norm)
+    torch.testing.assert_close(in_one, plain)
+    expected, found = (torch.autograd.grad(y, inputs, direction) for y in (plain, in_one))
+    torch.testing.assert_close(found, expected)
+    assert "NormSilu" in type(in_one.grad_fn).__name__
+
+
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_leaves_inputs_and_weights_alone_and_keeps_the_plain_layout(channels):
     network = shaken(small(in_channels=channels, use_attention=True))

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from snowmelt import EMA, DiffusionSampler, create_ddpm
-from snowmelt.denoisers import DDPMModel
-from snowmelt.plans import make_plan
+from snowmelt.models import DDPMModel
+from snowmelt.plans import make_plan, make_preset
 
 
 def small_model(num_classes: int | None = 3) -> DDPMModel:
@@ -55,7 +55,7 @@ def test_it_keeps_what_it_was_given(model):
     assert sampler.model is model
     assert sampler.device == "cpu"
     assert sampler.ema is ema
-    assert sampler.plan == make_plan(model.schedule, "ddpm")
+    assert sampler.plan == make_preset(model.schedule, "balanced")
 
 
 @pytest.mark.parametrize("solver", ["ddpm", "ddim"])
@@ -98,7 +98,7 @@ def test_no_labels_samples_the_null_class(model, sampler):
     hook = model.network.register_forward_pre_hook(lambda module, args: seen.append(args[2]))
     sampler.sample(2)
     hook.remove()
-    assert seen == [None] * 3
+    assert [labels.tolist() for labels in seen] == [[3, 3]] * 3
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])
@@ -362,7 +362,7 @@ def test_labels_for_an_unconditional_model_are_refused():
         ({"solver": "magic"}, "unknown solver 'magic'"),
         ({"grid": "magic"}, "unknown grid 'magic'"),
         ({"solver": "ddim", "steps": 3, "rho": 7}, "has no option 'rho'"),
-        ({"steps": 11}, "steps must be at most 10"),
+        ({"solver": "ddim", "steps": 11}, "steps must be at most 10"),
     ],
 )
 def test_impossible_samplers_are_refused(model, options, message):

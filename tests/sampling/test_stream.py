@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.denoisers import DDPMModel
+from snowmelt.models import DDPMModel
 from snowmelt.plans import make_plan
 from snowmelt.sampling.memory import auto_batch_size, free_bytes, state_bytes
 

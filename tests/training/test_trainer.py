@@ -6,6 +6,7 @@ import csv
 import math
 import os
 import signal
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from snowmelt import DiffusionDataLoader, DiffusionLogger, DiffusionSampler, DiffusionTrainer, create_ddpm
 from snowmelt.core import PARAMETERIZATIONS, DiscreteSchedule, RectifiedFlow, make_betas
-from snowmelt.models.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from snowmelt.models import DiffusionModel
+from snowmelt.models.checkpoint_file import read_contents, write_contents
+from snowmelt.models.weights import CheckpointError
 from snowmelt.training.loss import denoising_loss, drop_labels
 
 
@@ -55,6 +58,11 @@ def same(one: DiffusionTrainer, other: DiffusionTrainer) -> bool:
 # -- the objective -------------------------------------------------------------------------------------
 
 
+def model_of(network, schedule, parameterization, **options) -> DiffusionModel:
+    options = {"image_shape": (1, 2, 2), **options}
+    return DiffusionModel(network, schedule, parameterization, **options)
+
+
 @pytest.mark.parametrize("name", PARAMETERIZATIONS)
 def test_the_loss_is_zero_for_a_network_that_knows_the_answer(name):
     """All images equal: then x_t determines eps, and the target is a function of what the network sees."""
@@ -68,7 +76,8 @@ def test_the_loss_is_zero_for_a_network_that_knows_the_answer(name):
         eps = (x / parameterization.input_scale(level) - level.alpha * x0) / level.sigma
         return parameterization.target(x0, eps, level)
 
-    assert denoising_loss(network, schedule, parameterization, x0).item() == pytest.approx(0.0, abs=1e-8)
+    loss = denoising_loss(model_of(network, schedule, name), x0)
+    assert loss.item() == pytest.approx(0.0, abs=1e-8)
 
 
 def test_the_loss_of_a_silent_network_is_the_targets_variance():
@@ -76,7 +85,7 @@ def test_the_loss_of_a_silent_network_is_the_targets_variance():
     x0 = torch.zeros(4000, 1, 2, 2)
     # eps has variance 1; flow's eps - x0 on black images too
     for name in ("eps", "flow"):
-        loss = denoising_loss(silent, RectifiedFlow(), PARAMETERIZATIONS[name], x0)
+        loss = denoising_loss(model_of(silent, RectifiedFlow(), name), x0)
         assert loss.item() == pytest.approx(1.0, abs=0.05)
 
 
@@ -162,37 +171,91 @@ def test_resumed_equals_straight_to_the_bit(tmp_path, workers):
     assert resumed.optimizer.param_groups[0]["lr"] == straight.optimizer.param_groups[0]["lr"]
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 7, 12])
+def press_ctrl_c(trainer: DiffusionTrainer, step: int) -> None:
+    """Press Ctrl-C while the given step is half done."""
+    calls = []
+
+    def count(module, args):
+        calls.append(1)
+        if len(calls) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer.model.network.register_forward_pre_hook(count)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6, 7, 12])
 def test_ctrl_c_saves_and_a_resumed_run_ends_with_the_same_bits(tmp_path, stop_after):
     straight = make_trainer()
     metrics = straight.train(3)
 
     stopped = make_trainer()
-    step, taken = stopped._train_step, []
-
-    def step_then_ctrl_c(x0, class_labels):
-        loss = step(x0, class_labels)
-        taken.append(1)
-        if len(taken) == stop_after:
-            os.kill(os.getpid(), signal.SIGINT)
-        return loss
-
-    stopped._train_step = step_then_ctrl_c
+    press_ctrl_c(stopped, stop_after)
     with pytest.raises(KeyboardInterrupt):
         stopped.train(3, tmp_path, save_frequency=100)
-    assert len(taken) == stop_after
+    assert stopped.global_step == stop_after
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     resumed = make_trainer(seed=99)
     resumed.load_checkpoint(tmp_path / "latest.pth")
-    assert resumed.global_step == stop_after
+    assert resumed.progress.state_dict() == stopped.progress.state_dict()
     assert resumed.train(3) == metrics
+    assert same(straight, resumed)
+
+
+def test_a_second_ctrl_c_interrupts_at_once_and_saves_no_half_step(tmp_path):
+    trainer = make_trainer()
+    press_ctrl_c(trainer, 3)
+    press_ctrl_c(trainer, 3)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(3, tmp_path, save_frequency=100)
+    assert trainer.global_step == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_does_not_save_what_a_loss_that_is_not_finite_has_spoilt(tmp_path):
+    trainer = make_trainer()
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(math.nan)
+    press_ctrl_c(trainer, 2)
+    with pytest.raises(FloatingPointError, match="in epoch 1: lower the learning rate"):
+        trainer.train(2, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_may_stop_and_go_on_between_any_two_steps():
+    """`steps` is the loop itself: it can be left and entered again anywhere."""
+    straight = make_trainer()
+    straight.train(2)
+    in_pieces = make_trainer()
+    seen = []
+    while in_pieces.epoch < 2:
+        seen += islice(in_pieces.steps(), 4)
+        if in_pieces.progress.batch == 6:
+            in_pieces.train_epoch()  # nothing is left of it
+    assert in_pieces.progress.images == sum(seen) == straight.progress.images == 720
+    assert same(straight, in_pieces)
+
+
+def test_a_file_from_before_images_were_counted_resumes_to_the_same_bits(tmp_path):
+    straight = make_trainer()
+    straight.train(2)
+    first = make_trainer()
+    assert list(islice(first.steps(), 4)) == [60, 60, 60, 60]
+    first.save_checkpoint(tmp_path / "new.pth")
+    checkpoint = read_contents(tmp_path / "new.pth")
+    assert checkpoint.pop("images") == 240
+    write_contents(checkpoint, tmp_path / "old.pth")
+    resumed = make_trainer(seed=99)
+    resumed.load_checkpoint(tmp_path / "old.pth")
+    assert resumed.progress.images == 240
+    resumed.train(2)
     assert same(straight, resumed)
 
 
 def test_checkpoints_have_the_documented_keys(tmp_path):
     trainer = make_trainer(config={"experiment": "x"})
     trainer.train(1, tmp_path)
-    checkpoint = read_checkpoint(tmp_path / "latest.pth")
+    checkpoint = read_contents(tmp_path / "latest.pth")
     expected = {
         "format_version", "snowmelt_version", "model_config", "model_state_dict", "ema_state_dict",
         "optimizer_state_dict", "scheduler_state_dict", "num_classes", "epoch", "global_step", "rng_state",
@@ -211,7 +274,7 @@ def test_which_files_are_written(tmp_path):
     ]  # fmt: skip
     make_trainer(data).train(2, tmp_path / "few", save_best_only=True, save_optimizer=False)
     assert sorted(p.name for p in (tmp_path / "few").iterdir()) == ["best_model.pth", "latest.pth"]
-    assert "optimizer_state_dict" not in read_checkpoint(tmp_path / "few" / "latest.pth")
+    assert "optimizer_state_dict" not in read_contents(tmp_path / "few" / "latest.pth")
 
 
 def test_the_best_model_is_the_one_with_the_lowest_watched_loss(tmp_path):
@@ -219,8 +282,8 @@ def test_the_best_model_is_the_one_with_the_lowest_watched_loss(tmp_path):
     losses = iter([3.0, 1.0, 2.0])
     trainer.validate_epoch = lambda: {"loss": next(losses)}
     trainer.train(3, tmp_path)
-    assert read_checkpoint(tmp_path / "best_model.pth")["epoch"] == 2
-    assert trainer.best_metric == 1.0
+    assert read_contents(tmp_path / "best_model.pth")["epoch"] == 2
+    assert trainer.progress.best_metric == 1.0
 
 
 @pytest.mark.parametrize(("maximize", "best"), [(False, 4), (True, 2)])
@@ -230,19 +293,19 @@ def test_the_best_model_may_be_chosen_by_what_it_generates(tmp_path, maximize, b
     options = {"evaluate_frequency": 2, "watch": "fid", "maximize": maximize}
     metrics = trainer.train(5, tmp_path, **options)
     assert metrics["eval_fid"] == 4.0
-    assert read_checkpoint(tmp_path / "best_model.pth")["epoch"] == best
+    assert read_contents(tmp_path / "best_model.pth")["epoch"] == best
     resumed = make_trainer(evaluate=trainer.evaluate)
     resumed.load_checkpoint(tmp_path / "latest.pth")
-    assert (resumed.watched, resumed.best_metric) == ("fid", figures[best])
+    assert (resumed.progress.watched, resumed.progress.best_metric) == ("fid", figures[best])
 
 
 def test_another_watched_metric_starts_anew(tmp_path):
     trainer = make_trainer(evaluate=lambda sampler: {"recall": 0.1})
     trainer.train(1, tmp_path)
-    assert trainer.best_metric > 0.1
+    assert trainer.progress.best_metric > 0.1
     trainer.train(2, tmp_path, evaluate_frequency=1, watch="recall", maximize=True)
-    assert trainer.best_metric == 0.1
-    assert read_checkpoint(tmp_path / "best_model.pth")["epoch"] == 2
+    assert trainer.progress.best_metric == 0.1
+    assert read_contents(tmp_path / "best_model.pth")["epoch"] == 2
 
 
 def test_a_checkpoint_without_optimizer_can_be_resumed_only_when_told(tmp_path):
@@ -260,7 +323,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     trainer = make_trainer()
     checkpoint = {"model_state_dict": {"weight": torch.zeros(1)}, "epoch": 1, "global_step": 1}
     checkpoint |= {"optimizer_state_dict": {}, "scheduler_state_dict": {}, "rng_state": {}}
-    save_checkpoint(checkpoint, tmp_path / "other.pth")
+    write_contents(checkpoint, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="does not fit the model"):
         trainer.load_checkpoint(tmp_path / "other.pth")
     assert trainer.epoch == 0

@@ -1,4 +1,4 @@
-"""Other people's networks, as models that every sampler takes; and what they really speak.
+"""Other people's networks, as models that every sampler takes.
 
 Each adapter is a thin wrapper and loads nothing of the library that it speaks to. The names below are loaded
 when they are first asked for (PEP 562).
@@ -13,15 +13,9 @@ if TYPE_CHECKING:
     from snowmelt.adapters.diffusers.networks import decoder, from_dit, from_unet2d, from_unet2d_condition
     from snowmelt.adapters.edm import from_edm
     from snowmelt.adapters.flow import from_flow
-    from snowmelt.adapters.function import FunctionModel
     from snowmelt.adapters.k_diffusion import from_k_diffusion
-    from snowmelt.adapters.latent import LatentModel
-    from snowmelt.diagnosis.check import check_denoiser
 
 _HOMES = {
-    "FunctionModel": "snowmelt.adapters.function",
-    "LatentModel": "snowmelt.adapters.latent",
-    "check_denoiser": "snowmelt.diagnosis.check",
     "decoder": "snowmelt.adapters.diffusers.networks",
     "from_dit": "snowmelt.adapters.diffusers.networks",
     "from_edm": "snowmelt.adapters.edm",
@@ -32,9 +26,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "FunctionModel",
-    "LatentModel",
-    "check_denoiser",
     "decoder",
     "from_dit",
     "from_edm",

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from snowmelt.adapters.function import FunctionModel
 from snowmelt.core import VE
+from snowmelt.models import DiffusionModel
 
 __all__ = ["from_edm"]
 
@@ -32,7 +32,7 @@ def from_edm(
     num_classes: int | None = None,
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
-) -> FunctionModel:
+) -> DiffusionModel:
     """Return an EDM network, preconditioning included, as a model on the schedule `VE`.
 
     Args:
@@ -47,7 +47,7 @@ def from_edm(
     >>> EDMSampler(from_edm(net, (1, 2, 2)), steps=5).sample(3).shape
     torch.Size([3, 1, 2, 2])
     """
-    return FunctionModel(
+    return DiffusionModel(
         _OneHot(net, num_classes) if num_classes else net,
         VE(sigma_min, sigma_max),
         "x0",

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from snowmelt.adapters.function import FunctionModel
 from snowmelt.core import PARAMETERIZATIONS, Level, Parameterization, RectifiedFlow
+from snowmelt.models import DiffusionModel
 
 __all__ = ["TO_IMAGE", "from_flow"]
 
@@ -40,7 +40,7 @@ def from_flow(
     time_scale: float = 1000.0,
     num_classes: int | None = None,
     null_class: int | None = None,
-) -> FunctionModel:
+) -> DiffusionModel:
     """Return a velocity network as a model on the schedule `RectifiedFlow`.
 
     Args:
@@ -64,9 +64,9 @@ def from_flow(
     if (towards, time_scale) not in _TIMES:
         raise ValueError(
             f"towards must be noise or image, and time_scale 1 or 1000, got {towards!r} and {time_scale:g}; "
-            "FunctionModel takes any other convention"
+            "DiffusionModel takes any other convention"
         )
-    return FunctionModel(
+    return DiffusionModel(
         network,
         RectifiedFlow(),
         PARAMETERIZATIONS["flow"] if towards == "noise" else TO_IMAGE,

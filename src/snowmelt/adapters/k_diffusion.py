@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snowmelt.adapters.function import FunctionModel
 from snowmelt.core import VE
+from snowmelt.models import DiffusionModel
 
 __all__ = ["from_k_diffusion"]
 
@@ -37,7 +37,7 @@ def from_k_diffusion(
     sigma_min: float | None = None,
     sigma_max: float | None = None,
     **extra_args: Any,
-) -> FunctionModel:
+) -> DiffusionModel:
     """Return a k-diffusion denoiser as a model on the schedule `VE`.
 
     Args:
@@ -61,7 +61,7 @@ def from_k_diffusion(
         sigma_min = float(getattr(denoiser, "sigma_min", 0.002))
     if sigma_max is None:
         sigma_max = float(getattr(denoiser, "sigma_max", 80.0))
-    return FunctionModel(
+    return DiffusionModel(
         _Keywords(denoiser, label_name, extra_args),
         VE(sigma_min, sigma_max),
         "x0",

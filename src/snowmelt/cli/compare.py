@@ -1,14 +1,20 @@
-"""``snowmelt compare``: plans, numbers of steps, guidance scales and checkpoints side by side."""
+"""``snowmelt compare``: methods, numbers of steps, guidance scales and checkpoints side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from snowmelt.cli.errors import exit_codes
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, as_input_errors
+
+if TYPE_CHECKING:
+    from snowmelt.config.comparing import Compare
+    from snowmelt.plans import Method
 
 __all__ = ["compare_command"]
 
@@ -26,22 +32,55 @@ def compare_command(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but warnings.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make all cells anew, finished ones too.")
+        bool, typer.Option("--overwrite", help="Make all cells again, also the finished ones.")
     ] = False,
 ) -> None:
     """Compare ways to sample on one set of seeds: quality against evaluations and seconds.
 
-    Writes report.html, its pictures, results.json and results.csv. The same command again goes on where it
-    was stopped, and makes only the cells that are new or changed.
+    Writes report.html, its pictures, results.json and results.csv. The same command continues a stopped
+    comparison, and makes only the cells that are new or changed.
     """
     with exit_codes():
-        from snowmelt.build.comparing import prepare_comparison
         from snowmelt.config.comparing import ComparisonConfig
         from snowmelt.config.load import load_as
+        from snowmelt.device import resolve_device
+        from snowmelt.evaluation.compare import Comparison
+        from snowmelt.evaluation.compare.writing import comparison_table, summary
+        from snowmelt.models.guidance_files import read_guidance
 
         config = load_as(ComparisonConfig, config_file, overrides or [])
-        try:
-            run = prepare_comparison(config, overwrite=overwrite, quiet=quiet)
-        except (ValueError, OSError) as error:  # nothing has been done yet: it is the input
-            raise InputError(str(error)) from error
-        run()
+        wanted = config.compare
+        with as_input_errors():  # nothing has been done yet
+            comparison = Comparison(
+                methods=list(_methods(wanted)),
+                guidance=read_guidance(wanted.guidance.options()) if wanted.guidance else None,
+                seed=config.compute.seed,
+                device=resolve_device(config.compute.device),
+                title=config.experiment,
+                show_progress=not quiet,
+                threshold=None if wanted.threshold == "none" else wanted.threshold,
+                **wanted.model_dump(exclude={"samplers", "steps", "guidance", "threshold"}),
+            )
+            comparison.check()
+        if not quiet:
+            print(f"Comparing {len(comparison.cells)} ways to make {wanted.num_samples:,} images")
+        results, report = comparison.run(overwrite=overwrite)
+        if not quiet:
+            print(comparison_table(results, wanted.metrics))
+            print(f"\n{summary(results, wanted.metrics[0])}\nThe report is {report}")
+
+
+def _methods(wanted: Compare) -> Iterator[Method]:
+    """Yield the methods of the grid: each one without steps of its own in each number of steps."""
+    from snowmelt.plans import Method
+
+    for number, sampler in enumerate(wanted.samplers):
+        stated = sampler.words()
+        for steps in [None] if sampler.has_own_steps else wanted.steps:
+            try:
+                method = Method.from_dict(stated if steps is None else {**stated, "steps": steps})
+            except (TypeError, ValueError) as error:
+                raise InputError(f"compare.samplers.{number}: {error}") from error
+            if sampler.plan is not None and method.table is not None:  # in the report it has its file's name
+                method = Method(table=replace(method.table, name=Path(sampler.plan).stem))
+            yield method

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.errors import user_errors
+from snowmelt.cli.options import NoEma
+from snowmelt.cli.parsing import expect_suffix
+from snowmelt.errors import InputError
 
 __all__ = ["export_command", "import_command"]
 
@@ -27,10 +30,17 @@ def import_command(
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write: *.safetensors or *.pth")],
 ) -> None:
     """Turn a model of diffusers into a checkpoint, to sample, edit, evaluate or train it further."""
-    with exit_codes():
-        from snowmelt.build.conversion import import_model
+    with user_errors():
+        from snowmelt.models import Checkpoint
 
-        model = import_model(folder, out)
+        expect_suffix(out, ".safetensors", ".pth")
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder} is not a folder; expected one of diffusers, with model_index.json or config.json"
+            )
+        checkpoint = Checkpoint.read(folder)
+        model = checkpoint.model()  # before anything is written: what is written can be sampled from
+        checkpoint.write(out)
         classes = f", {model.num_classes} classes" if model.num_classes else ""
         shape = " x ".join(map(str, model.image_shape))
         typer.echo(
@@ -43,18 +53,18 @@ def export_command(
         Path, typer.Argument(metavar="CHECKPOINT", help="Model file, such as checkpoints/latest.pth")
     ],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make.")],
-    to: Annotated[Format, typer.Option("--to", help="The library that shall read it.")],
-    no_ema: Annotated[
-        bool, typer.Option("--no-ema", help="Write the weights themselves, not their average.")
-    ] = False,
+    to: Annotated[Format, typer.Option("--to", help="The library that will read it.")],
+    no_ema: NoEma = False,
     license: Annotated[
         str, typer.Option("--license", help="License of the model card, e.g. mit.")
     ] = "unknown",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
 ) -> None:
     """Turn a checkpoint into a folder that another library loads, with a model card."""
-    with exit_codes():
-        from snowmelt.build.conversion import export_model
+    with user_errors():
+        from snowmelt.models import Checkpoint
+        from snowmelt.models.diffusers.folder import write_folder
 
-        export_model(checkpoint, folder, use_ema=not no_ema, license=license, overwrite=overwrite)
+        contents = Checkpoint.read(checkpoint)
+        write_folder(contents, folder, use_ema=not no_ema, license=license, overwrite=overwrite)
         typer.echo(f"{folder}: a {to.value} folder")

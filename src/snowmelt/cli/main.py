@@ -15,8 +15,12 @@ from snowmelt.cli.compare import compare_command
 from snowmelt.cli.convert import export_command, import_command
 from snowmelt.cli.edit import edits
 from snowmelt.cli.evaluate import evaluate_command
-from snowmelt.cli.jobs import generate, inspect, run, train
-from snowmelt.cli.plans import plans
+from snowmelt.cli.generate import generate
+from snowmelt.cli.inspect import inspect_command
+from snowmelt.cli.plan import plans
+from snowmelt.cli.run import run
+from snowmelt.cli.sample import sample_command
+from snowmelt.cli.train import train
 
 __all__ = ["app"]
 
@@ -46,12 +50,13 @@ def _root(
 
 app.command("train")(train)
 app.command("generate")(generate)
+app.command("sample")(sample_command)
 app.command("run")(run)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("check")(check_command)
 app.command("import")(import_command)
 app.command("export")(export_command)
-app.command("inspect")(inspect)
+app.command("inspect")(inspect_command)
 app.add_typer(edits, name="edit")
 app.add_typer(plans, name="plan")

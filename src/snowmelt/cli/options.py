@@ -1,26 +1,155 @@
-"""Arguments that several commands take, each with one help text."""
+"""Arguments that several commands take, each with one help text, and groups of them as one value each."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-__all__ = ["Checkpoint", "Device", "Grid", "Guidance", "NoEma", "Options", "Solver", "Steps"]
+from snowmelt.errors import InputError
 
-Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", help="Model file, such as checkpoints/latest.pth")
+if TYPE_CHECKING:
+    import torch
+
+    from snowmelt.plans import Method
+    from snowmelt.sampling import DiffusionSampler
+
+__all__ = [
+    "ConfigFile",
+    "Device",
+    "GuidanceScale",
+    "MethodOptions",
+    "ModelOptions",
+    "NoEma",
+    "Overrides",
+    "Quiet",
+    "with_groups",
 ]
-Guidance = Annotated[float, typer.Option("--guidance", help="Guidance scale; 0 is without guidance.")]
-Solver = Annotated[str, typer.Option("--solver", help="A solver or a preset of `snowmelt plan list`.")]
-Steps = Annotated[
-    int | None, typer.Option("--steps", help="Time steps from noise to image; 50 for a solver unless told.")
+
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="YAML file; configs/diffusion has commented ones. - stands for an empty file.",
+    ),
 ]
-Grid = Annotated[str | None, typer.Option("--grid", help="Time grid; uniform_lam for a solver unless told.")]
-Options = Annotated[
+Overrides = Annotated[
     list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="Option of the solver or the grid; may be repeated."),
+    typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Changes to the file, e.g. training.epochs=5"),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto.")]
+GuidanceScale = Annotated[float, typer.Option("--guidance", help="Guidance scale; 0 turns guidance off.")]
 NoEma = Annotated[bool, typer.Option("--no-ema", help="Use the weights themselves, not their average.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing but warnings.")]
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """How to sample: ``--method ddim:20``, or ``--solver ddim --steps 20``."""
+
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="How to sample, such as balanced, ddim:20, 'dpmpp_2m steps=20 grid=karras' or plan.json "
+            "(see `snowmelt plan list`). Default: the model's own method, or else balanced.",
+        ),
+    ] = None
+    solver: Annotated[
+        str | None, typer.Option("--solver", help="A solver or a preset of `snowmelt plan list`.")
+    ] = None
+    steps: Annotated[
+        str | None, typer.Option("--steps", metavar="N", help="Time steps from noise to image, or all.")
+    ] = None
+    grid: Annotated[str | None, typer.Option("--grid", help="Time grid.")] = None
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", metavar="KEY=VALUE", help="Option of the solver or the grid; may be repeated."
+        ),
+    ] = None
+
+    def value(self) -> Method | None:
+        """Return what is said; None if nothing is.
+
+        >>> str(MethodOptions(solver="ddim", steps="20", option=["eta=0.5"]).value())
+        'ddim:20 eta=0.5'
+        """
+        from snowmelt.plans import Method
+
+        for option in self.option or ():
+            if "=" not in option:
+                raise InputError(f"{option!r} is not an option: expected key=value, such as eta=0.5")
+        stated = {"steps": self.steps, "grid": self.grid}
+        words = [text for text in (self.method, self.solver) if text is not None]
+        words += [f"{name}={value}" for name, value in stated.items() if value is not None]
+        words += ["".join(option.split()) for option in self.option or ()]
+        return Method.parse(" ".join(words)) if words else None
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """A trained model, and where to run it."""
+
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", help="Model file, such as checkpoints/latest.pth, or a folder of diffusers."
+        ),
+    ]
+    device: Device = "auto"
+    no_ema: NoEma = False
+
+    def resolved_device(self) -> torch.device:
+        """Return the device that the name stands for."""
+        from snowmelt.device import resolve_device
+
+        return resolve_device(self.device)
+
+    def sampler(self, method: Method | None = None) -> DiffusionSampler:
+        """Return the model's sampler; without a method, with the model's own."""
+        from snowmelt.sampling import DiffusionSampler
+
+        options = {"method": method} if method is not None else {}
+        return DiffusionSampler.from_pretrained(
+            self.checkpoint, self.resolved_device(), use_ema=not self.no_ema, **options
+        )
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose parameters that are dataclasses are spread out for typer, field by field."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            parameters.append(parameter.replace(annotation=hints[name]))
+            continue
+        inner = get_type_hints(groups[name], include_extras=True)
+        for item in fields(groups[name]):
+            default = inspect.Parameter.empty if item.default is MISSING else item.default
+            parameters.append(
+                inspect.Parameter(
+                    item.name,
+                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    default=default,
+                    annotation=inner[item.name],
+                )
+            )
+    parameters.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)
+
+    @wraps(command)
+    def spread(**values: Any) -> None:
+        for name, kind in groups.items():
+            own = {item.name: values.pop(item.name) for item in fields(kind)}
+            values[name] = kind(**own)  # type: ignore[operator]
+        command(**values)
+
+    spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return spread

@@ -1,4 +1,4 @@
-"""What the file of ``snowmelt compare`` may say: a grid of ways to sample, and what judges the images.
+"""The file of ``snowmelt compare``: a grid of ways to sample, and what measures the images.
 
 `configs/diffusion/digits_compare.yaml` shows it in use and docs/comparing.md explains every key.
 """
@@ -11,20 +11,20 @@ from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_vali
 
 from snowmelt.config.schema import Compute, Guidance, Name, NullIsNone, Sampler, Section
 
-__all__ = ["Compare", "ComparisonConfig", "Method"]
+__all__ = ["Compare", "ComparedSampler", "ComparisonConfig"]
 
 
-class Method(Sampler):
-    """A row of the grid: a solver with its options, a preset, or a plan's file.
+class ComparedSampler(Sampler):
+    """A row of the grid: a solver with its options, a preset, or the file of a plan.
 
-    A solver without `steps` takes each of the comparison's; presets and plans have their own.
+    A solver without `steps` takes each number of the comparison; presets and plans have their own.
     """
 
     preset: Literal["draft", "fast", "balanced", "quality", "ddpm"] | None = None
     plan: Annotated[str | None, Field(description="the path of a plan's JSON file")] = None
 
     @model_validator(mode="after")
-    def _ready_or_described(self) -> Method:
+    def _ready_or_described(self) -> ComparedSampler:
         stated = sorted(self.model_fields_set | set(self.model_extra or {}))
         if (self.preset is not None or self.plan is not None) and len(stated) > 1:
             raise ValueError(
@@ -33,8 +33,8 @@ class Method(Sampler):
         return self
 
     @property
-    def places_itself(self) -> bool:
-        """Whether it says where to evaluate, so that it is not tried with other numbers of steps."""
+    def has_own_steps(self) -> bool:
+        """Whether it states its steps, so that it is not tried with other numbers of steps."""
         lists = {"times", "sigmas", "indices"} & set(self.model_extra or {})
         return bool(self.preset or self.plan or lists or "steps" in self.model_fields_set)
 
@@ -43,8 +43,8 @@ class Compare(Section):
     """The grid is checkpoints x samplers (x steps) x guidance_scales; all cells share classes and seeds."""
 
     checkpoints: list[Name] = Field(min_length=1, description="a list of checkpoints, one or more")
-    samplers: list[Method] = Field(
-        [Method(type="ddim"), Method(preset="fast"), Method(preset="balanced")],
+    samplers: list[ComparedSampler] = Field(
+        [ComparedSampler(type="ddim"), ComparedSampler(preset="fast"), ComparedSampler(preset="balanced")],
         min_length=1,
         description="a list of solvers, presets and plans, such as [{type: ddim}]",
     )
@@ -60,7 +60,7 @@ class Compare(Section):
         None, min_length=1, description="a list of classes, or null for all"
     )
     use_ema: bool = True
-    threshold: Annotated[Literal["none", "clip", "dynamic"], NullIsNone] = "clip"
+    threshold: Annotated[Literal["auto", "none", "clip", "dynamic"], NullIsNone] = "auto"
     batch_size: Literal["auto"] | PositiveInt = Field(
         "auto", description="auto, or a number of images above 0"
     )

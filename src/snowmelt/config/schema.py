@@ -1,11 +1,10 @@
-"""What a configuration may say: one frozen pydantic model a section, with ranges and defaults.
+"""The keys of a configuration, with types, ranges and defaults: each section is a frozen pydantic model.
 
-`configs/diffusion/default.yaml` explains every key beside its default; here stand the same names as types.
-Only `data.paths.train` (to train) and `generation.checkpoint` (to generate) have no default. A value must
-have its key's type: ``"16"`` is not 16 and ``true`` is not 1. A key's `description`, where it has one, is
-what an error says was expected.
+`configs/diffusion/default.yaml` explains every key beside its default. Only `data.paths.train` (to train) and
+`generation.checkpoint` (to generate) have no default. A value must have the type of its key: ``"16"`` is not
+16, and ``true`` is not 1. Errors quote a key's `description`, if it has one, as what they expected.
 
-Solvers and time grids are open vocabularies with options of their own, checked where the plan is made; all
+Solvers, time grids and guidance have options of their own. They are checked where the method is made; all
 other names are checked here.
 """
 
@@ -14,7 +13,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -82,13 +81,13 @@ NullIsNone = BeforeValidator(lambda value: "none" if value is None else value)
 
 
 class Section(BaseModel):
-    """Abstract: a group of keys. Unknown keys are errors, and nothing changes after validation."""
+    """Abstract: a group of keys. Unknown keys are errors, and nothing can be changed after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Compute(Section):
-    """Where to run, and the seed of every random number."""
+    """The device, and the seed of all random numbers."""
 
     device: Annotated[
         str,
@@ -98,7 +97,7 @@ class Compute(Section):
 
 
 class Architecture(Section):
-    """The U-Net. `channel_multipliers` has one entry a stage, and so has `use_attention` if it is a list."""
+    """The U-Net. `channel_multipliers` has one entry for each stage; so has a list of `use_attention`."""
 
     image_size: PositiveInt = 32
     in_channels: PositiveInt = 3
@@ -126,14 +125,27 @@ class Architecture(Section):
         return value
 
 
-class Diffusion(Section):
-    """The noise schedule, and what the network predicts."""
+# The keys that describe a discrete schedule
+_OF_BETAS = {"num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr"}
 
+
+class Diffusion(Section):
+    """The noise schedule, and what the network predicts.
+
+    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys and `zero_terminal_snr`. The other
+    schedules are continuous in time: they read `schedule_options` only.
+    """
+
+    schedule: Literal["ddpm", "flow", "edm", "vp", "cosine", "ve"] = "ddpm"
+    schedule_options: dict[str, FiniteFloat] = {}
     num_timesteps: Annotated[int, Field(ge=2)] = 1000
     beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "linear"
     beta_start: Share = 1e-4
     beta_end: Annotated[Share, Field(validate_default=True)] = 0.02
-    parameterization: Literal["eps", "x0", "v", "flow", "edm"] = "eps"
+    parameterization: Annotated[
+        Literal["eps", "x0", "v", "flow", "edm"] | None,
+        Field(description="eps, x0, v, flow, edm, or null for the usual one of the schedule"),
+    ] = None
     zero_terminal_snr: bool = False
 
     @field_validator("beta_end")
@@ -155,11 +167,29 @@ class Conditioning(Section):
 
 
 class Model(Section):
-    """What is trained. To generate, the checkpoint knows it all; what a file states is compared with it."""
+    """The model to train. Generating takes the checkpoint's model, and warns if a file contradicts it."""
 
     architecture: Architecture = Architecture()
     diffusion: Diffusion = Diffusion()
     conditioning: Conditioning = Conditioning()
+
+    def options(self, *, stated_only: bool = False) -> dict[str, Any]:
+        """Return the model as `snowmelt.models.ModelSpec.from_config` takes it.
+
+        Args:
+            stated_only: leave out the defaults: return only what the file or an override states.
+        """
+        discrete = self.diffusion.schedule == "ddpm"
+        unused = {"schedule", "schedule_options"} if discrete else _OF_BETAS
+        options: dict[str, Any] = {}
+        for section in (self.architecture, self.diffusion, self.conditioning):
+            options |= section.model_dump(exclude_unset=stated_only, exclude={"type", *unused})
+        if options.get("parameterization") is None:
+            options.pop("parameterization", None)
+        if "num_classes" in options:
+            conditional = self.conditioning.type == "class"
+            options["num_classes"] = options["num_classes"] or None if conditional else None
+        return options
 
 
 class Paths(Section):
@@ -172,7 +202,7 @@ class Paths(Section):
 
 
 class Loading(Section):
-    """How batches are made."""
+    """Batches of training images."""
 
     batch_size: PositiveInt = 64
     num_workers: NonNegativeInt = 0
@@ -189,7 +219,7 @@ class ColorJitter(Section):
 
 
 class Augmentation(Section):
-    """Random changes to training images; rotation by up to so many degrees either way."""
+    """Random changes to training images. `rotation_degrees` is the largest angle, in either direction."""
 
     horizontal_flip: bool = False
     rotation_degrees: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
@@ -197,7 +227,7 @@ class Augmentation(Section):
 
 
 class Data(Section):
-    """What to train on."""
+    """The images to train on."""
 
     paths: Paths = Paths()
     loading: Loading = Loading()
@@ -214,7 +244,7 @@ class Subdirs(Section):
 
 
 class Output(Section):
-    """Where files go."""
+    """The folders that snowmelt writes into."""
 
     base_dir: Name = "outputs/diffusion"
     subdirs: Subdirs = Subdirs()
@@ -236,7 +266,7 @@ class Optimizer(Section):
 
 
 class Scheduler(Section):
-    """The learning rate over `T_max` epochs, down to `eta_min`; ``auto`` takes `training.epochs`."""
+    """The learning rate falls to `eta_min` in `T_max` epochs; ``auto`` takes `training.epochs`."""
 
     type: Annotated[Literal["none", "constant", "cosine", "linear"], NullIsNone] = "none"
     T_max: Annotated[
@@ -253,21 +283,21 @@ class Ema(Section):
 
 
 class Checkpointing(Section):
-    """What is kept, and how often in epochs."""
+    """Which checkpoints are written; `save_frequency` counts epochs."""
 
     save_frequency: PositiveInt = 10
     save_best_only: bool = False
     save_optimizer: bool = True
 
 
-# Of generated images, as snowmelt.evaluation knows them
+# Metrics of generated images: the keys of snowmelt.evaluation's METRICS
 Metric = Literal[
     "fid", "fid_infinity", "kid", "inception_score", "precision", "recall", "density", "coverage"
 ]
 
 
 class Validation(Section):
-    """The loss on `data.paths.val`, every so many epochs, and what the best model is best in."""
+    """The loss on `data.paths.val` every `frequency` epochs; `metric` decides which model is the best."""
 
     enabled: bool = True
     frequency: PositiveInt = 1
@@ -275,7 +305,7 @@ class Validation(Section):
 
 
 class Evaluation(Section):
-    """Metrics of generated images beside the training images, every so many epochs."""
+    """Metrics that compare generated with training images, every `frequency` epochs."""
 
     enabled: bool = False
     frequency: PositiveInt = 10
@@ -290,7 +320,7 @@ class Evaluation(Section):
 
 
 class Visualization(Section):
-    """Sample grids, every so many epochs."""
+    """Grids of samples, every `interval` epochs."""
 
     enabled: bool = True
     interval: PositiveInt = 10
@@ -299,7 +329,7 @@ class Visualization(Section):
 
 
 class Performance(Section):
-    """Speed on accelerators."""
+    """Options for speed. Most of them act on CUDA only."""
 
     use_amp: bool = False
     use_tf32: bool = True
@@ -308,7 +338,7 @@ class Performance(Section):
 
 
 class Resume(Section):
-    """Going on from a checkpoint; without a path, from the run's own latest one."""
+    """Continue from a checkpoint; without a path, from the latest one of this run."""
 
     enabled: bool = False
     checkpoint: str | None = None
@@ -341,7 +371,7 @@ class Training(Section):
         return self
 
 
-# What the other keys of `generation` and the checkpoint give to the sampler
+# Arguments of DiffusionSampler that other keys set
 _SET_ELSEWHERE = frozenset(
     {
         "device",
@@ -359,19 +389,28 @@ _SET_ELSEWHERE = frozenset(
 
 
 class Sampler(Section):
-    """Solver, steps and time grid; every further key is an option of the solver or the grid.
+    """Solver, steps and time grid. Every other key is an option of the solver or of the grid.
 
-    >>> Sampler(type="ddim", steps=50, eta=0.5).arguments()
-    {'solver': 'ddim', 'steps': 50, 'grid': 'trailing', 'eta': 0.5}
+    ``steps: null`` is another way to say ``steps: all``.
+
+    >>> Sampler(type="ddim", steps=50, eta=0.5).words()
+    {'type': 'ddim', 'steps': 50, 'eta': 0.5}
     """
 
     model_config = ConfigDict(extra="allow")
 
-    type: Name = "ddpm"
+    type: Name | None = None
     steps: Annotated[
-        PositiveInt | None, Field(description="a positive integer, or null for all trained steps")
+        PositiveInt | Literal["all"] | None,
+        Field(description="a positive integer, or all (or null) for every trained step"),
     ] = None
-    grid: Name = "trailing"
+    grid: Name | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_all(cls, data: Any) -> Any:
+        stated_as_null = isinstance(data, dict) and "steps" in data and data["steps"] is None
+        return {**data, "steps": "all"} if stated_as_null else data
 
     @model_validator(mode="after")
     def _options_are_options(self) -> Sampler:
@@ -382,13 +421,17 @@ class Sampler(Section):
             raise _errors("extra_forbidden", *((name,) for name in wrong))
         return self
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of `snowmelt.DiffusionSampler` that this section stands for."""
-        return {"solver": self.type, "steps": self.steps, "grid": self.grid, **(self.model_extra or {})}
+    @model_serializer(mode="wrap")
+    def _stated_only(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
+
+    def words(self) -> dict[str, Any]:
+        """Return what the file states, in the form that `snowmelt.plans.Method.of` takes."""
+        return self.model_dump()
 
 
 class Guidance(Section):
-    """How the scale guides; every further key is an option of the method.
+    """The guidance method. Every other key is an option of that method.
 
     >>> Guidance(type="apg", scale=4.0, eta=0.2).options()
     {'type': 'apg', 'eta': 0.2}
@@ -404,19 +447,21 @@ class Guidance(Section):
         return {"type": self.type, **(self.model_extra or {})}
 
 
-# The three ways to say how images are sampled
+# Three ways to name a method
 _METHODS = ("sampler", "preset", "plan")
-# The three ways to say which classes; without any of them, all in equal numbers
+# Three ways to choose classes; the default is every class, in equal numbers
 _CLASSES = ("class_selection", "class_counts", "balance_to")
 
 
 class Sampling(Section):
-    """Which images, and how they are sampled: by one of `sampler`, `preset` and `plan`.
+    """Which images to make, and the method that makes them: one of `sampler`, `preset` and `plan`.
 
-    `num_samples` follows from `class_counts`, `balance_to` or `seeds` where one of them is given.
+    The default is the checkpoint's own method; if it has none, the preset ``balanced``.
+
+    `class_counts`, `balance_to` and `seeds` decide the number of images in place of `num_samples`.
 
     >>> Sampling(preset="fast").model_dump(exclude_defaults=True)
-    {'preset': 'fast', 'sampler': None}
+    {'preset': 'fast'}
     """
 
     num_samples: PositiveInt = 16
@@ -425,9 +470,7 @@ class Sampling(Section):
         Guidance | None, Field(description="a section with type, scale and options, or null")
     ] = None
     use_ema: bool = True
-    sampler: Annotated[Sampler, BeforeValidator(lambda value: Sampler() if value is None else value)] = (
-        Sampler()
-    )
+    sampler: Sampler | None = None
     preset: Literal["draft", "fast", "balanced", "quality", "ddpm"] | None = None
     plan: Annotated[str | None, Field(description="the path of a plan's JSON file")] = None
     class_selection: Annotated[
@@ -453,7 +496,7 @@ class Sampling(Section):
         FiniteFloat,
         Field(gt=0, le=1, description="the share of the free memory that auto may fill, above 0 to 1"),
     ] = 0.5
-    threshold: Annotated[Literal["none", "clip", "dynamic"], NullIsNone] = "clip"
+    threshold: Annotated[Literal["auto", "none", "clip", "dynamic"], NullIsNone] = "auto"
 
     @model_validator(mode="before")
     @classmethod
@@ -476,20 +519,22 @@ class Sampling(Section):
 
     @property
     def scale(self) -> float:
-        """The scale of guidance, wherever it is stated."""
+        """The guidance scale, from `guidance.scale` or from `guidance_scale`."""
         stated = self.guidance.scale if self.guidance is not None else None
         return self.guidance_scale if stated is None else stated
 
-    @model_serializer(mode="wrap")
-    def _unused_sampler_is_null(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        data: dict[str, Any] = serialize(self)
-        return data if self.preset is None and self.plan is None else {**data, "sampler": None}
+    @property
+    def method(self) -> dict[str, Any] | None:
+        """The method, in the form that `snowmelt.plans.Method.of` takes; None if the file states none."""
+        stated = {"preset": self.preset, "plan": self.plan, **(self.sampler.words() if self.sampler else {})}
+        return {name: value for name, value in stated.items() if value is not None} or None
 
 
 class GenerationOutput(Section):
-    """Which pictures are written, and as what.
+    """Which pictures to write, and in which format.
 
-    A shard is finished, or lost, as a whole; it is one file of `webdataset` and `parquet`.
+    A shard is a group of images that is finished, or lost, as a whole. With the formats `webdataset` and
+    `parquet` it is one file.
     """
 
     save_individual: bool = True
@@ -502,7 +547,7 @@ class GenerationOutput(Section):
 
 
 class Generation(Section):
-    """What to generate, from which checkpoint."""
+    """The checkpoint, the images to make, and the files to write."""
 
     checkpoint: Annotated[str | None, Field(description="the path of a checkpoint to generate from")] = None
     sampling: Sampling = Sampling()
@@ -512,10 +557,10 @@ class Generation(Section):
 class Config(Section):
     """A whole configuration.
 
-    `Section.model_fields_set` tells which keys were stated and which are defaults.
+    `Section.model_fields_set` holds the keys that were stated; all others have their defaults.
 
     Raises:
-        pydantic.ValidationError: with every problem; `load_config` puts them into words.
+        pydantic.ValidationError: lists every problem; `load_config` turns them into sentences.
 
     >>> config = Config(mode="generate", generation=Generation(checkpoint="model.pth"))
     >>> config.generation.sampling.num_samples, config.model.model_fields_set
@@ -549,16 +594,17 @@ class Config(Section):
 def known_keys(section: type[BaseModel] = Config, parent: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Yield the dotted path and the field of every key that a file may have, sections included.
 
-    The keys of a list's items follow the list's own, as if it were a section.
+    The keys of a list's items come after the list's own key, as if the list were a section.
 
     >>> [path for path, field in known_keys(Data)][:4]
     ['paths', 'paths.train', 'paths.val', 'loading']
     """
     for name, field in section.model_fields.items():
         yield parent + name, field
-        kind = get_args(field.annotation)[0] if get_origin(field.annotation) is list else field.annotation
-        if inspect.isclass(kind) and issubclass(kind, BaseModel):
-            yield from known_keys(kind, f"{parent}{name}.")
+        # A section, a list of sections, or a section that may be null
+        for kind in get_args(field.annotation) or (field.annotation,):
+            if inspect.isclass(kind) and issubclass(kind, BaseModel):
+                yield from known_keys(kind, f"{parent}{name}.")
 
 
 def _errors(kind: str, *paths: tuple[str, ...]) -> ValidationError:

@@ -1,52 +1,57 @@
 """Time conventions: the number that a network is told about a level.
 
-The same level goes by many names: a trained index, a time that runs from image to noise or back, with or
-without a factor of 1000, a noise level. Telling a network the wrong one raises no error; it only ruins its
-images.
+The same level has many names: a trained index, a time that runs from image to noise or back, with or without
+a factor of 1000, a noise level. A network that is told the wrong one raises no error; its images are bad.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from snowmelt.core import VE, DiscreteSchedule, Level, NoiseSchedule
+from torch import Tensor
 
-__all__ = ["TIMES", "Time", "find_time", "own_time"]
+from snowmelt.core.level import Level
 
-Time = Callable[[NoiseSchedule, Level[float]], float]
+if TYPE_CHECKING:
+    from snowmelt.core.schedule import NoiseSchedule
+
+__all__ = ["TIMES", "Time", "find_time"]
+
+Time = Callable[["NoiseSchedule", Level[Any]], Any]
 
 
 # Functions with names, so that a model can be pickled and sent to another process
 
 
-def _index(schedule: NoiseSchedule, level: Level[float]) -> float:
-    if not isinstance(schedule, DiscreteSchedule):
+def _index(schedule: NoiseSchedule, level: Level[Any]) -> Any:
+    if schedule.num_timesteps is None:
         raise ValueError(f"time 'index' counts trained indices, and {schedule!r} has none: take 1000t")
-    return schedule.index_of_t(level.t)
+    return level.t * schedule.num_timesteps - 1
 
 
-def _t(schedule: NoiseSchedule, level: Level[float]) -> float:
+def _t(schedule: NoiseSchedule, level: Level[Any]) -> Any:
     return level.t
 
 
-def _one_minus_t(schedule: NoiseSchedule, level: Level[float]) -> float:
+def _one_minus_t(schedule: NoiseSchedule, level: Level[Any]) -> Any:
     return 1 - level.t
 
 
-def _thousand_t(schedule: NoiseSchedule, level: Level[float]) -> float:
+def _thousand_t(schedule: NoiseSchedule, level: Level[Any]) -> Any:
     return 1000 * level.t
 
 
-def _thousand_one_minus_t(schedule: NoiseSchedule, level: Level[float]) -> float:
+def _thousand_one_minus_t(schedule: NoiseSchedule, level: Level[Any]) -> Any:
     return 1000 * (1 - level.t)
 
 
-def _sigma(schedule: NoiseSchedule, level: Level[float]) -> float:
-    return math.exp(-level.lam)
+def _sigma(schedule: NoiseSchedule, level: Level[Any]) -> Any:
+    return (-level.lam).exp() if isinstance(level.lam, Tensor) else math.exp(-level.lam)
 
 
-def _log_sigma(schedule: NoiseSchedule, level: Level[float]) -> float:
+def _log_sigma(schedule: NoiseSchedule, level: Level[Any]) -> Any:
     return -level.lam / 4  # EDM's c_noise (Karras et al. 2022, table 1)
 
 
@@ -61,27 +66,19 @@ TIMES: dict[str, Time] = {
 }
 
 
-def own_time(schedule: NoiseSchedule) -> str:
-    """Return the key of what `schedule.network_time` says, the convention of snowmelt's own networks.
-
-    >>> from snowmelt.core import RectifiedFlow
-    >>> own_time(VE()), own_time(RectifiedFlow())
-    ('log(sigma)/4', '1000t')
-    """
-    if isinstance(schedule, DiscreteSchedule):
-        return "index"
-    return "log(sigma)/4" if isinstance(schedule, VE) else "1000t"
-
-
-def find_time(time: str | Time | None, schedule: NoiseSchedule) -> Time:
-    """Return a convention from its key in `TIMES`, or as it is; None is the schedule's own.
+def find_time(time: str | Time) -> Time:
+    """Return a convention from its key in `TIMES`, or as it is.
 
     Raises:
         ValueError: there is no such convention.
+
+    >>> from snowmelt.core import RectifiedFlow
+    >>> schedule = RectifiedFlow()
+    >>> find_time("1000(1-t)")(schedule, schedule(0.25))
+    750.0
     """
     if callable(time):
         return time
-    name = own_time(schedule) if time is None else time
-    if name not in TIMES:
+    if time not in TIMES:
         raise ValueError(f"time must be one of {', '.join(TIMES)}, or a function, got {time!r}")
-    return TIMES[name]
+    return TIMES[time]

@@ -1,7 +1,6 @@
 """Training data: folders of images, the digits of scikit-learn, torchvision's data sets."""
 
 from snowmelt.data.digits import load_digits_split
-from snowmelt.data.errors import DataError
 from snowmelt.data.loader import DATASETS, DiffusionDataLoader
 
-__all__ = ["DATASETS", "DataError", "DiffusionDataLoader", "load_digits_split"]
+__all__ = ["DATASETS", "DiffusionDataLoader", "load_digits_split"]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
-from snowmelt.data.errors import DataError
+from snowmelt.errors import InputError
 
 __all__ = ["DigitsDataset", "digits", "load_digits_split"]
 
@@ -29,7 +29,7 @@ def load_digits_split(split: str | None = None) -> tuple[np.ndarray, np.ndarray]
     from sklearn.model_selection import train_test_split
 
     if split not in (None, "train", "test"):
-        raise DataError(f"digits has the parts digits:train and digits:test, not digits:{split}")
+        raise InputError(f"digits has the parts digits:train and digits:test, not digits:{split}")
     pixels, labels = load_digits(return_X_y=True)  # pixels in 0..16
     images, labels = (pixels / 8 - 1).astype(np.float32), labels.astype(np.int64)
     if split is None:
@@ -39,7 +39,7 @@ def load_digits_split(split: str | None = None) -> tuple[np.ndarray, np.ndarray]
 
 
 class DigitsDataset(Dataset[tuple[Tensor, int]]):
-    """The digits as one tensor, from which whole batches are taken at once.
+    """The digits as one tensor, which gives whole batches at once.
 
     Attributes:
         images: (N, C, H, W) float32 in [-1, 1].
@@ -67,5 +67,5 @@ class DigitsDataset(Dataset[tuple[Tensor, int]]):
 
 
 def digits(split: str | None, image_size: int | tuple[int, int], in_channels: int) -> DigitsDataset:
-    """Return the digits, or their part ``train`` or ``test``, in the wanted size."""
+    """Return the digits, or their part ``train`` or ``test``, in a given size."""
     return DigitsDataset(split, image_size, in_channels)

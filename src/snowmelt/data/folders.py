@@ -1,14 +1,15 @@
-"""Folders of images, one folder a class, as torchvision's ImageFolder reads them."""
+"""Folders of images, one folder for each class, as torchvision's ImageFolder reads them."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder
 
-from snowmelt.data.errors import DataError
 from snowmelt.data.transforms import prepare
+from snowmelt.errors import InputError
+from snowmelt.images import read_image
 
 __all__ = ["image_folder"]
 
@@ -17,26 +18,15 @@ def image_folder(path: Path, image_size: int | tuple[int, int], in_channels: int
     """Return the images below `path`; classes are its folders in sorted order.
 
     Raises:
-        DataError: there is no class folder, or one without images. A file that cannot be decoded raises it
-            when it is read, with its name.
+        InputError: there is no class folder, or one has no images. A file that cannot be decoded raises it
+            when it is read.
     """
     if not path.is_dir():
-        raise DataError(f"{path} is not a folder: give a folder that holds one folder of images a class")
+        raise InputError(f"{path} is not a folder: give a folder that holds one folder of images a class")
+    read = partial(read_image, channels=in_channels)
     try:
-        return ImageFolder(str(path), transform=prepare(image_size, in_channels), loader=_open)
+        return ImageFolder(str(path), transform=prepare(image_size, in_channels), loader=read)
     except FileNotFoundError as error:
-        raise DataError(
+        raise InputError(
             f"{path} has no images to train on: it needs one folder a class, each with images in it ({error})"
         ) from error
-
-
-def _open(path: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            upright.load()
-    except Exception as error:  # a damaged file may raise anything, depending on its format
-        raise DataError(f"{path} cannot be read as an image ({error}): repair or remove it") from error
-    if upright.mode.startswith(("I", "F")):  # Pillow would cut them off at 255
-        raise DataError(f"{path} has more than 8 bits a channel (mode {upright.mode}): convert it to 8 bits")
-    return upright

@@ -1,4 +1,4 @@
-"""The data of a training run, in an order that can be resumed."""
+"""The images of a training run, in an order that a resumed run continues."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from snowmelt.data.digits import digits
-from snowmelt.data.errors import DataError
 from snowmelt.data.folders import image_folder
 from snowmelt.data.torchvision_sets import cifar10, fashion_mnist, mnist
 from snowmelt.data.transforms import Augmented, augmentation, derived_seed
+from snowmelt.errors import InputError
 
 __all__ = ["DATASETS", "DiffusionDataLoader", "EpochBatches"]
 
@@ -32,13 +32,13 @@ class EpochBatches(Sampler[list[int]]):
     """The batches of one epoch, in an order that depends on (seed, epoch) alone.
 
     Args:
-        num_images: to be divided into batches.
-        batch_size: images a batch.
-        shuffle: in random order, else in the data set's.
-        drop_last: leave out a last batch that is not full.
+        num_images: images of the data set.
+        batch_size: images of a batch.
+        shuffle: True for a random order, False for the order of the data set.
+        drop_last: leave out the last batch if it is not full.
         seed, epoch: decide the order.
         start: batches to leave out at the beginning, for a run that is resumed within an epoch.
-        process: which of how many processes; each takes every so-many-th batch, all equally many.
+        process: (rank, number of processes). The processes take turns, and all get equally many batches.
 
     >>> list(EpochBatches(5, batch_size=2, shuffle=False))
     [[0, 1], [2, 3], [4]]
@@ -84,14 +84,14 @@ class DiffusionDataLoader:
         train_path: a folder with one folder of images a class, or a name in `DATASETS`: ``digits`` (all
             1,797 images that scikit-learn ships), ``MNIST``, ``FashionMNIST``, ``CIFAR10``, each with
             ``:train`` or ``:test`` for a part.
-        val_path: the same for validation data; None for none.
+        val_path: the same for validation data; None for no validation.
         image_size: side of the images, or (H, W).
-        batch_size: images a batch.
+        batch_size: images of a batch.
         in_channels: 1 for gray, 3 for colour.
-        num_workers: processes that load images; 0 loads in this one.
-        pin_memory: for faster copies to a CUDA device; does nothing where there is none.
+        num_workers: processes that load images; with 0, this process loads them.
+        pin_memory: copy faster to a CUDA device; without such a device it changes nothing.
         shuffle_train: a new order each epoch.
-        drop_last: leave out a last training batch that is not full.
+        drop_last: leave out the last training batch if it is not full.
         horizontal_flip, rotation_degrees, color_jitter: augmentation of the training images.
         seed: decides order and augmentation, together with the epoch.
 
@@ -101,7 +101,7 @@ class DiffusionDataLoader:
         image_shape: (C, H, W).
 
     Raises:
-        DataError: the data is missing or cannot be read.
+        InputError: the data is missing or cannot be read.
 
     >>> data = DiffusionDataLoader("digits:train", "digits:test", image_size=8, batch_size=100, in_channels=1)
     >>> images, class_labels = next(iter(data.train_loader(epoch=0)))
@@ -135,14 +135,14 @@ class DiffusionDataLoader:
         }
         for name, (value, minimum) in least.items():
             if value < minimum:
-                raise DataError(f"{name} must be at least {minimum}, got {value}")
+                raise InputError(f"{name} must be at least {minimum}, got {value}")
         if in_channels not in (1, 3):
-            raise DataError(f"in_channels must be 1 (gray) or 3 (colour) for image data, got {in_channels}")
+            raise InputError(f"in_channels must be 1 (gray) or 3 (colour) for image data, got {in_channels}")
         self._train = _open(train_path, image_size, in_channels)
         self._val = _open(val_path, image_size, in_channels) if val_path is not None else None
         self.class_names: list[str] = list(self._train.classes)
         if self._val is not None and list(self._val.classes) != self.class_names:
-            raise DataError(
+            raise InputError(
                 f"{val_path} has the classes {', '.join(self._val.classes)}, but {train_path} has "
                 f"{', '.join(self.class_names)}: they must be the same"
             )
@@ -156,7 +156,7 @@ class DiffusionDataLoader:
         self.shuffle_train, self.drop_last, self.seed = shuffle_train, drop_last, seed
         self._augment = augmentation(horizontal_flip, rotation_degrees, color_jitter)
         if self.batches_per_epoch() == 0:
-            raise DataError(
+            raise InputError(
                 f"{train_path} has {self.num_train_images} images, fewer than batch_size ({batch_size}), and "
                 "drop_last leaves out batches that are not full: lower batch_size or set drop_last to false"
             )
@@ -172,7 +172,7 @@ class DiffusionDataLoader:
 
         Args:
             epoch: decides the order, together with the seed.
-            start_batch: where to begin; what lies before is not loaded.
+            start_batch: where to begin. Earlier images are not loaded.
             process: (rank, number of processes).
         """
         last = self.batches_per_epoch(process)
@@ -208,19 +208,19 @@ class DiffusionDataLoader:
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             collate_fn=_collate,
-            generator=torch.Generator(),  # else each new iterator would draw from the global one
+            generator=torch.Generator(),  # otherwise each new iterator would draw from the global one
         )
 
 
 class _Loader(DataLoader[Batch]):
-    """A `DataLoader` whose DataErrors say the same from a worker process as from this one."""
+    """A `DataLoader` whose InputErrors read the same from a worker process as from this one."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         try:
             yield from super().__iter__()
-        except DataError as error:
-            # Of a worker, PyTorch gives the whole traceback as text, in which the message stands last
-            raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
+        except InputError as error:
+            # A worker's error arrives as the text of its whole traceback, with the message at the end
+            raise InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip()) from error
 
 
 def _open(path: str | Path, image_size: int | tuple[int, int], in_channels: int) -> Any:
@@ -228,11 +228,11 @@ def _open(path: str | Path, image_size: int | tuple[int, int], in_channels: int)
     if name in DATASETS and not Path(path).is_dir():
         return DATASETS[name](split or None, image_size, in_channels)
     if not Path(path).exists():
-        raise DataError(f"{path} is neither a folder nor one of {', '.join(DATASETS)}: correct data.paths")
+        raise InputError(f"{path} is neither a folder nor one of {', '.join(DATASETS)}: correct data.paths")
     return image_folder(Path(path), image_size, in_channels)
 
 
 def _collate(samples: Any) -> Batch:
-    """Return a batch of what a data set gave: a batch already, or a list of samples."""
+    """Return a batch. Some data sets give whole batches, others a list of samples."""
     images, labels = samples if isinstance(samples, tuple) else default_collate(samples)
     return images, labels

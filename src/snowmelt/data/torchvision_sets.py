@@ -9,31 +9,30 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset
 from torchvision import datasets
+from torchvision.transforms import Compose
 
-from snowmelt.data.errors import DataError
 from snowmelt.data.transforms import prepare
+from snowmelt.errors import InputError
+from snowmelt.images import from_picture
 
 __all__ = ["cifar10", "fashion_mnist", "mnist"]
 
 
 def _open(name: str, split: str | None, image_size: int | tuple[int, int], in_channels: int) -> Any:
-    """Return torchvision's data set `name`, from the disk if it is there, else downloaded.
+    """Return torchvision's data set `name` in ``$SNOWMELT_DATA`` or ``data``; download it if it is missing.
 
-    Without a `split` it is the whole set, both parts. It is looked for in ``$SNOWMELT_DATA`` or ``data``.
+    Without a `split` it is the whole set, both parts.
     """
     if split not in (None, "train", "test"):
-        raise DataError(f"{name} has the parts {name}:train and {name}:test, not {name}:{split}")
+        raise InputError(f"{name} has the parts {name}:train and {name}:test, not {name}:{split}")
     root = Path(os.environ.get("SNOWMELT_DATA", "data"))
-    make = partial(
-        getattr(datasets, name),
-        str(root),
-        transform=prepare(image_size, in_channels),
-    )
+    steps = [partial(from_picture, channels=in_channels), prepare(image_size, in_channels)]
+    make = partial(getattr(datasets, name), str(root), transform=Compose(steps))
     trains = {"train": [True], "test": [False], None: [True, False]}[split]
     try:
         parts = [make(train=train, download=True) for train in trains]  # downloads only what is not there
     except (RuntimeError, OSError) as error:
-        raise DataError(
+        raise InputError(
             f"{name} is not in {root.resolve()} and could not be downloaded ({error}): connect to the "
             "network once, put torchvision's files there, or set SNOWMELT_DATA to the folder with them"
         ) from error

@@ -1,39 +1,34 @@
-"""From whatever was stored to tensors in [-1, 1], and from there to augmented ones."""
+"""From stored images to tensors in [-1, 1], and from there to augmented ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import methodcaller
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from snowmelt.data.errors import DataError
+from snowmelt.errors import InputError
 
 __all__ = ["Augmented", "augmentation", "derived_seed", "prepare"]
 
 Sample = tuple[Tensor, int]
 
 
-def prepare(image_size: int | tuple[int, int], in_channels: int) -> Callable[[Image], Tensor]:
-    """Return the transform of a stored image to a float tensor (C, H, W) in [-1, 1].
+def prepare(image_size: int | tuple[int, int], in_channels: int) -> Callable[[Tensor], Tensor]:
+    """Return the transform of a stored image, uint8 (C, H, W), to a float tensor in [-1, 1].
 
     The shorter side is resized, with antialiasing, and the middle is cut out.
 
-    >>> import PIL.Image
-    >>> image = prepare(8, in_channels=1)(PIL.Image.new("RGB", (20, 30), "white"))
+    >>> image = prepare(8, in_channels=1)(torch.full((1, 20, 30), 255, dtype=torch.uint8))
     >>> image.shape, image.min().item()
     (torch.Size([1, 8, 8]), 1.0)
     """
     side = image_size if isinstance(image_size, int) else max(image_size)
-    steps: Callable[[Image], Tensor] = v2.Compose(
+    steps: Callable[[Tensor], Tensor] = v2.Compose(
         [
-            # PIL's conversion leaves gray images as they are, to the last bit
-            methodcaller("convert", "L" if in_channels == 1 else "RGB"),
             v2.ToImage(),
             v2.Resize(side, antialias=True),
             v2.CenterCrop(image_size),
@@ -48,17 +43,17 @@ def prepare(image_size: int | tuple[int, int], in_channels: int) -> Callable[[Im
 def augmentation(
     horizontal_flip: bool = False, rotation_degrees: float = 0.0, color_jitter: float | None = None
 ) -> Callable[[Tensor], Tensor] | None:
-    """Return the random changes of a training image (C, H, W) in [-1, 1]; None if there are none.
+    """Return the random changes of a training image (C, H, W) in [-1, 1]; None for no changes.
 
     Args:
         horizontal_flip: mirror half of the images.
-        rotation_degrees: turn by up to so many degrees either way, in [0, 180]; corners become black.
+        rotation_degrees: turn by up to that many degrees either way, in [0, 180]; corners become black.
         color_jitter: change brightness, contrast and (in colour) saturation by up to this share, in [0, 1].
     """
     if not 0 <= rotation_degrees <= 180:
-        raise DataError(f"rotation_degrees must lie in [0, 180], got {rotation_degrees}")
+        raise InputError(f"rotation_degrees must lie in [0, 180], got {rotation_degrees}")
     if color_jitter is not None and not 0 <= color_jitter <= 1:
-        raise DataError(f"color_jitter must lie in [0, 1], or be None, got {color_jitter}")
+        raise InputError(f"color_jitter must lie in [0, 1], or be None, got {color_jitter}")
     steps: list[Callable[[Tensor], Tensor]] = []
     if horizontal_flip:
         steps.append(v2.RandomHorizontalFlip())
@@ -81,7 +76,7 @@ class _Jitter:
 
 
 class Augmented(Dataset[Sample]):
-    """A data set whose image i is changed at random, the same way whenever (seed, epoch, i) is the same.
+    """A data set with random changes: those of image i depend on (seed, epoch, i) alone.
 
     So it does not matter which worker, process or batch loads an image, or whether the run was resumed.
     """

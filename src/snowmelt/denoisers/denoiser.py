@@ -6,14 +6,15 @@ denoiser; guidance or clipping wrapped around a denoiser is one again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
-from snowmelt.core import Level, NoiseSchedule, Parameterization
+from snowmelt.core import Level
 
-__all__ = ["Denoiser", "NetworkDenoiser"]
+__all__ = ["Denoiser", "eval_mode"]
 
 
 class Denoiser(Protocol):
@@ -29,33 +30,23 @@ class Denoiser(Protocol):
         """
 
 
-class NetworkDenoiser:
-    """A network, the schedule it was trained on, and what its output means.
+@contextmanager
+def eval_mode(model: object) -> Iterator[None]:
+    """Hold every part of `model` in eval mode, then give each back the mode that it had.
 
-    The network is called as ``network(c_in * x_t, time, class_labels)`` with `time` a float32 tensor (B,)
-    of what `schedule.network_time` says. It runs in its own dtype; the state keeps its own.
-
-    Args:
-        network: (x, time, class_labels) -> y, shaped like x.
-        schedule: tells the network the time.
-        parameterization: decodes y.
-
-    >>> from snowmelt.core import PARAMETERIZATIONS, RectifiedFlow
-    >>> velocity = lambda x, time, class_labels: 2 * x
-    >>> denoiser = NetworkDenoiser(velocity, RectifiedFlow(), PARAMETERIZATIONS["flow"])
-    >>> denoiser(torch.ones(1, 1, 1, 1), RectifiedFlow()(0.25)).item()  # x0 = x_t - t * velocity
-    0.5
+    >>> model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+    >>> with eval_mode(model):
+    ...     [part.training for part in model]
+    [False, False]
+    >>> [part.training for part in model]
+    [True, False]
     """
-
-    def __init__(
-        self, network: nn.Module, schedule: NoiseSchedule, parameterization: Parameterization
-    ) -> None:
-        self.network = network
-        self.schedule = schedule
-        self.parameterization = parameterization
-
-    def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
-        time = x_t.new_full((len(x_t),), self.schedule.network_time(level), dtype=torch.float32)
-        x = self.parameterization.input_scale(level) * x_t
-        y = self.network(x, time, class_labels).to(x_t.dtype)
-        return self.parameterization.x0(x_t, y, level)
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode

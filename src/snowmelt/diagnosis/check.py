@@ -21,14 +21,12 @@ from operator import attrgetter
 import torch
 from torch import Tensor
 
-from snowmelt.adapters.function import FunctionModel, shaped_as
-from snowmelt.adapters.latent import LatentModel
-from snowmelt.core import Level, NoiseSchedule
-from snowmelt.core.times import TIMES, find_time
-from snowmelt.denoisers import DDPMModel, Denoiser, NetworkDenoiser
-from snowmelt.denoisers.modes import evaluating
+from snowmelt.core import TIMES, Level, NoiseSchedule, find_time
+from snowmelt.denoisers import Denoiser, eval_mode
 from snowmelt.diagnosis.dialects import SCHEDULES, Dialect, dialects
 from snowmelt.diagnosis.report import ANOTHER, NULL, WORST, Fit, LabelEffect, Report
+from snowmelt.models import DiffusionModel
+from snowmelt.models.model import shaped_as
 from snowmelt.progress import progress
 
 __all__ = ["check_denoiser"]
@@ -55,8 +53,8 @@ def check_denoiser(
     all images at six.
 
     Args:
-        model: a `DDPMModel`, `FunctionModel` or `NetworkDenoiser`, which claim something; anything else is
-            taken for a raw network (x, time, class_labels) -> y, which claims nothing.
+        model: a `DiffusionModel`, which claims something; anything else is taken for a raw network
+            (x, time, class_labels) -> y, which claims nothing.
         images: (N, C, H, W), real ones in [-1, 1] on the network's device, N >= 8; 64 tell enough.
         class_labels: (N,) integers, the images' own; None where they are not known.
         seed: of the noise.
@@ -74,7 +72,7 @@ def check_denoiser(
     ...     x0 = x.mean((2, 3), keepdim=True) / (1 - sigma)
     ...     return (1 - sigma) * (x - (1 - sigma) * x0) / sigma - sigma * x0
     >>> images = torch.linspace(-1, 1, 64).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
-    >>> model = FunctionModel(network, RectifiedFlow(), "flow", image_shape=(1, 4, 4), time="t")
+    >>> model = DiffusionModel(network, RectifiedFlow(), "flow", image_shape=(1, 4, 4), time="t")
     >>> report = check_denoiser(model, images)
     >>> report.ok, report.verdict()[0]
     (False, 'The claim is wrong: the network predicts v, not flow.')
@@ -86,7 +84,7 @@ def check_denoiser(
     noise = torch.randn(images.shape, generator=generator).to(images)
     exam = _Exam(network, images, noise, classes.asked if classes else None)
 
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), eval_mode(model):
         screened = exam.part(FEWEST).fits(dialects(claim), NOISE[1::3], show_progress)
         screened.sort(key=attrgetter("overall"))
         bound = FACTOR * screened[0].overall
@@ -105,21 +103,21 @@ def check_denoiser(
 
 def _understood(model: object) -> tuple[Network, Dialect | None]:
     """Return the raw network, and the dialect that is claimed for it."""
-    if isinstance(model, LatentModel):
+    if not isinstance(model, DiffusionModel):
+        if callable(model):
+            return model, None
+        raise TypeError(f"model must be a model or a network, got {type(model).__name__}")
+    if not model.bounded:
         raise TypeError(
             "check_denoiser looks at images, and this model denoises latents: check it with its own"
         )
-    if isinstance(model, FunctionModel):
-        network, tell = model.function, model.time
-    elif isinstance(model, DDPMModel | NetworkDenoiser):
-        network, tell = model.network, find_time(None, model.schedule)
-    elif callable(model):
-        return model, None
-    else:
-        raise TypeError(f"model must be a model or a network, got {type(model).__name__}")
-    time = next((name for name, known in TIMES.items() if known is tell), "its own time")
+    convention = model.time_convention
+    name = convention if isinstance(convention, str) else "its own time"
+    known = {tell: name for name, tell in TIMES.items()}
+    tell = find_time(convention)
     schedule = _schedule_name(model.schedule)
-    return network, Dialect(model.parameterization, time, "[-1, 1]", schedule, model.schedule, tell)
+    claim = Dialect(model.parameterization, known.get(tell, name), "[-1, 1]", schedule, model.schedule, tell)
+    return model.network, claim
 
 
 def _schedule_name(schedule: NoiseSchedule) -> str:
@@ -182,7 +180,7 @@ def _classes(model: object, class_labels: Tensor | Sequence[int] | None, images:
         raise ValueError(
             f"class_labels must be {len(images)} integers from 0 on, got {own.dtype} {own.tolist()}"
         )
-    if isinstance(model, DDPMModel | FunctionModel):
+    if isinstance(model, DiffusionModel):
         number, null = model.num_classes, model.null_class
     else:  # a raw network does not say
         number, null = None if own is None else int(own.max()) + 1, None

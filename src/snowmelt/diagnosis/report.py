@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from snowmelt.diagnosis.dialects import Dialect
+from snowmelt.text import listed, text_table
 
 __all__ = ["ANOTHER", "NULL", "WORST", "Fit", "LabelEffect", "Report"]
 
@@ -138,7 +139,7 @@ class Report:
             f"Error of the predicted image, on {self.num_images} images, at noise sigma/alpha in units of",
             "their spread; 1 is the error of the best guess pixel by pixel:",
             "",
-            *_aligned(rows, left=4),
+            text_table(rows, left=4),
             "",
             *self.verdict(),
         ]
@@ -186,7 +187,7 @@ class Report:
             for fit in self.fits
             if fit.dialect != chosen.dialect and fit.overall <= ALIKE * self.best.overall
         ]
-        return [f"On these images nothing tells it from {_listed(alike)}."] if alike else []
+        return [f"On these images nothing tells it from {listed(alike)}."] if alike else []
 
     def _on_labels(self) -> list[str]:
         if not self.labels or not self.fluent:
@@ -196,9 +197,9 @@ class Report:
         effects = self.labels.items()
         changes = [f"{effect.change:.2g} under {label}" for label, effect in effects]
         errors = [f"{error:.3g} under {label}" for label, (_, error) in effects if error is not None]
-        found = [f"In units of the spread, the image changes by up to {_listed(changes)}."]
+        found = [f"In units of the spread, the image changes by up to {listed(changes)}."]
         if errors:
-            found.append(f"The error is multiplied by {_listed(errors)}.")
+            found.append(f"The error is multiplied by {listed(errors)}.")
         if any(error is not None and error <= 1 for _, error in self.labels.values()):
             found.append(
                 "The right label is no help: it is not learnt, or the classes have other numbers here."
@@ -208,17 +209,7 @@ class Report:
 
 def _spoken(dialect: Dialect) -> str:
     names = dialect.names()
-    return _listed([f"{_CHOICES[choice]} {name}" for choice, name in names.items()])
-
-
-def _listed(parts: Sequence[str]) -> str:
-    """Return parts as people list them.
-
-    >>> _listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    *first, last = parts
-    return f"{', '.join(first)} and {last}" if first else last
+    return listed([f"{_CHOICES[choice]} {name}" for choice, name in names.items()])
 
 
 def _number(value: float) -> str:
@@ -228,15 +219,3 @@ def _number(value: float) -> str:
     ['0.12', '312', '1e+06']
     """
     return f"{value:.2f}" if value < 100 else f"{value:.0f}" if value < 1e4 else f"{value:.0e}"
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return rows of cells as lines, the first `left` columns to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from snowmelt.adapters.latent import LatentModel
-from snowmelt.plans import State
-from snowmelt.sampling.checks import check_seeds
-from snowmelt.sampling.noise import SeededNoise, drawn_seeds
+from snowmelt.plans import Method, Plan, State
+from snowmelt.sampling import Request, SeededNoise
 from snowmelt.sampling.sampler import DiffusionSampler, last_state
 
-__all__ = ["check_images", "check_strength", "last", "seeded_noise"]
+__all__ = ["Spoken", "check_images", "check_strength", "choose_method", "last", "seeded_noise"]
+
+Spoken = Method | Plan | str | Mapping[str, Any] | None  # whatever says a method; None is the sampler's
 
 
 def check_images(sampler: DiffusionSampler, images: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ def check_images(sampler: DiffusionSampler, images: Tensor) -> Tensor:
         raise TypeError(
             f"images must be a float tensor in [-1, 1], got {given}; snowmelt.images.from_uint8 makes one"
         )
-    if isinstance(sampler.model, LatentModel):
+    if not sampler.bounded:
         raise ValueError("images cannot be edited in latents: the model has a decoder, but no encoder")
     if images.ndim != 4 or images.shape[1:] != tuple(sampler.model.image_shape):
         expected = ", ".join(map(str, sampler.model.image_shape))
@@ -52,10 +53,23 @@ def check_strength(strength: float) -> float:
 
 def seeded_noise(sampler: DiffusionSampler, seeds: Sequence[int] | None, num_images: int) -> SeededNoise:
     """Return the noise source of `num_images` seeds; None draws them, as `DiffusionSampler.sample` does."""
-    numbers = check_seeds(seeds, num_images) or drawn_seeds(num_images)
-    return SeededNoise(numbers, sampler.model.image_shape, sampler.device)
+    return SeededNoise(Request.of(num_images, seeds=seeds).seeds, sampler.model.image_shape, sampler.device)
 
 
 def last(sampler: DiffusionSampler, states: Iterable[State]) -> Tensor:
     """Run to the end and return the last state as images in [-1, 1]."""
     return sampler.images(last_state(states))
+
+
+def choose_method(sampler: DiffusionSampler, method: Spoken, keywords: Mapping[str, Any]) -> Method:
+    """Return the method that the arguments of an edit say; without any, the sampler's.
+
+    A finished plan has no solver that could start halfway, turn round or repeat itself.
+    """
+    chosen = Method.of(method, **keywords) if method is not None or keywords else sampler.method
+    if chosen.table is not None:
+        raise ValueError(
+            f"the finished plan {chosen} cannot start halfway, turn round or repeat itself: give a method, "
+            'such as method="balanced"'
+        )
+    return chosen

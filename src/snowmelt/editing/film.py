@@ -18,7 +18,7 @@ from snowmelt.core import Level
 from snowmelt.files import atomic_write
 from snowmelt.images import film_strip, to_uint8
 from snowmelt.plans import State
-from snowmelt.sampling.checks import check_count
+from snowmelt.sampling.request import check_count
 
 __all__ = ["Frame", "choose_frames", "save_animation", "save_film_strip"]
 

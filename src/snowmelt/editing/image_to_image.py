@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from snowmelt.editing.checks import check_images, check_strength, last, seeded_noise
-from snowmelt.editing.method import choose_method
-from snowmelt.sampling.sampler import DiffusionSampler
+from snowmelt.editing.checks import Spoken, check_images, check_strength, choose_method, last, seeded_noise
+from snowmelt.sampling import DiffusionSampler
 
 __all__ = ["image_to_image"]
 
@@ -23,10 +22,8 @@ def image_to_image(
     guidance_scale: float = 0.0,
     use_ema: bool = True,
     seeds: Sequence[int] | None = None,
-    solver: str = "ddim",
-    steps: int | None = None,
-    grid: str | None = None,
-    **options: Any,
+    method: Spoken = None,
+    **keywords: Any,
 ) -> Tensor:
     """Return images that follow the given ones as far as `strength` leaves something of them.
 
@@ -34,17 +31,13 @@ def image_to_image(
     on what is left of the time grid.
 
     Args:
-        sampler: its model, guidance, threshold and device are used; its plan is not, since a plan cannot
-            start halfway.
+        sampler: its model, guidance, threshold and device are used, and its method.
         images: (B, C, H, W) in [-1, 1].
         strength: 0 returns the images, 1 ignores them: it is plain sampling with the same seeds.
         class_labels: (B,), the classes wanted.
         guidance_scale: as in `DiffusionSampler.sample`, and so are `use_ema` and `seeds`.
-        solver: a key of `snowmelt.plans.SOLVERS`.
-        steps: of the whole grid from noise to image, of which about the share `strength` is taken; None
-            takes 50, or every trained index if there are fewer.
-        grid: a key of `snowmelt.plans.GRIDS`; None takes ``uniform_lam``, or a list among the options.
-        options: of the solver or the grid.
+        method: how to sample, as for `DiffusionSampler`; None takes the sampler's own method.
+        keywords: in place of it: ``solver``, ``steps``, ``grid``, ``preset``, and options.
 
     Returns:
         (B, C, H, W), float32 on the sampler's device, in [-1, 1].
@@ -64,14 +57,15 @@ def image_to_image(
     images = check_images(sampler, images)
     strength = check_strength(strength)
     noise = seeded_noise(sampler, seeds, len(images))
-    method = choose_method(sampler.model.schedule, solver, steps, grid, **options)
+    chosen = choose_method(sampler, method, keywords)
+    schedule = sampler.model.schedule
     if strength == 0:
         return images.clone()
     if strength == 1:
-        plan = method.plan()
+        plan = chosen.plan(schedule)
         x = plan.prior_std * noise()
     else:
-        plan = method.plan(method.times_from(strength))
-        start = sampler.model.schedule(strength)
+        plan = chosen.plan(schedule, chosen.times_from(schedule, strength))
+        start = schedule(strength)
         x = start.alpha * images + start.sigma * noise()
     return last(sampler, sampler.run(plan, x, class_labels, guidance_scale, use_ema, noise=noise))

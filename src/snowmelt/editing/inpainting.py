@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snowmelt.core import Level
+from snowmelt.core import Level, NoiseSchedule
 from snowmelt.denoisers import Denoiser
-from snowmelt.editing.checks import check_images, last, seeded_noise
-from snowmelt.editing.method import Method, choose_method
-from snowmelt.plans import Plan
+from snowmelt.editing.checks import Spoken, check_images, choose_method, last, seeded_noise
+from snowmelt.plans import Method, Plan
 from snowmelt.plans.joining import join
-from snowmelt.sampling.checks import check_count
-from snowmelt.sampling.sampler import DiffusionSampler
+from snowmelt.sampling import DiffusionSampler
+from snowmelt.sampling.request import check_count
 
 __all__ = ["Known", "inpaint"]
 
@@ -60,15 +59,13 @@ def inpaint(
     guidance_scale: float = 0.0,
     use_ema: bool = True,
     seeds: Sequence[int] | None = None,
-    solver: str = "ddpm",
-    steps: int | None = None,
-    grid: str | None = None,
-    **options: Any,
+    method: Spoken = None,
+    **keywords: Any,
 ) -> Tensor:
     """Return the images with the pixels outside of `mask` painted anew.
 
     Args:
-        sampler: its model, guidance, threshold and device are used; its plan is not.
+        sampler: its model, guidance, threshold and device are used, and its method.
         images: (B, C, H, W) in [-1, 1]; unknown pixels may have any value in there.
         mask: bool, broadcastable to the images, such as (H, W) or (B, 1, H, W); True is known and comes out
             as it went in.
@@ -77,10 +74,8 @@ def inpaint(
         jump: time steps of such a stretch, >= 1.
         class_labels: (B,), what the images show.
         guidance_scale: as in `DiffusionSampler.sample`, and so are `use_ema` and `seeds`.
-        solver: a key of `snowmelt.plans.SOLVERS`.
-        steps: time steps from noise to image; None takes 50, or every trained index if there are fewer.
-        grid: a key of `snowmelt.plans.GRIDS`; None takes ``uniform_lam``, or a list among the options.
-        options: of the solver or the grid.
+        method: how to sample, as for `DiffusionSampler`; None takes the sampler's own method.
+        keywords: in place of it: ``solver``, ``steps``, ``grid``, ``preset``, and options.
 
     Returns:
         (B, C, H, W), float32 on the sampler's device, in [-1, 1]. Where nothing is known, that is plain
@@ -100,11 +95,11 @@ def inpaint(
     mask = _check_mask(mask, images)
     jump, resamplings = check_count("jump", jump), check_count("resamplings", resamplings)
     noise = seeded_noise(sampler, seeds, len(images))
-    method = choose_method(sampler.model.schedule, solver, steps, grid, **options)
+    chosen = choose_method(sampler, method, keywords)
     if not mask.any():  # nothing to agree with
         resamplings = 1
 
-    plan = _resampled(method, resamplings, jump)
+    plan = _resampled(chosen, sampler.model.schedule, resamplings, jump)
     start, z = plan.rows[0].level, noise()
     x = torch.where(mask, start.alpha * images + start.sigma * z, plan.prior_std * z)
     states = sampler.run(
@@ -120,12 +115,12 @@ def inpaint(
     return torch.where(mask, images, last(sampler, states))
 
 
-def _resampled(method: Method, resamplings: int, jump: int) -> Plan:
+def _resampled(method: Method, schedule: NoiseSchedule, resamplings: int, jump: int) -> Plan:
     """Return the plan that passes each `jump` steps `resamplings` times."""
     if resamplings == 1:
-        return method.plan()
-    times = method.times
-    stretches = [method.plan(times[i : i + jump + 1]) for i in range(0, len(times) - 1, jump)]
+        return method.plan(schedule)
+    times = method.times(schedule)
+    stretches = [method.plan(schedule, times[i : i + jump + 1]) for i in range(0, len(times) - 1, jump)]
     return join([stretch for stretch in stretches for _ in range(resamplings)])
 
 

@@ -11,8 +11,8 @@ from snowmelt.core import Level
 from snowmelt.denoisers import Denoiser
 from snowmelt.editing.blend import BlendedNoise
 from snowmelt.editing.checks import last
-from snowmelt.sampling.checks import check_class_labels, check_count, check_seeds
-from snowmelt.sampling.sampler import DiffusionSampler
+from snowmelt.sampling import DiffusionSampler
+from snowmelt.sampling.request import check_count
 
 __all__ = ["ClassMix", "interpolate"]
 
@@ -79,12 +79,12 @@ def interpolate(
     >>> torch.equal(images[2], sampler.sample(1, [0], seeds=[6])[0])
     True
     """
-    numbers = check_seeds(seeds, len(seeds)) or []
-    if len(numbers) < 2:
-        raise ValueError(f"a path needs at least two seeds, got {len(numbers)}; give one twice to stay there")
+    if len(seeds) < 2:
+        raise ValueError(f"a path needs at least two seeds, got {len(seeds)}; give one twice to stay there")
     if isinstance(class_labels, int):
-        class_labels = [class_labels] * len(numbers)
-    labels = check_class_labels(class_labels, len(numbers), sampler.model.num_classes)
+        class_labels = [class_labels] * len(seeds)
+    knots = sampler.request(len(seeds), class_labels, guidance_scale, use_ema, seeds)
+    numbers, labels = knots.seeds, knots.labels
     if check_count("num_images", num_images) == 1 and not loop:
         raise ValueError("num_images must be at least 2, for both ends of the path, got 1")
 

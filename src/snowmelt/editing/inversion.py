@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from snowmelt.editing.checks import check_images, last
-from snowmelt.editing.method import Method, choose_method
-from snowmelt.sampling.sampler import DiffusionSampler
+from snowmelt.editing.checks import Spoken, check_images, choose_method, last
+from snowmelt.plans import Method
+from snowmelt.sampling import DiffusionSampler
 
 __all__ = ["Inversion", "invert", "swap_class"]
 
@@ -35,28 +35,25 @@ def invert(
     *,
     guidance_scale: float = 0.0,
     use_ema: bool = True,
-    solver: str = "dpmpp_2m",
-    steps: int | None = None,
-    grid: str | None = None,
-    **options: Any,
+    method: Spoken = None,
+    **keywords: Any,
 ) -> Inversion:
     """Return the noise from which deterministic sampling leads to the images.
 
     A reversed plan follows the probability flow from the image to the noise. Both directions are exact in
     the limit of many steps; how far the image is missed with these is the round trip error. (With
-    ``ddim`` this is the well-known DDIM inversion; the default's error falls faster.)
+    ``solver="ddim"`` this is the well-known DDIM inversion.)
 
     Args:
-        sampler: its model, guidance, threshold and device are used; its plan is not.
+        sampler: its model, guidance, threshold and device are used, and its method.
         images: (B, C, H, W) in [-1, 1].
         class_labels: (B,), what the images show.
         guidance_scale: of both directions. Guidance strengthens what separates the paths, and with it the
             round trip error.
         use_ema: as in `DiffusionSampler.sample`.
-        solver: a key of `snowmelt.plans.SOLVERS`, deterministic.
-        steps: time steps of each direction; None takes 50, or every trained index if there are fewer.
-        grid: a key of `snowmelt.plans.GRIDS`; None takes ``uniform_lam``, or a list among the options.
-        options: of the solver or the grid.
+        method: how to sample, as for `DiffusionSampler`; None takes the sampler's own method. It
+            must be deterministic.
+        keywords: in place of it: ``solver``, ``steps``, ``grid``, ``preset``, and options.
 
     Raises:
         TypeError, ValueError: an argument makes no sense; the message says what to do.
@@ -69,9 +66,9 @@ def invert(
     (torch.Size([2, 1, 8, 8]), torch.Size([2]))
     """
     images = check_images(sampler, images)
-    method = choose_method(sampler.model.schedule, solver, steps, grid, **options)
-    noise = _noise_of(sampler, images, method, class_labels, guidance_scale, use_ema)
-    restored = _image_of(sampler, noise, method, class_labels, guidance_scale, use_ema)
+    chosen = choose_method(sampler, method, keywords)
+    noise = _noise_of(sampler, images, chosen, class_labels, guidance_scale, use_ema)
+    restored = _image_of(sampler, noise, chosen, class_labels, guidance_scale, use_ema)
     error = (restored - images).flatten(1).square().mean(1).sqrt()
     return Inversion(noise, restored, error)
 
@@ -84,10 +81,8 @@ def swap_class(
     *,
     guidance_scale: float = 0.0,
     use_ema: bool = True,
-    solver: str = "dpmpp_2m",
-    steps: int | None = None,
-    grid: str | None = None,
-    **options: Any,
+    method: Spoken = None,
+    **keywords: Any,
 ) -> Tensor:
     """Return the images as members of another class, with the same noise behind them.
 
@@ -96,17 +91,16 @@ def swap_class(
     2023, https://arxiv.org/abs/2203.08382.)
 
     Args:
-        sampler: its model, guidance, threshold and device are used; its plan is not.
+        sampler: its model, guidance, threshold and device are used, and its method.
         images: (B, C, H, W) in [-1, 1].
         from_labels: (B,), what the images show.
         to_labels: (B,), what they shall show; the same labels give the images back, up to the round trip
             error of `invert`.
         guidance_scale: of both directions; other arguments as in `invert`.
         use_ema: as in `DiffusionSampler.sample`.
-        solver: a key of `snowmelt.plans.SOLVERS`, deterministic.
-        steps: time steps of each direction; None takes 50, or every trained index if there are fewer.
-        grid: a key of `snowmelt.plans.GRIDS`; None takes ``uniform_lam``, or a list among the options.
-        options: of the solver or the grid.
+        method: how to sample, as for `DiffusionSampler`; None takes the sampler's own method. It
+            must be deterministic.
+        keywords: in place of it: ``solver``, ``steps``, ``grid``, ``preset``, and options.
 
     Returns:
         (B, C, H, W), float32 on the sampler's device, in [-1, 1].
@@ -119,9 +113,9 @@ def swap_class(
     torch.Size([2, 1, 8, 8])
     """
     images = check_images(sampler, images)
-    method = choose_method(sampler.model.schedule, solver, steps, grid, **options)
-    noise = _noise_of(sampler, images, method, from_labels, guidance_scale, use_ema)
-    return _image_of(sampler, noise, method, to_labels, guidance_scale, use_ema)
+    chosen = choose_method(sampler, method, keywords)
+    noise = _noise_of(sampler, images, chosen, from_labels, guidance_scale, use_ema)
+    return _image_of(sampler, noise, chosen, to_labels, guidance_scale, use_ema)
 
 
 def _noise_of(
@@ -132,9 +126,10 @@ def _noise_of(
     guidance_scale: float,
     use_ema: bool,
 ) -> Tensor:
-    for state in sampler.run(method.reversed(), images, class_labels, guidance_scale, use_ema):
+    schedule = sampler.model.schedule
+    for state in sampler.run(method.reversed(schedule), images, class_labels, guidance_scale, use_ema):
         x = state.x_t
-    return x / method.plan().prior_std
+    return x / method.plan(schedule).prior_std
 
 
 def _image_of(
@@ -145,6 +140,6 @@ def _image_of(
     guidance_scale: float,
     use_ema: bool,
 ) -> Tensor:
-    plan = method.plan()
+    plan = method.plan(sampler.model.schedule)
     states = sampler.run(plan, plan.prior_std * noise, class_labels, guidance_scale, use_ema)
     return last(sampler, states)

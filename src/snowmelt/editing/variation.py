@@ -6,9 +6,8 @@ from torch import Tensor
 
 from snowmelt.editing.blend import BlendedNoise
 from snowmelt.editing.checks import check_strength, last
-from snowmelt.sampling.checks import check_count, check_seeds
-from snowmelt.sampling.noise import image_seeds
-from snowmelt.sampling.sampler import DiffusionSampler
+from snowmelt.sampling import DiffusionSampler, image_seeds
+from snowmelt.sampling.request import check_count
 
 __all__ = ["variations"]
 
@@ -47,10 +46,10 @@ def variations(
     True
     """
     num_images = check_count("num_images", num_images)
-    seeds = check_seeds([seed] * num_images, num_images) or []
+    labels = None if class_label is None else [class_label] * num_images
+    wanted = sampler.request(num_images, labels, guidance_scale, use_ema, [seed] * num_images)
     weights = [check_strength(strength)] * num_images
     others = image_seeds(seed, num_images)
-    noise = BlendedNoise(seeds, others, weights, sampler.model.image_shape, sampler.device)
+    noise = BlendedNoise(wanted.seeds, others, weights, sampler.model.image_shape, sampler.device)
     x = sampler.plan.prior_std * noise()
-    labels = None if class_label is None else [class_label] * num_images
     return last(sampler, sampler.run(sampler.plan, x, labels, guidance_scale, use_ema, noise=noise))

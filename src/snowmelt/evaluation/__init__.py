@@ -1,33 +1,42 @@
 """Evaluation: are the images good, are they new, are they useful.
 
-Beside training, and like it above sampling: it reads images from wherever they are (`open_images`), turns
-them into features (`extract`) and compares these (`evaluate`).
+It reads images (`open_images`), turns them into features (`extract_features`) and compares these
+(`evaluate`). Training and evaluation do not import each other.
 """
 
-from snowmelt.evaluation.classes import numbered_as
-from snowmelt.evaluation.evaluate import Evaluation, evaluate
-from snowmelt.evaluation.features import EXTRACTORS, Extractor, extract, make_extractor
-from snowmelt.evaluation.metrics import METRICS, Features, Figure, Moments
-from snowmelt.evaluation.reference import extract_features, is_statistics, open_reference
-from snowmelt.evaluation.sources import ImageSource, SampledSource, TensorSource, open_images
+from snowmelt.evaluation.answers.scores import Scores, evaluate
+from snowmelt.evaluation.features import (
+    EXTRACTORS,
+    Extractor,
+    Features,
+    Moments,
+    extract_features,
+    is_statistics,
+    make_extractor,
+    open_reference,
+)
+from snowmelt.evaluation.metrics import METRICS, Metric
+from snowmelt.evaluation.sampled import SampledSource
+from snowmelt.evaluation.uncertainty import Estimate
+from snowmelt.formats import ImageSource, TensorSource, open_images, renumber_classes
 
 __all__ = [
     "EXTRACTORS",
     "METRICS",
-    "Evaluation",
+    "Estimate",
     "Extractor",
     "Features",
-    "Figure",
     "ImageSource",
+    "Metric",
     "Moments",
     "SampledSource",
+    "Scores",
     "TensorSource",
     "evaluate",
-    "extract",
     "extract_features",
     "is_statistics",
     "make_extractor",
-    "numbered_as",
     "open_images",
     "open_reference",
+    "renumber_classes",
 ]

@@ -1,52 +1,31 @@
-"""Classes of two sets of images, under one numbering."""
+"""Classes of generated images in the shares that they have among real ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import torch
-from torch import Tensor
 
-from snowmelt.evaluation.sources import ImageSource
+from snowmelt.formats import ImageSource
+from snowmelt.generation import balanced_labels
 
-__all__ = ["numbered_as"]
-
-
-class _Renumbered:
-    """A source whose classes have other numbers."""
-
-    def __init__(self, source: ImageSource, labels: Tensor, class_names: list[str]) -> None:
-        self.source, self.name = source, source.name
-        self.labels: Tensor | None = labels
-        self.class_names: list[str] | None = class_names
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def content_hash(self) -> str:
-        return self.source.content_hash()
-
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
-        return self.source.batches(batch_size)
+__all__ = ["labels_in_shares_of"]
 
 
-def numbered_as(source: ImageSource, names: Sequence[str] | None) -> ImageSource:
-    """Return a source with its classes numbered as in `names`, by their own names.
+def labels_in_shares_of(real: ImageSource | None, num_classes: int, num_samples: int) -> list[int]:
+    """Return labels to sample, class by class, in the shares that the classes have among real images.
 
-    A folder of class folders numbers its classes by what is there: without the folder of class 0, class 1 is
-    its first. Classes that are not in `names` come after those that are. A source without class names, or
-    with none of these, stays as it is: its numbers are all that is known.
+    Args:
+        real: None, or images without labels that the model knows, for equal shares.
+        num_classes: of the model.
+        num_samples: the number of labels.
 
-    >>> from snowmelt.evaluation.sources import TensorSource
-    >>> birds = TensorSource(torch.zeros(3, 1, 8, 8), [0, 1, 1], ["crow", "owl"])
-    >>> found = numbered_as(birds, ["bat", "owl", "crow"])
-    >>> found.labels, found.class_names
-    (tensor([2, 1, 1]), ['bat', 'owl', 'crow'])
+    >>> from snowmelt.formats import TensorSource
+    >>> labels_in_shares_of(TensorSource(torch.zeros(3, 1, 8, 8), [1, 0, 0]), num_classes=2, num_samples=6)
+    [0, 0, 0, 0, 1, 1]
     """
-    if source.labels is None or source.class_names is None or names is None:
-        return source
-    if source.class_names == list(names) or not set(source.class_names) & set(names):
-        return source
-    all_names = [*names, *(name for name in source.class_names if name not in names)]
-    numbers = torch.tensor([all_names.index(name) for name in source.class_names])
-    return _Renumbered(source, numbers[source.labels], all_names)
+    known = real.labels if real is not None else None
+    known = known[known < num_classes].sort().values if known is not None else torch.empty(0)
+    if len(known) == 0:
+        return balanced_labels(num_samples, num_classes)
+    places = (torch.arange(num_samples) + 0.5) * len(known) / num_samples
+    labels: list[int] = known[places.long()].tolist()
+    return labels

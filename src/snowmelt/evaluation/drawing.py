@@ -1,4 +1,4 @@
-"""An evaluation as pictures: the figures with their intervals, and the images themselves."""
+"""Pictures of results: metrics with their intervals, and the images themselves."""
 
 from __future__ import annotations
 
@@ -8,93 +8,148 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.evaluate import Evaluation
-from snowmelt.evaluation.novelty import picked
-from snowmelt.evaluation.sources import ImageSource
-from snowmelt.evaluation.uncertainty import Figure
 from snowmelt.files import atomic_write
+from snowmelt.formats import ImageSource
 from snowmelt.images import from_uint8, save_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["draw_evaluation", "draw_side_by_side"]
+    from snowmelt.evaluation.answers.novelty import Novelty
+    from snowmelt.evaluation.answers.scores import Scores
+
+__all__ = ["INK", "PALE", "draw_closest_pairs", "draw_scores", "draw_side_by_side", "panels", "save_figure"]
 
 INK, PALE, ACCENT = "#1f3a5f", "#c9d6e5", "#c8553d"
 
 
-def draw_evaluation(evaluation: Evaluation, path: str | Path) -> None:
-    """Draw the figures to a PNG file: a panel a metric, a band for all images, a point a class.
+def draw_scores(scores: Scores, path: str | Path) -> None:
+    """Draw metrics to a PNG file: a panel for each metric, a band for all images, a point for each class.
 
     Raises:
-        ValueError: there are no figures.
+        ValueError: no metric was computed.
     """
-    from matplotlib.figure import Figure as Canvas
-
-    if not evaluation.overall:
-        raise ValueError("an evaluation without figures cannot be drawn")
-    columns = min(4, len(evaluation.overall))
-    rows = -(-len(evaluation.overall) // columns)
-    height = 1.2 + 0.18 * len(evaluation.per_class)
-    canvas = Canvas(figsize=(2.9 * columns, 0.4 + height * rows), layout="constrained")
-    panels = canvas.subplots(rows, columns, squeeze=False).flatten().tolist()
-    for panel, (name, overall) in zip(panels, evaluation.overall.items(), strict=False):
-        classes = {label: found[name] for label, found in evaluation.per_class.items() if name in found}
-        _draw_metric(panel, name, overall, classes)
-    for panel in panels[len(evaluation.overall) :]:
-        panel.set_axis_off()
-    with atomic_write(path) as file:
-        canvas.savefig(file, format="png", dpi=120)
-
-
-def _draw_metric(panel: Axes, name: str, overall: Figure, classes: dict[str, Figure]) -> None:
-    panel.set_title(f"{name}  {overall.value:.4g}", fontsize=9, color=INK)
-    panel.axvspan(overall.low, overall.high, color=PALE)
-    panel.axvline(overall.value, color=INK, linewidth=1.2)
-    for place, each in enumerate(classes.values()):
-        panel.plot([each.low, each.high], [place, place], color=ACCENT, linewidth=1)
-        panel.plot(each.value, place, "o", color=ACCENT, markersize=3)
-    panel.set_yticks(range(len(classes)), list(classes), fontsize=7)
-    panel.set_ylim(max(len(classes), 1) - 0.5, -0.5)
-    panel.tick_params(axis="x", labelsize=7)
+    if not scores.overall:
+        raise ValueError("no metric was computed, so there is nothing to draw")
+    figure, axes = panels(len(scores.overall), 4, (2.9, 1.2 + 0.18 * len(scores.per_class)), (0.0, 0.4))
+    for panel, (name, overall) in zip(axes, scores.overall.items(), strict=True):
+        classes = {label: found[name] for label, found in scores.per_class.items() if name in found}
+        panel.set_title(f"{name}  {overall.value:.4g}", fontsize=9, color=INK)
+        panel.axvspan(overall.low, overall.high, color=PALE)
+        panel.axvline(overall.value, color=INK, linewidth=1.2)
+        for place, each in enumerate(classes.values()):
+            panel.plot([each.low, each.high], [place, place], color=ACCENT, linewidth=1)
+            panel.plot(each.value, place, "o", color=ACCENT, markersize=3)
+        panel.set_yticks(range(len(classes)), list(classes), fontsize=7)
+        panel.set_ylim(max(len(classes), 1) - 0.5, -0.5)
+        panel.tick_params(axis="x", labelsize=7)
+    save_figure(figure, path)
 
 
 def draw_side_by_side(
     generated: ImageSource, real: ImageSource, path: str | Path, *, per_class: int = 8, most: int = 20
 ) -> None:
-    """Write generated images beside real ones as one PNG file: a row a class, the real ones to the right.
+    """Write generated images beside real ones as one PNG file: a row for each class, real ones to the right.
 
     Args:
-        generated, real: of one shape, with classes numbered alike or without any.
+        generated, real: images of one shape, with classes numbered alike or without classes.
         path: the PNG file.
-        per_class: images of each kind in a row: the first ones of the class.
-        most: classes that are shown.
+        per_class: the number of images of each kind in a row, the first ones of the class.
+        most: the number of classes that are shown.
 
     Raises:
         ValueError: the images are of different shapes.
     """
-    labels = _common_labels(generated, real)[:most]
+    labels: list[int | None] = [None]
+    if generated.labels is not None and real.labels is not None:
+        common = set(generated.labels.tolist()) & set(real.labels.tolist())
+        labels = [*sorted(common)[:most]] or labels
     left, right = (_first_of_each(source, labels, per_class) for source in (generated, real))
-    if left.shape[2:] != right.shape[2:]:
-        raise ValueError(
-            f"generated images {tuple(left.shape[2:])} and real images {tuple(right.shape[2:])} do not fit "
-            "into one picture: open both with the same image_size and channels"
-        )
+    _check_one_shape(left[0], right[0])
     gap = left.new_full((len(left), 1, *left.shape[2:]), 255)
     rows = torch.cat([left, gap, right], dim=1)
     save_grid(from_uint8(rows.flatten(0, 1)), path, nrow=rows.shape[1])
 
 
-def _common_labels(generated: ImageSource, real: ImageSource) -> list[int | None]:
-    if generated.labels is None or real.labels is None:
-        return [None]
-    return sorted(set(generated.labels.tolist()) & set(real.labels.tolist())) or [None]
+def draw_closest_pairs(
+    found: Novelty,
+    generated: ImageSource,
+    training: ImageSource,
+    path: str | Path,
+    *,
+    count: int = 10,
+    nrow: int = 10,
+) -> None:
+    """Write the generated images that are closest to a training image, each above that image, as a PNG file.
+
+    Args:
+        found: the novelty of these images.
+        generated, training: images of one shape.
+        path: the PNG file.
+        count: the number of pairs, closest first; all if there are fewer.
+        nrow: the number of pairs in a row.
+
+    Raises:
+        ValueError: the images are of different shapes.
+    """
+    chosen = found.distances.argsort(stable=True)[:count]
+    partners, distances = found.nearest[chosen].tolist(), found.distances[chosen].tolist()
+    above, below = generated.take(chosen.tolist()), training.take(partners)
+    _check_one_shape(above, below)
+    tops = [f"made {index}" for index in chosen.tolist()]
+    bottoms = [f"real {index}: {d:.3g}" for index, d in zip(partners, distances, strict=True)]
+    nrow = min(nrow, len(chosen))
+    blank = (above.new_full(above.shape[1:], 255), "")
+    tiles: list[tuple[Tensor, str]] = []
+    for start in range(0, len(chosen), nrow):
+        for images, texts in ((above, tops), (below, bottoms)):
+            row = [*zip(images[start : start + nrow], texts[start : start + nrow], strict=True)]
+            tiles += [*row, *[blank] * (nrow - len(row))]
+    pictures = torch.stack([image for image, _ in tiles])
+    save_grid(from_uint8(pictures), path, nrow=nrow, captions=[text for _, text in tiles])
+
+
+def panels(
+    count: int, columns: int, size: tuple[float, float], more: tuple[float, float]
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its `count` panels, at most `columns` in a row.
+
+    Args:
+        count: >= 1.
+        columns: >= 1.
+        size: width and height of a panel in inches.
+        more: width and height of what stands beside the panels.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure((more[0] + size[0] * columns, more[1] + size[1] * rows), layout="constrained")
+    axes: list[Axes] = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return figure, axes[:count]
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure as a PNG file, whole or not at all."""
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
+
+
+def _check_one_shape(generated: Tensor, real: Tensor) -> None:
+    if generated.shape[1:] != real.shape[1:]:
+        raise ValueError(
+            f"generated images {tuple(generated.shape[1:])} and real images {tuple(real.shape[1:])} do not "
+            "fit into one picture: open both with the same image_size and channels"
+        )
 
 
 def _first_of_each(source: ImageSource, labels: list[int | None], count: int) -> Tensor:
     """Return the first images of each class, uint8 (classes, count, C, H, W), white where there are fewer."""
     wanted = [_of_class(source, label)[:count].tolist() for label in labels]
-    images = picked(source, [index for rows in wanted for index in rows])
+    images = source.take([index for rows in wanted for index in rows])
     canvas = images.new_full((len(labels), count, *images.shape[1:]), 255)
     for row, found in zip(canvas, images.split([len(rows) for rows in wanted]), strict=True):
         row[: len(found)] = found

@@ -1,42 +1,37 @@
-"""``FOLDER/<class name>/sample_0000.png``: what torchvision's ``ImageFolder`` reads."""
+"""``FOLDER/<class name>/sample_0000.png``: a folder for each class, for torchvision's ``ImageFolder``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from snowmelt.errors import InputError
-from snowmelt.files import atomic_write
-from snowmelt.formats.writer import Sample, Writer, png_sample, sample_name
+from snowmelt.formats.png import ImageFiles, PngWriter, is_image
+from snowmelt.formats.writer import sample_name
+from snowmelt.images import Shape
 
-__all__ = ["ClassFolderWriter"]
+__all__ = ["ClassFolderWriter", "open_class_folders"]
 
 UNCONDITIONAL = "images"
-SAMPLE = re.compile(r"sample_(\d{4,})\.png")
 # Not a path, not hidden, and a name on every file system
 UNSAFE = re.compile(r'^$|^[.\s]|[.\s]$|[/\\<>:"|?*\x00-\x1f\x7f]')
 LONGEST_NAME = 255  # bytes
 
 
-class ClassFolderWriter(Writer):
+class ClassFolderWriter(PngWriter):
     """Writes each image as a PNG file, in a folder of its class.
 
-    The folders are named after the classes; an unconditional model has one, ``images``. `finish` makes a
-    folder for every class, so that ``ImageFolder`` counts the classes as the model does. It refuses classes
-    without images unless it is told ``allow_empty=True``; left out, they would shift the numbers of the
-    others without a word. ``ImageFolder`` numbers by the alphabet: names of your own keep their numbers if
-    they are in that order, as zero-padded numbers are.
+    The folders have the names of the classes; an unconditional model has one, ``images``. `finish` makes a
+    folder for every class, so that ``ImageFolder`` counts the classes as the model does. ``ImageFolder``
+    refuses classes without images unless it gets ``allow_empty=True``. It numbers the classes by the
+    alphabet: names of your own keep their numbers if they are in that order, as zero-padded numbers are.
     """
 
-    def missing(self, shard: int) -> bool:
-        found = dict(self._found())
-        return not all(index in found for index in self.indices(shard))
+    name = "class_folders"
 
-    def location(self, index: int, class_label: int | None) -> str:
-        return f"{self._folder_name(class_label)}/{sample_name(index)}"
-
-    def _prepare(self) -> None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         names = self.class_names or ()
         for name in names:
             if UNSAFE.search(name) or len(name.encode()) > LONGEST_NAME:
@@ -50,43 +45,39 @@ class ClassFolderWriter(Writer):
                 f"got {list(names)}"
             )
 
-    def _write(self, shard: int, samples: Sequence[Sample]) -> None:
-        for sample in samples:
-            path = self.folder / self.location(sample.index, sample.class_label)
-            if not path.exists():
-                with atomic_write(path) as file:
-                    file.write(self._png(sample))
+    def location(self, index: int) -> str:
+        if self.class_names is None or self.class_labels is None:
+            return f"{UNCONDITIONAL}/{sample_name(index)}"
+        return f"{self.class_names[self.class_labels[index]]}/{sample_name(index)}"
 
     def _join(self) -> None:
-        for folder in self._subfolders():
+        for folder in self._folders():
             folder.mkdir(exist_ok=True)
 
-    def _read(self, indices: Sequence[int]) -> Iterator[Sample]:
-        found = dict(self._found())
-        for index in indices:
-            if index not in found:
-                raise FileNotFoundError(f"no class has a file {sample_name(index)}")
-            yield png_sample(found[index].read_bytes())
+    def _own(self) -> Iterable[Path]:
+        # In the folder of any class, so that a job can be cleared whose labels are not known
+        names = {sample_name(index) for index in range(self.num_samples)}
+        for folder in self._folders():
+            yield from (path for path in folder.glob("*.png") if path.name in names)
+            yield folder
 
-    def _files(self) -> Iterator[Path]:
-        for _, path in self._found():
-            yield path
-
-    def _found(self) -> Iterator[tuple[int, Path]]:
-        """Yield the images that are there: the class of one is known only by looking."""
-        for folder in self._subfolders():
-            if folder.is_dir():
-                for path in folder.iterdir():
-                    match = SAMPLE.fullmatch(path.name)
-                    if match and int(match[1]) < self.num_samples and path.name == sample_name(int(match[1])):
-                        yield int(match[1]), path
-
-    def _subfolders(self) -> Sequence[Path]:
+    def _folders(self) -> Sequence[Path]:
         return [self.folder / name for name in self.class_names or (UNCONDITIONAL,)]
 
-    def _folder_name(self, class_label: int | None) -> str:
-        return (
-            UNCONDITIONAL
-            if self.class_names is None or class_label is None
-            else self.class_names[class_label]
-        )
+
+def open_class_folders(folder: Path, shape: Shape) -> ImageFiles | None:
+    """Return the images of class folders, with classes numbered as ``ImageFolder`` does; None without any.
+
+    Images count however deep they lie. A class folder without images keeps its number.
+    """
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = [
+        (path, label)
+        for label, each in enumerate(folders)
+        for path in sorted(each.rglob("*"))
+        if is_image(path)
+    ]
+    if not found:
+        return None
+    files, labels = zip(*found, strict=True)
+    return ImageFiles(folder, files, shape, labels, [each.name for each in folders])

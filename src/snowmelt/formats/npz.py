@@ -3,23 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from zipfile import ZipFile
 
 import numpy as np
 import torch
 from numpy.lib import format as npy
+from torch import Tensor
 
+from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
-from snowmelt.formats.writer import Sample, Writer
+from snowmelt.formats.source import FileSource, reading
+from snowmelt.formats.writer import Writer
+from snowmelt.images import Shape
 
-__all__ = ["NpzWriter"]
+__all__ = ["NpzSource", "NpzWriter", "open_npz"]
 
 NAME = "samples.npz"
 PARTS = ".parts"
 IMAGES, LABELS, SEEDS = "arr_0", "arr_1", "seeds"
+
+
+class NpzSource(FileSource):
+    """The rows of ``arr_0`` in an ``.npz`` file, uint8 (N, H, W, C), with integer labels beside it, if any.
+
+    No more than one batch of them is in memory.
+    """
+
+    def __init__(self, path: Path, files: Sequence[Path], shape: Shape) -> None:
+        (self.path,) = files
+        with reading(self.path, f"images (an npz file with {IMAGES}, uint8 (N, H, W, C), is needed)"):
+            with ZipFile(self.path) as archive, archive.open(f"{IMAGES}.npy") as member:
+                npy.read_magic(member)
+                stored, self.by_columns, dtype = npy.read_array_header_1_0(member)
+                self.start = member.tell()
+            with np.load(self.path, allow_pickle=False) as file:
+                labels = next((file[name] for name in (LABELS, "labels") if name in file), None)
+        if dtype != np.uint8 or len(stored) != 4 or stored[-1] not in (1, 3):
+            raise InputError(f"{self.path} has {IMAGES} {dtype} {stored}: uint8 (N, H, W, 1 or 3) is needed")
+        count, *self.row = stored
+        if labels is not None and (labels.shape != (count,) or labels.dtype.kind not in "iu"):
+            raise InputError(
+                f"{self.path} has labels {labels.dtype} {labels.shape}: {count} integers are needed, one each"
+            )
+        super().__init__(self.path, labels.tolist() if labels is not None else [None] * count, None, shape)
+
+    def _stored(self, indices: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
+        size = prod(self.row)
+        with ZipFile(self.path) as archive, archive.open(f"{IMAGES}.npy") as member:
+            whole = npy.read_array(member) if self.by_columns else None  # else an image is not in one piece
+            for index in indices:
+                if whole is None:
+                    member.seek(self.start + index * size)
+                    pixels = np.frombuffer(bytearray(member.read(size)), np.uint8).reshape(self.row)
+                else:
+                    pixels = whole[index]
+                yield f"{self.path}, row {index}", torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class NpzWriter(Writer):
@@ -34,77 +76,45 @@ class NpzWriter(Writer):
     the whole arrays.
     """
 
-    def missing(self, shard: int) -> bool:
-        return not (self._path.exists() or self._part(shard).exists())
+    name, source = "npz", NpzSource
 
-    def location(self, index: int, class_label: int | None) -> str:
+    def location(self, index: int) -> str:
         return NAME
 
-    def _write(self, shard: int, samples: Sequence[Sample]) -> None:
-        if not self._path.exists():
-            arrays = {name: [array] for name, array in _arrays(samples).items()}
-            with atomic_write(self._part(shard)) as file:
-                _pack(file, arrays, len(samples))
+    def _place(self, index: int) -> Path:
+        return whole if (whole := self.folder / NAME).exists() else self._part(index // self.shard_size)
+
+    def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
+        np.save(file, images.permute(0, 2, 3, 1).contiguous().numpy())
 
     def _join(self) -> None:
-        if not self._path.exists():
-            arrays = {name: self._pieces(name) for name in self._names()}
-            with atomic_write(self._path) as file:
-                _pack(file, arrays, self.num_samples)
-        for shard in range(self.shards):
-            self._part(shard).unlink(missing_ok=True)
-        with suppress(OSError):  # it is gone, or holds what is not ours
-            self._parts.rmdir()
+        parts = [self._part(shard) for shard in range(self.shards)]
+        if not (self.folder / NAME).exists():
+            columns: dict[str, Iterable[np.ndarray]] = {IMAGES: map(np.load, parts)}
+            if self.class_labels is not None:
+                columns[LABELS] = [np.array(self.class_labels, np.int64)]
+            columns[SEEDS] = [np.array(self.seeds, np.int64)]
+            with atomic_write(self.folder / NAME) as file:
+                _savez(file, columns, self.num_samples)
+        for part in parts:
+            part.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone, or holds files of others
+            (self.folder / PARTS).rmdir()
 
-    def _pieces(self, name: str) -> Iterator[np.ndarray]:
-        for shard in range(self.shards):
-            with np.load(self._part(shard)) as part:
-                yield part[name]
-
-    def _read(self, indices: Sequence[int]) -> Iterator[Sample]:
-        with ExitStack() as stack:
-            archive = stack.enter_context(ZipFile(self._path))
-            rows = [
-                _rows(stack.enter_context(archive.open(f"{name}.npy")), indices) for name in self._names()
-            ]
-            for index, row in zip(indices, zip(*rows, strict=True), strict=True):
-                values = dict(zip(self._names(), row, strict=True))
-                image = torch.from_numpy(values[IMAGES]).permute(2, 0, 1).contiguous()
-                label = int(values[LABELS]) if LABELS in values else None
-                yield Sample(index, image, label, int(values[SEEDS]))
-
-    def _files(self) -> Iterator[Path]:
-        yield self._path
-        yield from map(self._part, range(self.shards))
-
-    def _subfolders(self) -> Sequence[Path]:
-        return [self._parts]
-
-    def _names(self) -> list[str]:
-        return [IMAGES, SEEDS] if self.num_classes is None else [IMAGES, LABELS, SEEDS]
-
-    @property
-    def _path(self) -> Path:
-        return self.folder / NAME
-
-    @property
-    def _parts(self) -> Path:
-        return self.folder / PARTS
+    def _own(self) -> Iterable[Path]:
+        return [self.folder / NAME, *(self.folder / PARTS).glob("part-*"), self.folder / PARTS]
 
     def _part(self, shard: int) -> Path:
-        return self._parts / f"part-{shard:06d}.npz"
+        return self.folder / PARTS / f"part-{shard:06d}.npy"
 
 
-def _arrays(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-    labels = [sample.class_label for sample in samples]
-    return {
-        IMAGES: torch.stack([sample.image for sample in samples]).permute(0, 2, 3, 1).contiguous().numpy(),
-        **({} if None in labels else {LABELS: np.array(labels, dtype=np.int64)}),
-        SEEDS: np.array([sample.seed for sample in samples], dtype=np.int64),
-    }
+def open_npz(path: Path, shape: Shape) -> NpzSource | None:
+    """Return the images of an ``.npz`` file, or of the only one in a folder; None if that is not there."""
+    files = [path] if path.is_file() else sorted(path.glob("*.npz"))
+    return NpzSource(path, files, shape) if len(files) == 1 and files[0].suffix == ".npz" else None
 
 
-def _pack(file: IO[bytes], arrays: Mapping[str, Iterable[np.ndarray]], rows: int) -> None:
+def _savez(file: IO[bytes], arrays: Mapping[str, Iterable[np.ndarray]], rows: int) -> None:
     """Write arrays of `rows` rows, each given in pieces, as ``numpy.savez`` writes whole ones."""
     with ZipFile(file, "w") as archive:
         for name, pieces in arrays.items():
@@ -112,20 +122,7 @@ def _pack(file: IO[bytes], arrays: Mapping[str, Iterable[np.ndarray]], rows: int
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 for number, piece in enumerate(pieces):
                     if number == 0:
-                        npy.write_array_header_1_0(member, _header(piece, rows))
+                        shape = (rows, *piece.shape[1:])
+                        header = {"descr": npy.dtype_to_descr(piece.dtype), "fortran_order": False}
+                        npy.write_array_header_1_0(member, {**header, "shape": shape})
                     member.write(piece.data)
-
-
-def _header(piece: np.ndarray, rows: int) -> dict[str, Any]:
-    shape = (rows, *piece.shape[1:])
-    return {"descr": npy.dtype_to_descr(piece.dtype), "fortran_order": False, "shape": shape}
-
-
-def _rows(file: IO[bytes], indices: Sequence[int]) -> Iterator[np.ndarray]:
-    """Yield rows of a stored array; the file is read through once, as the indices ascend."""
-    npy.read_magic(file)
-    shape, _, dtype = npy.read_array_header_1_0(file)
-    start, size = file.tell(), dtype.itemsize * int(np.prod(shape[1:]))
-    for index in indices:
-        file.seek(start + index * size)
-        yield np.frombuffer(bytearray(file.read(size)), dtype).reshape(shape[1:])

@@ -4,13 +4,50 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from snowmelt.files import atomic_write
-from snowmelt.formats.writer import Sample, Writer, png_sample, require, sample_name
+from torch import Tensor
 
-__all__ = ["ParquetWriter"]
+from snowmelt.errors import InputError, optional
+from snowmelt.formats.source import EncodedSource, reading
+from snowmelt.formats.writer import Writer, sample_name
+from snowmelt.images import Shape
+
+__all__ = ["ParquetSource", "ParquetWriter", "open_parquet"]
+
+
+class ParquetSource(EncodedSource):
+    """Parquet files as Hugging Face's datasets writes them: ``image`` with ``bytes``, and ``label``."""
+
+    def __init__(self, path: Path, files: Sequence[Path], shape: Shape) -> None:
+        self.rows: list[tuple[Path, int]] = []
+        labels: list[int | None] = []
+        for table in files:
+            with reading(table, "a Parquet file"):
+                columns, count = _parquet().read_schema(table).names, _parquet().read_metadata(table).num_rows
+                known = _parquet().read_table(table, columns=["label"]) if "label" in columns else None
+            if "image" not in columns:
+                raise InputError(
+                    f"{table} has the columns {', '.join(columns)}: it needs image, with its bytes"
+                )
+            self.rows += [(table, row) for row in range(count)]
+            labels += known["label"].to_pylist() if known is not None else [None] * count
+        super().__init__(path, labels, _class_names(files[0]), shape)
+
+    def _files(self, indices: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+        for table, places in groupby((self.rows[index] for index in indices), key=lambda place: place[0]):
+            wanted = {row for _, row in places}
+            images = _parquet().ParquetFile(table).iter_batches(batch_size=64, columns=["image"])
+            stored = (image for batch in images for image in batch.column("image"))
+            for row, image in enumerate(stored):
+                if row in wanted:
+                    value = image.as_py()
+                    data = value.get("bytes") if isinstance(value, dict) else value
+                    if not isinstance(data, bytes):
+                        raise InputError(f"{table}, row {row}: the column image holds no bytes")
+                    yield f"{table}, row {row}", data
 
 
 class ParquetWriter(Writer):
@@ -22,69 +59,62 @@ class ParquetWriter(Writer):
     under the key ``snowmelt`` it holds the common metadata.
     """
 
-    def missing(self, shard: int) -> bool:
-        return not self._path(shard).exists()
+    name, source = "parquet", ParquetSource
 
-    def location(self, index: int, class_label: int | None) -> str:
-        return self._name(index // self.shard_size)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _parquet()
 
-    def _prepare(self) -> None:
-        require("pyarrow.parquet", "parquet")
+    def location(self, index: int) -> str:
+        return f"data-{index // self.shard_size:05d}-of-{self.shards:05d}.parquet"
 
-    def _write(self, shard: int, samples: Sequence[Sample]) -> None:
-        arrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
-        table = arrow.Table.from_pylist(
-            [_row(sample, self._png(sample)) for sample in samples], self._schema()
-        )
-        with atomic_write(self._path(shard)) as file:
-            parquet.write_table(table, file, compression="none")  # PNG files are compressed already
-
-    def _read(self, indices: Sequence[int]) -> Iterator[Sample]:
-        parquet = require("pyarrow.parquet", "parquet")
-        for shard, inside in self._by_shard(indices):
-            images = parquet.read_table(self._path(shard), columns=["image"])["image"]
-            for index in inside:
-                yield png_sample(images[index - self.indices(shard).start]["bytes"].as_py())
-
-    def _files(self) -> Iterator[Path]:
-        return map(self._path, range(self.shards))
+    def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
+        rows = [
+            {
+                "image": {"bytes": self._png(index, image), "path": sample_name(index)},
+                "label": self.class_labels[index] if self.class_labels is not None else None,
+                "seed": self.seeds[index],
+                "index": index,
+            }
+            for index, image in zip(indices, images, strict=True)
+        ]
+        table = _parquet("pyarrow").Table.from_pylist(rows, self._schema())
+        _parquet().write_table(table, file, compression="none")  # PNG files are compressed already
 
     def _schema(self) -> Any:
-        arrow = require("pyarrow", "parquet")
+        arrow = _parquet("pyarrow")
+        # Each column's type, for pyarrow and for datasets
         columns = {
-            "image": arrow.struct({"bytes": arrow.binary(), "path": arrow.string()}),
-            "label": arrow.int64(),
-            "seed": arrow.int64(),
-            "index": arrow.int64(),
-        }
-        features: dict[str, Any] = {
-            "image": {"_type": "Image"},
-            "label": {"_type": "ClassLabel", "names": self.class_names},
-            "seed": {"_type": "Value", "dtype": "int64"},
-            "index": {"_type": "Value", "dtype": "int64"},
+            "image": (arrow.struct({"bytes": arrow.binary(), "path": arrow.string()}), {"_type": "Image"}),
+            "label": (arrow.int64(), {"_type": "ClassLabel", "names": self.class_names}),
+            "seed": (arrow.int64(), {"_type": "Value", "dtype": "int64"}),
+            "index": (arrow.int64(), {"_type": "Value", "dtype": "int64"}),
         }
         if self.class_names is None:
-            del columns["label"], features["label"]
+            del columns["label"]
+        features = {name: feature for name, (_, feature) in columns.items()}
         described = {
             "huggingface": json.dumps({"info": {"features": features}}),
             "snowmelt": json.dumps(self.metadata, sort_keys=True),
         }
-        return arrow.schema(columns, metadata=described)
-
-    def _name(self, shard: int) -> str:
-        return f"data-{shard:05d}-of-{self.shards:05d}.parquet"
-
-    def _path(self, shard: int) -> Path:
-        return self.folder / self._name(shard)
+        return arrow.schema({name: kind for name, (kind, _) in columns.items()}, metadata=described)
 
 
-def _row(sample: Sample, png: bytes) -> dict[str, Any]:
-    row = {
-        "image": {"bytes": png, "path": sample_name(sample.index)},
-        "label": sample.class_label,
-        "seed": sample.seed,
-        "index": sample.index,
-    }
-    if sample.class_label is None:
-        del row["label"]
-    return row
+def open_parquet(folder: Path, shape: Shape) -> ParquetSource | None:
+    """Return the images in a folder's Parquet files, or None if it has none."""
+    tables = sorted(folder.glob("*.parquet"))
+    return ParquetSource(folder, tables, shape) if tables else None
+
+
+def _class_names(table: Path) -> list[str] | None:
+    """Return the class names that datasets' metadata states, if there are any."""
+    stated = (_parquet().read_schema(table).metadata or {}).get(b"huggingface")
+    try:
+        names = json.loads(stated)["info"]["features"]["label"]["names"] if stated else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [str(name) for name in names] if names else None
+
+
+def _parquet(module: str = "pyarrow.parquet") -> Any:
+    return optional(module, "the format parquet", "formats")

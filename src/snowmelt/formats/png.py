@@ -1,41 +1,83 @@
-"""``sample_0000.png``, ``sample_0001.png``, ...: a PNG file each, which says what it is."""
+"""``sample_0000.png``, ``sample_0001.png``, ...: one image file for each image, all in one folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
-from snowmelt.files import atomic_write
-from snowmelt.formats.writer import Sample, Writer, png_sample, sample_name
+from torch import Tensor
 
-__all__ = ["PngWriter"]
+from snowmelt.formats.overview import GRID_NAME, LABELS_NAME, read_labels
+from snowmelt.formats.source import EncodedSource
+from snowmelt.formats.writer import Writer, sample_name
+from snowmelt.images import Shape
+
+__all__ = ["ImageFiles", "PngWriter", "is_image", "open_png"]
+
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+)
+
+
+class ImageFiles(EncodedSource):
+    """Image files, one for each image.
+
+    Args:
+        path: the folder that they lie in.
+        files: the files, in order.
+        shape: what the images are turned into.
+        labels: the class of each; None for no classes.
+        class_names: names of the classes 0, 1, ..., or None.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[Path],
+        shape: Shape,
+        labels: Sequence[int | None] | None = None,
+        class_names: list[str] | None = None,
+    ) -> None:
+        super().__init__(path, labels or [None] * len(files), class_names, shape)
+        self.paths = list(files)
+
+    def _files(self, indices: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+        for index in indices:
+            yield str(self.paths[index]), self.paths[index].read_bytes()
 
 
 class PngWriter(Writer):
     """Writes each image as a PNG file of its own, all in one folder.
 
     Each file carries its index, seed, class (absent for an unconditional model) and the common metadata as
-    text. Files that are there are left alone.
+    text.
     """
 
-    def missing(self, shard: int) -> bool:
-        return not all(self._path(index).exists() for index in self.indices(shard))
+    name, source = "png", ImageFiles
 
-    def location(self, index: int, class_label: int | None) -> str:
+    def location(self, index: int) -> str:
         return sample_name(index)
 
-    def _write(self, shard: int, samples: Sequence[Sample]) -> None:
-        for sample in samples:
-            if not self._path(sample.index).exists():
-                with atomic_write(self._path(sample.index)) as file:
-                    file.write(self._png(sample))
+    def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
+        file.write(self._png(indices[0], images[0]))
 
-    def _read(self, indices: Sequence[int]) -> Iterator[Sample]:
-        for index in indices:
-            yield png_sample(self._path(index).read_bytes())
 
-    def _files(self) -> Iterator[Path]:
-        return map(self._path, range(self.num_samples))
+def open_png(folder: Path, shape: Shape) -> ImageFiles | None:
+    """Return the images that lie in a folder, or None if it has none.
 
-    def _path(self, index: int) -> Path:
-        return self.folder / sample_name(index)
+    The ``labels.csv`` that ``snowmelt generate`` writes says which files are images, their order and their
+    classes. Without it, all image files count, in the order of their names.
+    """
+    files = sorted(path for path in folder.iterdir() if is_image(path) and path.name != GRID_NAME)
+    if not files:
+        return None
+    if (folder / LABELS_NAME).exists():
+        files, labels = read_labels(folder)
+        return ImageFiles(folder, files, shape, labels)
+    return ImageFiles(folder, files, shape)
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a path is an image file by its name, and not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()

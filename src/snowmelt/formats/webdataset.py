@@ -5,65 +5,99 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import IO, Any, NamedTuple
 
-from snowmelt.files import atomic_write
-from snowmelt.formats.writer import Sample, Writer, png_sample, require
+from torch import Tensor
 
-__all__ = ["WebDatasetWriter"]
+from snowmelt.errors import optional
+from snowmelt.formats.png import IMAGE_SUFFIXES
+from snowmelt.formats.source import EncodedSource, reading
+from snowmelt.formats.writer import Writer
+from snowmelt.images import Shape
+
+__all__ = ["TarSource", "WebDatasetWriter", "open_webdataset"]
+
+CONSTANTS = {"user": "snowmelt", "group": "snowmelt", "mtime": 0.0}  # so that the bytes are always the same
+
+
+class _Member(NamedTuple):
+    """Where an image lies in a tar file."""
+
+    tar: Path
+    name: str
+    offset: int
+    size: int
+
+
+class TarSource(EncodedSource):
+    """Tar files as webdataset reads them: files whose names agree up to the first dot are one sample.
+
+    ``.cls`` holds its class as a number.
+    """
+
+    def __init__(self, path: Path, files: Sequence[Path], shape: Shape) -> None:
+        samples = [sample for tar in files for sample in _samples(tar)]
+        self.members = [member for member, _ in samples]
+        super().__init__(path, [label for _, label in samples], None, shape)
+
+    def _files(self, indices: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+        members = (self.members[index] for index in indices)
+        for tar, inside in groupby(members, key=lambda member: member.tar):
+            with tar.open("rb") as file:
+                for member in inside:
+                    file.seek(member.offset)
+                    yield f"{tar}: {member.name}", file.read(member.size)
 
 
 class WebDatasetWriter(Writer):
     """Writes a tar file a shard, by webdataset's ``TarWriter``.
 
     Image i is three entries named after its index in nine digits: ``.png``, ``.cls`` (its class as a number;
-    absent for an unconditional model) and ``.json`` (index, seed, class and the common metadata). Owners and
-    times are constants, so that the bytes are always the same.
+    absent for an unconditional model) and ``.json`` (index, seed, class and the common metadata).
     """
 
-    def missing(self, shard: int) -> bool:
-        return not self._path(shard).exists()
+    name, source = "webdataset", TarSource
 
-    def location(self, index: int, class_label: int | None) -> str:
-        return _name(index // self.shard_size)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _webdataset()
 
-    def _prepare(self) -> None:
-        require("webdataset", "webdataset")
+    def location(self, index: int) -> str:
+        return f"shard-{index // self.shard_size:06d}.tar"
 
-    def _write(self, shard: int, samples: Sequence[Sample]) -> None:
-        constants = {"user": "snowmelt", "group": "snowmelt", "mtime": 0.0}
-        tar_writer = require("webdataset", "webdataset").TarWriter
-        with atomic_write(self._path(shard)) as file, tar_writer(file, encoder=False, **constants) as tar:
-            for sample in samples:
-                tar.write(self._entries(sample))
-
-    def _entries(self, sample: Sample) -> dict[str, str | bytes]:
-        facts = {**self.metadata, "index": sample.index, "seed": sample.seed}
-        entries: dict[str, str | bytes] = {"__key__": _key(sample.index), "png": self._png(sample)}
-        if sample.class_label is not None:
-            facts["class"] = sample.class_label
-            entries["cls"] = str(sample.class_label).encode()
-        return {**entries, "json": json.dumps(facts, sort_keys=True).encode()}
-
-    def _read(self, indices: Sequence[int]) -> Iterator[Sample]:
-        for shard, inside in self._by_shard(indices):
-            with tarfile.open(self._path(shard), "r:") as tar:
-                for index in inside:
-                    member = tar.extractfile(f"{_key(index)}.png")
-                    if member is None:
-                        raise OSError(f"{_name(shard)} holds no file {_key(index)}.png")
-                    yield png_sample(member.read())
-
-    def _files(self) -> Iterator[Path]:
-        return map(self._path, range(self.shards))
-
-    def _path(self, shard: int) -> Path:
-        return self.folder / _name(shard)
+    def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
+        with _webdataset().TarWriter(file, encoder=False, **CONSTANTS) as tar:
+            for index, image in zip(indices, images, strict=True):
+                facts = {**self.metadata, "index": index, "seed": self.seeds[index]}
+                entries = {"__key__": f"{index:09d}", "png": self._png(index, image)}
+                if self.class_labels is not None:
+                    facts["class"] = self.class_labels[index]
+                    entries["cls"] = str(facts["class"]).encode()
+                tar.write({**entries, "json": json.dumps(facts, sort_keys=True).encode()})
 
 
-def _name(shard: int) -> str:
-    return f"shard-{shard:06d}.tar"
+def open_webdataset(folder: Path, shape: Shape) -> TarSource | None:
+    """Return the images in a folder's tar files, or None if it has none."""
+    tars = sorted(folder.glob("*.tar"))
+    return TarSource(folder, tars, shape) if tars else None
 
 
-def _key(index: int) -> str:
-    return f"{index:09d}"
+def _samples(tar: Path) -> Iterator[tuple[_Member, int | None]]:
+    images: dict[str, _Member] = {}
+    labels: dict[str, int] = {}
+    with reading(tar, "a webdataset file"), tarfile.open(tar, "r:") as archive:
+        for member in archive:
+            folder, _, base = member.name.rpartition("/")
+            stem, _, extension = base.partition(".")
+            key = f"{folder}/{stem}"
+            if Path(base).suffix.lower() in IMAGE_SUFFIXES and member.isfile():
+                images[key] = _Member(tar, member.name, member.offset_data, member.size)
+            elif extension == "cls" and (content := archive.extractfile(member)) is not None:
+                labels[key] = int(content.read())
+    return ((image, labels.get(key)) for key, image in images.items())
+
+
+def _webdataset() -> Any:
+    return optional("webdataset", "the format webdataset", "formats")

@@ -1,91 +1,90 @@
-"""What every format can do, and what a format is asked for.
+"""What can be written: a writer puts the images of one job into a folder, in one format.
 
-A job's images are written in shards: image i is in shard ``i // shard_size``. A shard is a function of its
-samples alone, so it may be written in any order, twice, or by any process, and its bytes are the same. What
-is on the disk is the only memory: `Writer.missing` looks there.
+A job's images are written in shards: image i is in shard ``i // shard_size``. The bytes of a shard depend on
+its images alone, so any process may write it, in any order, twice if need be. Nothing is remembered between
+two runs: `Writer.missing` looks at the disk.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import groupby
 from math import ceil
 from pathlib import Path
-from tarfile import TarError
-from typing import Any, final
-from zipfile import BadZipFile
+from typing import IO, Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
-from snowmelt.errors import InputError, optional
-from snowmelt.files import remove_leftovers
-from snowmelt.images import decode_png, encode_png
+from snowmelt.errors import InputError
+from snowmelt.files import atomic_write, remove_leftovers
+from snowmelt.formats.source import FileSource
+from snowmelt.images import Shape, encode_png
 
-__all__ = ["Sample", "Writer", "png_sample", "require", "sample_name"]
-
-# A damaged file is found in as many ways as there are libraries that read it
-DAMAGED = (OSError, ValueError, LookupError, BadZipFile, TarError)
-NAMED_SHARDS = 5  # of those that are missing, in a message
+__all__ = ["Writer", "class_numbers", "sample_name"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """One finished image, and what it is.
-
-    Attributes:
-        index: its place in the whole job, from 0.
-        image: uint8 (C, H, W), C = 1 or 3, on the CPU.
-        class_label: its class; None for an unconditional model.
-        seed: in [0, 2^63).
-    """
-
-    index: int
-    image: Tensor
-    class_label: int | None
-    seed: int
-
-
+@dataclass(eq=False)
 class Writer(ABC):
     """Writes the images of one job into a folder, in one format.
 
+    A format has a name. It says in which file an image lies (`location`), what such a file contains
+    (`_pack`), and which source reads these files.
+
     Args:
         folder: where; it is made when the first shard is written.
-        num_samples: images in the whole job, >= 1.
+        seeds: one an image, in [0, 2^63).
+        class_labels: one an image; None for an unconditional model.
         shard_size: images in a shard, >= 1; the last one may hold fewer.
-        num_classes: of the model; None for an unconditional one, whose samples have no class label.
-        class_names: one a class; None for zero-padded numbers, which sort as the numbers do.
+        class_names: the name of each class, such as `class_numbers` gives; None for an unconditional model.
         metadata: texts that all images have in common, for the formats that can carry them.
 
     Raises:
-        ValueError: a number is out of range, or the names do not match the classes.
-        InputError: the format needs a library that is absent.
+        ValueError: a number is out of range, or the labels do not match the classes.
+        InputError: the format needs a library that is absent, or cannot use a class name.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        num_samples: int,
-        shard_size: int,
-        num_classes: int | None,
-        class_names: Sequence[str] | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> None:
-        if num_samples < 1 or shard_size < 1:
+    folder: Path
+    seeds: Sequence[int]
+    class_labels: Sequence[int] | None
+    _: KW_ONLY
+    shard_size: int
+    class_names: Sequence[str] | None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    name: ClassVar[str]
+    source: ClassVar[Callable[..., FileSource]]
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) < 1 or self.shard_size < 1:
+            raise ValueError(f"{len(self.seeds)} seeds, shard_size {self.shard_size}: both are at least 1")
+        if len(set(self.class_names or ())) < len(self.class_names or ()):
+            raise ValueError(f"class_names must differ, got {self.class_names}")
+        labels = [None] * len(self.seeds) if self.class_labels is None else self.class_labels
+        classes = {None} if self.class_names is None else set(range(len(self.class_names)))
+        if len(labels) != len(self.seeds) or not classes.issuperset(labels):
             raise ValueError(
-                f"num_samples and shard_size must be at least 1, got {num_samples} and {shard_size}"
+                f"each of {len(self.seeds)} images needs one of the classes {self.class_names}, got "
+                f"class_labels = {self.class_labels}"
             )
-        self.folder = Path(folder)
-        self.num_samples = num_samples
-        self.shard_size = shard_size
-        self.num_classes = num_classes
-        self.class_names = _class_names(num_classes, class_names)
-        self.metadata = dict(metadata or {})
-        self._prepare()
+        self.folder = Path(self.folder)
+
+    @property
+    def num_samples(self) -> int:
+        """How many images the job has."""
+        return len(self.seeds)
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What decides which image is in which file, as JSON can hold it."""
+        return {
+            "format": self.name,
+            "num_samples": self.num_samples,
+            "shard_size": self.shard_size,
+            "class_names": self.class_names and list(self.class_names),
+        }
 
     @property
     def shards(self) -> int:
@@ -98,126 +97,94 @@ class Writer(ABC):
             raise ValueError(f"shard must be 0 to {self.shards - 1}, got {shard}")
         return range(self.num_samples)[shard * self.shard_size : (shard + 1) * self.shard_size]
 
-    @final
-    def write(self, shard: int, samples: Sequence[Sample]) -> None:
-        """Write a shard: all of its samples, and no others, in order.
+    def missing(self, shard: int) -> bool:
+        """Return whether anything of a shard is not on the disk."""
+        return not all(path.exists() for path, _ in groupby(self.indices(shard), self._place))
 
-        Each file appears whole or not at all. What is on the disk already is left as it is or replaced by
-        the same bytes.
+    @final
+    def write(self, shard: int, images: Tensor) -> None:
+        """Write all images of a shard.
+
+        Each file appears whole or not at all. Files that are there already stay as they are.
+
+        Args:
+            shard: which one.
+            images: uint8 (len(indices(shard)), C, H, W), C = 1 or 3, on the CPU.
 
         Raises:
-            ValueError: the samples are not those of this shard, or not all of one kind.
+            ValueError: the images have another shape or type.
         """
-        self._check(shard, samples)
-        self._write(shard, samples)
+        indices = self.indices(shard)
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(f"images must be uint8 (N, 1 or 3, H, W), got {images.dtype} {images.shape}")
+        if len(images) != len(indices):
+            raise ValueError(f"shard {shard} holds {len(indices)} images, got {len(images)}")
+        first = indices.start
+        for path, group in groupby(indices, self._place):
+            held = list(group)
+            if not path.exists():
+                with atomic_write(path) as file:
+                    self._pack(file, held, images[held[0] - first : held[-1] - first + 1])
 
     @final
     def finish(self) -> None:
-        """Make one whole of the shards, which must all be there, and remove what a killed run left.
+        """Join the shards, which must all be there, and remove what a killed run left.
 
         Raises:
             InputError: a shard is missing.
         """
-        missing = [str(shard) for shard in range(self.shards) if self.missing(shard)]
-        if missing:
-            named = ", ".join(missing[:NAMED_SHARDS]) + (", ..." if len(missing) > NAMED_SHARDS else "")
-            raise InputError(
-                f"{self.folder} lacks {len(missing)} of {self.shards} shards ({named}): write them first"
-            )
+        if missing := sum(map(self.missing, range(self.shards))):
+            raise InputError(f"{self.folder} lacks {missing} of {self.shards} shards: write them first")
         remove_leftovers(self.folder)
         self._join()
 
     @final
-    def read(self, indices: Sequence[int]) -> list[Sample]:
-        """Return images of a finished job, in the order asked for, exactly as they were written.
-
-        Raises:
-            ValueError: there is no image of that index.
-            InputError: an image's file is absent or cannot be read.
-        """
-        wanted = sorted(set(indices))
-        if wanted and not 0 <= wanted[0] <= wanted[-1] < self.num_samples:
-            raise ValueError(f"indices must be 0 to {self.num_samples - 1}, got {wanted[0]} to {wanted[-1]}")
-        try:
-            found = {sample.index: sample for sample in self._read(wanted)}
-        except DAMAGED as error:
-            raise InputError(f"the images in {self.folder} cannot be read: {error}") from error
-        return [found[index] for index in indices]
-
-    @final
     def clear(self) -> None:
         """Remove the files that this job writes in its folder, finished or not, and nothing else."""
-        for path in self._files():
-            path.unlink(missing_ok=True)
         remove_leftovers(self.folder)
-        for folder in self._subfolders():
-            with suppress(OSError):  # it is not there, or holds what is not ours
-                folder.rmdir()
+        for path in self._own():
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
+            elif not any(path.iterdir()):
+                path.rmdir()
+
+    @final
+    def written(self) -> FileSource:
+        """Return the images of a finished job as a source, in the order of their indices.
+
+        Raises:
+            InputError: a file cannot be read, or an image is missing.
+        """
+        files = dict.fromkeys(self.folder / self.location(index) for index in range(self.num_samples))
+        source = self.source(self.folder, list(files), Shape())
+        if len(source) != self.num_samples:
+            raise InputError(f"{self.folder} holds {len(source)} of {self.num_samples} images: make it anew")
+        return source
 
     @abstractmethod
-    def missing(self, shard: int) -> bool:
-        """Return whether anything of a shard is not on the disk."""
-
-    @abstractmethod
-    def location(self, index: int, class_label: int | None) -> str:
+    def location(self, index: int) -> str:
         """Return the file that holds an image, relative to the folder, with forward slashes."""
 
     @abstractmethod
-    def _write(self, shard: int, samples: Sequence[Sample]) -> None:
-        """Write a shard's files, each whole or not at all."""
-
-    @abstractmethod
-    def _read(self, indices: Sequence[int]) -> Iterator[Sample]:
-        """Yield images of a finished job; `indices` ascend."""
-
-    @abstractmethod
-    def _files(self) -> Iterator[Path]:
-        """Yield all files that the job may have written, there or not."""
-
-    def _prepare(self) -> None:  # noqa: B027
-        """Check what the format alone demands; most demand nothing."""
+    def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
+        """Write the content of a file that holds these images."""
 
     def _join(self) -> None:  # noqa: B027
         """Make one whole of the shards; most formats leave them as they are."""
 
-    def _subfolders(self) -> Sequence[Path]:
-        """Return the folders inside the folder that the job writes to."""
-        return ()
+    def _own(self) -> Iterable[Path]:
+        """Return all files, and then all folders, that the job may have made, whether they exist or not."""
+        return map(self._place, range(self.num_samples))
 
-    def _by_shard(self, indices: Sequence[int]) -> Iterator[tuple[int, Iterator[int]]]:
-        """Yield each shard that holds some of `indices`, which ascend, with these."""
-        return groupby(indices, key=lambda index: index // self.shard_size)
+    def _place(self, index: int) -> Path:
+        """Return the file that an image is written to now; before `finish`, it may be another one."""
+        return self.folder / self.location(index)
 
-    def _texts(self, sample: Sample) -> dict[str, str]:
-        """Return what a PNG file says about itself."""
-        label = {} if sample.class_label is None else {"class": str(sample.class_label)}
-        return {**self.metadata, "index": str(sample.index), **label, "seed": str(sample.seed)}
-
-    def _png(self, sample: Sample) -> bytes:
+    def _png(self, index: int, image: Tensor) -> bytes:
         """Return an image as a PNG file's bytes, the same in all formats that hold PNG files."""
-        return encode_png(sample.image, self._texts(sample))
-
-    def _check(self, shard: int, samples: Sequence[Sample]) -> None:
-        wanted, got = self.indices(shard), [sample.index for sample in samples]
-        if got != list(wanted):
-            raise ValueError(
-                f"shard {shard} holds images {wanted.start} to {wanted.stop - 1} in order, got {got}"
-            )
-        shape = samples[0].image.shape
-        for sample in samples:
-            index, image, class_label = sample.index, sample.image, sample.class_label
-            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] not in (1, 3):
-                raise ValueError(
-                    f"image {index} must be uint8 (1 or 3, H, W), got {image.dtype} {tuple(image.shape)}"
-                )
-            if image.shape != shape:
-                raise ValueError(f"images of one job have one shape: {tuple(shape)}, {tuple(image.shape)}")
-            if self.num_classes is None:
-                valid = class_label is None
-            else:
-                valid = class_label is not None and 0 <= class_label < self.num_classes
-            if not valid:
-                raise ValueError(f"image {index} has class {class_label} of {self.num_classes} classes")
+        label = {} if self.class_labels is None else {"class": str(self.class_labels[index])}
+        texts = {**self.metadata, "index": str(index), **label, "seed": str(self.seeds[index])}
+        return encode_png(image, texts)
 
 
 def sample_name(index: int) -> str:
@@ -229,39 +196,10 @@ def sample_name(index: int) -> str:
     return f"sample_{index:04d}.png"
 
 
-def png_sample(data: bytes) -> Sample:
-    """Return a PNG file's image with what the file says about it.
+def class_numbers(num_classes: int) -> list[str]:
+    """Return zero-padded numbers, which sort as the numbers do, as names of classes.
 
-    Raises:
-        OSError: the bytes are not a whole PNG file, or none that a writer has made.
+    >>> class_numbers(11)[-2:]
+    ['09', '10']
     """
-    image, texts = decode_png(data)
-    label = texts.get("class")
-    try:
-        return Sample(
-            int(texts["index"]), image, int(label) if label is not None else None, int(texts["seed"])
-        )
-    except KeyError as error:
-        raise OSError(f"a PNG file does not state its {error}: it was not made by this job") from error
-
-
-def require(name: str, format_name: str) -> Any:
-    """Import a library that one format needs.
-
-    Raises:
-        InputError: it is not installed, or does not work with what is.
-    """
-    return optional(name, f"the format {format_name}", "formats")
-
-
-def _class_names(num_classes: int | None, names: Sequence[str] | None) -> tuple[str, ...] | None:
-    if num_classes is None:
-        if names is not None:
-            raise ValueError(f"an unconditional model has no class names, got {list(names)}")
-        return None
-    if names is None:
-        width = len(str(num_classes - 1))
-        return tuple(f"{label:0{width}d}" for label in range(num_classes))
-    if len(names) != num_classes or len(set(names)) != num_classes:
-        raise ValueError(f"class_names must be {num_classes} different names, got {list(names)}")
-    return tuple(names)
+    return [f"{label:0{len(str(num_classes - 1))}d}" for label in range(num_classes)]

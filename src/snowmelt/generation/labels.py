@@ -1,13 +1,16 @@
-"""Which classes to generate, and how many images of each."""
+"""Which images to generate: the class and the seed of each."""
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from snowmelt.errors import InputError
+from snowmelt.sampling.noise import image_seeds
 
-__all__ = ["balanced_counts", "balanced_labels", "counts_to_balance", "labels_of"]
+__all__ = ["balanced_counts", "balanced_labels", "choose_images", "counts_to_balance", "labels_of"]
 
 
 def balanced_counts(num_samples: int, classes: Sequence[int]) -> dict[int, int]:
@@ -38,19 +41,90 @@ def labels_of(counts: Mapping[int, int]) -> list[int]:
     return [label for label, count in counts.items() for _ in range(count)]
 
 
+def choose_images(
+    num_classes: int | None,
+    num_samples: int,
+    *,
+    exactly: bool = False,
+    seeds: Sequence[int] | None = None,
+    base_seed: int = 0,
+    class_selection: Sequence[int] | None = None,
+    class_counts: Mapping[int, int] | None = None,
+    balance_to: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+) -> tuple[list[int] | None, list[int], list[str] | None]:
+    """Return the label of each image (None for an unconditional model), its seed, and the classes' names.
+
+    Args:
+        num_classes: of the model; None for an unconditional one.
+        num_samples: how many images, unless `seeds`, `class_counts` or `balance_to` say it.
+        exactly: refuse seeds and classes that make another number than `num_samples`.
+        seeds: one an image; None derives them from `base_seed`.
+        class_selection: classes to generate in equal numbers; None for all.
+        class_counts: how many images of each class.
+        balance_to: a folder as for `counts_to_balance`, whose classes are filled up.
+        class_names: of the model, if they are known.
+
+    Raises:
+        InputError: the choices contradict each other, or the model.
+
+    >>> labels, seeds, _ = choose_images(10, 16, class_counts={7: 1, 3: 2})
+    >>> labels, len(seeds)
+    ([3, 3, 7], 3)
+    """
+    number = num_samples if seeds is None else len(seeds)
+    names = list(class_names) if class_names is not None else None
+    counts = dict(class_counts) if class_counts is not None else None
+    labels = None
+    if num_classes is None:
+        choices = {
+            "class_selection": class_selection,
+            "class_counts": class_counts,
+            "balance_to": balance_to,
+        }
+        if given := [name for name, choice in choices.items() if choice is not None]:
+            raise InputError(f"{given[0]} is given, but the model is unconditional: leave it out")
+        names = None  # the data may have had classes all the same
+    else:
+        if balance_to is not None:
+            counts, names = counts_to_balance(balance_to, num_classes, names)
+        elif counts is None:
+            counts = balanced_counts(number, sorted(set(class_selection or range(num_classes))))
+        if (highest := max(counts)) >= num_classes:
+            raise InputError(
+                f"class {highest} is asked for, but the model has the classes 0..{num_classes - 1}"
+            )
+        if not all(counts.values()):
+            warnings.warn(
+                f"num_samples ({number}) is below the number of classes ({len(counts)}): the last classes "
+                "get no image",
+                stacklevel=2,
+            )
+        labels = labels_of(dict(sorted(counts.items())))
+        number = len(labels)
+    if exactly and num_samples != number:
+        raise InputError(
+            f"num_samples is {num_samples}, but the classes and seeds that are asked for make {number}: "
+            "leave num_samples out, or make them agree"
+        )
+    if seeds is not None and len(seeds) != number:
+        raise InputError(f"seeds has {len(seeds)} entries for {number} images: give one each")
+    return labels, list(seeds) if seeds is not None else image_seeds(base_seed, number), names
+
+
 def counts_to_balance(
     folder: str | Path, num_classes: int, class_names: Sequence[str] | None = None
 ) -> tuple[dict[int, int], list[str]]:
     """Return how many images each class of an image folder lacks to its largest one, and the classes' names.
 
     Args:
-        folder: one sub-folder a class, as torchvision's ImageFolder wants it.
+        folder: one sub-folder a class, as torchvision's ImageFolder reads it.
         num_classes: of the model.
-        class_names: of the model, where they are known: then a class may have no folder yet. Otherwise the
+        class_names: of the model, if they are known: then a class may have no folder yet. Otherwise the
             sorted folders are the classes 0, 1, ..., and there must be `num_classes` of them.
 
     Raises:
-        InputError: the folder is not there, its classes are not the model's, or nothing is missing.
+        InputError: the folder does not exist, its classes differ from the model's, or nothing is missing.
     """
     from torchvision.datasets import ImageFolder  # takes as long to import as torch
 
@@ -69,7 +143,8 @@ def counts_to_balance(
             f"{folder} has {len(known)} classes ({', '.join(known)}), but the model has {num_classes}: "
             "make a folder for each class, if need be an empty one"
         )
-    here = [sum(data.classes[target] == name for target in data.targets) for name in known]
+    found = Counter(data.classes[target] for target in data.targets)
+    here = [found[name] for name in known]
     counts = {label: max(here) - count for label, count in enumerate(here) if count < max(here)}
     if not counts:
         raise InputError(f"{folder} is balanced already: each class has {max(here)} images")

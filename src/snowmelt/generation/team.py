@@ -1,4 +1,4 @@
-"""One process among those that torchrun started."""
+"""The processes that torchrun started, as one of them sees them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch.distributed as dist
 __all__ = ["ALONE", "Team", "join_team"]
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=7)  # the first to finish waits for the last; torchrun ends all if one dies
+PATIENCE = timedelta(days=7)  # the first process to finish waits for the last; if one dies, torchrun ends all
 
 
 class Team(NamedTuple):
     """The processes that share a job.
 
     Attributes:
-        rank: which of them this one is; 0 does what is done once.
+        rank: the number of this one. Process 0 does what has to be done once.
         size: how many there are.
-        local_rank: which of those on this machine.
+        local_rank: the number of this one on its machine.
     """
 
     rank: int = 0
@@ -30,7 +30,7 @@ class Team(NamedTuple):
     local_rank: int = 0
 
     def agree(self, compute: Callable[[], T]) -> T:
-        """Return what `compute` gives in the first process, in all of them; its errors are raised in all.
+        """Call `compute` in the first process, and return its result, or raise its error, in all of them.
 
         >>> Team().agree(lambda: 2 + 3)
         5
@@ -50,7 +50,7 @@ class Team(NamedTuple):
         return result
 
     def wait(self) -> None:
-        """Return when all have come here."""
+        """Wait until all processes have come here."""
         if self.size > 1:
             dist.barrier()
 
@@ -59,9 +59,9 @@ ALONE = Team()
 
 
 def join_team() -> Team:
-    """Join the processes that ``torchrun`` started together, or be alone where it did not.
+    """Return the processes that ``torchrun`` started, or `ALONE` if it started none.
 
-    Only small messages go between them, over gloo, which needs no GPU.
+    They exchange small messages only, over gloo, which needs no GPU.
 
     >>> join_team()
     Team(rank=0, size=1, local_rank=0)

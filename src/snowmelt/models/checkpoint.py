@@ -1,307 +1,270 @@
-"""Checkpoints: one dictionary in one file, written whole or not at all, read without running code.
+"""What was trained, as one value: a model's spec and weights, and what belongs to them.
 
-Keys, all but the first optional:
+A checkpoint file is one dictionary, written whole or not at all and read without running code:
 
-    model_state_dict       weights
-    model_config           the arguments of `create_ddpm` that rebuild the network
+    model_state_dict       weights; the only key that must be there
+    model_config           the spec of the model, flat (`ModelSpec.to_config`)
     num_classes            None for an unconditional model
     class_names            of the classes, in the order of their labels
     ema_state_dict         of `snowmelt.EMA`
-    sampling               arguments of `DiffusionSampler` that stand where it is not told otherwise
-    optimizer_state_dict, scheduler_state_dict, rng_state, epoch, global_step, ...    what resuming needs
-    optimizer_type, scheduler_type    the names of their classes, for a run with another one to be refused
+    sampling               method, threshold and guidance, where the model states its own
     config                 the resolved YAML, for people to read
     format_version, snowmelt_version
+    digest                 of all of the above; reading verifies it
 
-A ``.pth`` file is torch's own format and holds all of it; a ``.safetensors`` file holds what sampling needs
-(weights, EMA and the plain values), and leaves the optimizer's and the generators' states out.
+What a trainer needs to resume stands beside them (optimizer_state_dict, rng_state, epoch, global_step, ...);
+`Checkpoint.training` holds it. A ``.pth`` file is torch's own format and holds all of it. A ``.safetensors``
+file leaves the states of optimizer, learning rate and random generators out.
 """
 
 from __future__ import annotations
 
-import json
-import pickle
-import re
 import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snowmelt._version import __version__
-from snowmelt.errors import InputError
-from snowmelt.files import atomic_write
+from snowmelt.digest import content_digest
+from snowmelt.models.checkpoint_file import read_contents, write_contents
+from snowmelt.models.ema import EMA
+from snowmelt.models.model import DiffusionModel
+from snowmelt.models.spec import ModelSpec
+from snowmelt.models.weights import CheckpointError, load_weights, name_file_in_errors, unwrapped
+from snowmelt.plans import Method
 
-__all__ = [
-    "FORMAT_VERSION",
-    "CheckpointError",
-    "CheckpointNotFoundError",
-    "blamed_on",
-    "load_weights",
-    "read_checkpoint",
-    "save_checkpoint",
-]
+__all__ = ["FORMAT_VERSION", "Checkpoint"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no digest, and the arguments of DiffusionSampler under `sampling`
 
-# What those keys hold that sampling reads
-_KINDS: dict[str, type] = {
-    "format_version": int,
-    "model_config": dict,
-    "ema_state_dict": dict,
-    "class_names": list,
-    "sampling": dict,
-}
-_ONLY_FOR_TRAINING = ("optimizer_state_dict", "scheduler_state_dict", "scaler_state_dict", "rng_state")
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # what DDP and torch.compile put before names
-
-
-class CheckpointError(InputError):
-    """A checkpoint cannot be used; the message names the file and says what to do."""
+_KEYS = frozenset(
+    {
+        "format_version",
+        "snowmelt_version",
+        "digest",
+        "model_config",
+        "model_state_dict",
+        "num_classes",
+        "class_names",
+        "ema_state_dict",
+        "sampling",
+        "config",
+    }
+)
 
 
-class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
-    """There is no such file."""
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A model as it was trained.
 
+    Attributes:
+        weights: the model's state dict.
+        spec: how to build the model; None for weights that come without it.
+        ema: the state of an `EMA`: averaged weights, decay and number of updates; None without one.
+        class_names: of the classes, in the order of their labels; None where they are not known.
+        num_classes: None for an unconditional model.
+        method: how the model is best sampled, where it says so itself.
+        threshold: as for `snowmelt.DiffusionSampler`; ``"auto"`` where the model says nothing.
+        guidance: as for `snowmelt.DiffusionSampler`; None where the model says nothing.
+        training: what a trainer needs in order to resume, and whatever else the file holds.
+        config: the configuration of the run, for people to read.
+        source: the file or folder that it was read from.
 
-def save_checkpoint(checkpoint: Mapping[str, Any], path: str | PathLike[str]) -> None:
-    """Write `checkpoint` to `path`, whole or not at all.
-
-    Args:
-        checkpoint: the keys above; tensors, numbers, strings, lists and dictionaries.
-        path: ends in ``.safetensors`` for a file to sample from, which leaves the optimizer's and the
-            generators' states out and turns tuples into lists; any other name gets everything.
-
-    Raises:
-        ValueError: there is no model_state_dict.
-        TypeError: it holds other objects, which `read_checkpoint` would refuse.
+    Two checkpoints are equal if their contents are, to the bit.
 
     >>> from tempfile import TemporaryDirectory
-    >>> layer = nn.Linear(2, 1)
+    >>> from snowmelt import create_ddpm
+    >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
     >>> with TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "model.safetensors"
-    ...     save_checkpoint({"model_state_dict": layer.state_dict(), "num_classes": 10}, path)
-    ...     again = read_checkpoint(path)
-    >>> torch.equal(again["model_state_dict"]["weight"], layer.weight), again["num_classes"]
-    (True, 10)
+    ...     Checkpoint.of(model).write(Path(folder) / "model.pth")
+    ...     again = Checkpoint.read(Path(folder) / "model.pth")
+    >>> again == Checkpoint.of(model), again.model().image_shape
+    (True, (1, 8, 8))
     """
-    path = Path(path)
-    if "model_state_dict" not in checkpoint:
-        raise ValueError(
-            f"a checkpoint needs model_state_dict, got only {', '.join(checkpoint) or 'nothing'}"
+
+    weights: Mapping[str, Tensor]
+    spec: ModelSpec | None = None
+    ema: Mapping[str, Any] | None = None
+    class_names: Sequence[str] | None = None
+    num_classes: int | None = None
+    method: Method | None = None
+    threshold: str | Mapping[str, Any] | None = "auto"
+    guidance: str | Mapping[str, Any] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    source: Path | None = None
+
+    @classmethod
+    def of(cls, model: DiffusionModel, ema: EMA | None = None, **values: Any) -> Checkpoint:
+        """Return the checkpoint of a model: its spec and its weights, which are not copied.
+
+        Args:
+            model: built by `create_model` or `create_ddpm`.
+            ema: its averaged weights, if there are any.
+            values: further attributes.
+        """
+        return cls(
+            model.state_dict(),
+            model.spec,
+            ema.state_dict() if ema is not None else None,
+            num_classes=model.num_classes,
+            **values,
         )
-    checkpoint = {"format_version": FORMAT_VERSION, "snowmelt_version": __version__, **checkpoint}
-    if path.suffix == ".safetensors":
-        data = _to_safetensors({k: v for k, v in checkpoint.items() if k not in _ONLY_FOR_TRAINING})
-        with atomic_write(path) as file:
-            file.write(data)
-    else:
-        with atomic_write(path, "w+b") as file:
-            torch.save(checkpoint, file)
-            file.seek(0)
-            if refused := torch.serialization.get_unsafe_globals_in_checkpoint(file):
-                raise TypeError(
-                    f"{path} was not written, for it could not be read again: a checkpoint holds tensors, "
-                    f"numbers, strings, lists and dictionaries, got {_some(refused)}"
-                )
 
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> Checkpoint:
+        """Return the checkpoint in a file or folder. No code in it is ever run.
 
-def read_checkpoint(path: str | PathLike[str], map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """Return the checkpoint in `path`. No code in the file is ever run.
+        Args:
+            path: a file of `write`; a state dict that torch.save or safetensors wrote; or a folder of
+                diffusers with a UNet2DModel, or a pipeline of one.
 
-    A bare state dict becomes ``{"model_state_dict": ...}``; the prefixes that wrappers leave in names
-    (``module.``, ``_orig_mod.``) are taken off.
+        The prefixes that wrappers leave in names (``module.``, ``_orig_mod.``) are taken off.
 
-    Args:
-        path: a file of `save_checkpoint`, or weights that torch.save or safetensors wrote.
-        map_location: the device of the tensors.
+        Raises:
+            CheckpointNotFoundError: there is no such file.
+            CheckpointError: it is broken, something else, refused because it could run code, or made by a
+                newer version of snowmelt.
+            InputError: the folder's model cannot be expressed; the message names the option.
+        """
+        path = Path(path)
+        if path.is_dir():
+            from snowmelt.models.diffusers.folder import read_folder
 
-    Raises:
-        CheckpointNotFoundError: there is no such file.
-        CheckpointError: it is a folder, broken, not a checkpoint, refused because it could run code, or
-            made by a newer version of snowmelt.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(
-            f"Checkpoint is a folder: {path}. Give the file inside it, such as latest.pth; "
-            "snowmelt import makes one of a folder of diffusers"
-        )
-    if not path.exists():
-        raise CheckpointNotFoundError(
-            f"Checkpoint not found: {path}. Train one first, or correct generation.checkpoint"
-        )
-    torch.empty(0, device=map_location)  # an absent device is not the file's fault
-    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-    checkpoint = read(path, map_location)
-    if not isinstance(checkpoint, dict):
-        raise CheckpointError(
-            f"{path} is not a checkpoint: it holds {type(checkpoint).__name__}, not a dictionary. "
-            "Save the model's state_dict(), or train with snowmelt"
-        )
-    if _are_weights(checkpoint):
-        checkpoint = {"model_state_dict": checkpoint}
-    for key, kind in _KINDS.items():
-        if not isinstance(checkpoint.get(key, kind()), kind):
+            return read_folder(path)
+        contents = read_contents(path)
+        digest = contents.pop("digest", None)
+        version = contents.get("format_version", FORMAT_VERSION)
+        if version > FORMAT_VERSION:
             raise CheckpointError(
-                f"{path} is no checkpoint of snowmelt: its {key} is of type "
-                f"{type(checkpoint[key]).__name__}, expected {kind.__name__}. Take another file, or write "
-                f"one without {key}"
+                f"{path} has format {version}, made by snowmelt {contents.get('snowmelt_version')}; this is "
+                f"snowmelt {__version__}, which reads up to {FORMAT_VERSION}: update snowmelt"
             )
-    version = checkpoint.get("format_version", FORMAT_VERSION)
-    if version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format {version}, made by snowmelt {checkpoint.get('snowmelt_version')}; this is "
-            f"snowmelt {__version__}, which reads up to {FORMAT_VERSION}: update snowmelt"
-        )
-    if not _are_weights(checkpoint.get("model_state_dict")):
-        raise CheckpointError(
-            f"{path} has no weights under model_state_dict; its keys are "
-            f"{_some(list(map(str, checkpoint))) or 'none'}. Give a checkpoint of snowmelt, or a state dict"
-        )
-    checkpoint["model_state_dict"] = _unwrapped(checkpoint["model_state_dict"])
-    return checkpoint
-
-
-def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source: object) -> None:
-    """Load `state_dict` into `module`, all of it or nothing.
-
-    Args:
-        module: keeps its device and dtype.
-        state_dict: names and shapes as the module's.
-        source: where the weights come from, for the message.
-
-    Raises:
-        CheckpointError: names or shapes differ; the module is as it was.
-
-    >>> load_weights(nn.Linear(2, 1), {"weight": torch.zeros(1, 3)}, source="other.pth")
-    Traceback (most recent call last):
-    snowmelt.models.checkpoint.CheckpointError: other.pth does not fit the model, which was probably trained with ...
-      missing: bias
-      other shape: weight (file (1, 3), model (1, 2))
-    """
-    own = module.state_dict()
-    problems = {
-        "missing": [name for name in own if name not in state_dict],
-        "unexpected": [name for name in state_dict if name not in own],
-        "other shape": [
-            f"{name} (file {tuple(state_dict[name].shape)}, model {tuple(own[name].shape)})"
-            for name in own
-            if name in state_dict and state_dict[name].shape != own[name].shape
-        ],
-    }
-    if any(problems.values()):
-        lines = [f"  {kind}: {_some(names)}" for kind, names in problems.items() if names]
-        raise CheckpointError(
-            f"{source} does not fit the model, which was probably trained with other options (image_size, "
-            "model_channels, channel_multipliers, use_attention, num_classes, ...):\n" + "\n".join(lines)
-        )
-    module.load_state_dict(state_dict)
-
-
-@contextmanager
-def blamed_on(path: str | PathLike[str]) -> Iterator[None]:
-    """Name the file whose contents are refused: a TypeError or ValueError becomes a CheckpointError.
-
-    >>> with blamed_on("model.pth"):
-    ...     nn.Linear(**{"width": 3})
-    Traceback (most recent call last):
-    snowmelt.models.checkpoint.CheckpointError: model.pth does not hold what it should: ...
-    """
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} does not hold what it should: {error}. It was changed, or made by another version of "
-            "snowmelt: take another file"
-        ) from error
-
-
-def _read_torch(path: Path, map_location: str | torch.device) -> Any:
-    whole = zipfile.is_zipfile(path)  # its directory stands at the end; files of torch < 1.6 are no zip
-    try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # on pickles by other programs
-            return torch.load(path, map_location=map_location, weights_only=True, mmap=whole)
-    except pickle.UnpicklingError as error:
-        if whole or _starts_as_pickle(path):
+        if digest is not None and content_digest(contents) != digest:
             raise CheckpointError(
-                f"{path} was not opened: it holds more than weights, and that could run code. If you trust "
-                "it, load it with the program that made it, and save the model's state_dict() alone"
-            ) from error
-        raise _broken(path, error) from error
-    except Exception as error:  # the unpickler stumbles over foreign bytes in many ways
-        raise _broken(path, error) from error
+                f"{path} is damaged: its contents are not those that were written. Copy it again, or take "
+                "another one"
+            )
+        return cls._from_contents(contents, path)
 
+    def write(self, path: str | PathLike[str]) -> None:
+        """Write the checkpoint to `path`, whole or not at all.
 
-def _starts_as_pickle(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(1) == pickle.PROTO
+        Args:
+            path: ends in ``.safetensors`` for a file to sample from, which leaves the optimizer's and the
+                generators' states out and turns tuples into lists; any other name gets everything.
 
+        Raises:
+            TypeError: it holds other objects than tensors, numbers, strings, lists and dictionaries, which
+                `read` would refuse.
+        """
+        write_contents(self.to_dict(), Path(path))
 
-def _broken(path: Path, error: Exception) -> CheckpointError:
-    reason = re.split(r"\n|\. ", str(error))[0]  # torch goes on with advice that is not ours
-    return CheckpointError(
-        f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is truncated, damaged, or not a "
-        f"checkpoint at all. Copy it again, or take another one. ({type(error).__name__}: {reason})"
-    )
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `write` writes, by the keys of the file, without the digest."""
+        sampling = {
+            **({"method": self.method.to_dict()} if self.method is not None else {}),
+            **({"threshold": self.threshold} if self.threshold != "auto" else {}),
+            **({"guidance": self.guidance} if self.guidance is not None else {}),
+        }
+        optional = {
+            "model_config": self.spec.to_config() if self.spec is not None else None,
+            "ema_state_dict": self.ema,
+            "class_names": list(self.class_names) if self.class_names is not None else None,
+            "sampling": sampling or None,
+            "config": self.config,
+        }
+        return {
+            "format_version": FORMAT_VERSION,
+            "snowmelt_version": __version__,
+            "model_state_dict": dict(self.weights),
+            "num_classes": self.num_classes,
+            **{key: value for key, value in optional.items() if value is not None},
+            **self.training,
+        }
 
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the contents, whatever file they stand in."""
+        return content_digest({k: v for k, v in self.to_dict().items() if not k.endswith("_version")})
 
-def _to_safetensors(checkpoint: Mapping[str, Any]) -> bytes:
-    """Return nested dictionaries of tensors and plain values as the bytes of a safetensors file."""
-    tensors: dict[str, Tensor] = {}
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Checkpoint) and self.digest == other.digest
 
-    def split(value: Any, name: str) -> Any:
-        if isinstance(value, Tensor):
-            tensors[name] = value.detach().contiguous().clone()
-            return {"tensor": name}
-        if isinstance(value, Mapping):
-            return {key: split(item, f"{name}.{key}" if name else str(key)) for key, item in value.items()}
-        return value
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
-    plain = split(checkpoint, "")
-    return safetensors.torch.save(tensors, metadata={"snowmelt": json.dumps(plain)})
+    def __repr__(self) -> str:
+        parts = [f"{len(self.weights)} tensors", f"{self.num_classes or 'no'} classes"]
+        parts += ["averaged"] if self.ema is not None else []
+        parts += [f"method {self.method}"] if self.method is not None else []
+        return f"<Checkpoint {self.source or 'in memory'}: {', '.join(parts)}>"
 
+    def model(self) -> DiffusionModel:
+        """Return the model with its (raw) weights, on the CPU.
 
-def _read_safetensors(path: Path, map_location: str | torch.device) -> Any:
-    try:
-        with safetensors.safe_open(path, framework="pt", device=str(map_location)) as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise _broken(path, error) from error
+        Raises:
+            CheckpointError: there is no spec, or spec and weights do not fit together.
+        """
+        name = self.source or "the checkpoint"
+        if self.spec is None:
+            raise CheckpointError(
+                f"{name} holds weights but not the model's configuration: build the model with create_ddpm, "
+                "load the weights with load_weights, and give the model to DiffusionSampler"
+            )
+        with name_file_in_errors(name):
+            model = self.spec.build()
+        load_weights(model, self.weights, source=name)
+        return model
 
-    def join(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        if value.keys() == {"tensor"}:
-            return tensors[value["tensor"]]
-        return {key: join(item) for key, item in value.items()}
+    def averaged(self, model: DiffusionModel, device: str | torch.device | None = None) -> EMA | None:
+        """Return the averaged weights as the `EMA` of `model`.
 
-    if "snowmelt" not in metadata:
-        return tensors
-    try:
-        return join(json.loads(metadata["snowmelt"]))
-    except (ValueError, LookupError) as error:
-        raise _broken(path, error) from error
+        Warns where there are none, and returns None; a folder of diffusers never has any.
+        """
+        if self.ema is None:
+            if self.source is None or not self.source.is_dir():
+                warnings.warn(
+                    f"use_ema=True but checkpoint {self.source or 'in memory'} has no EMA weights: falling "
+                    "back to standard model weights. Train with training.ema.enabled: true, or ask for the "
+                    "standard weights (use_ema=False, use_ema: false, --no-ema)",
+                    stacklevel=3,
+                )
+            return None
+        with name_file_in_errors(self.source):
+            ema = EMA(model, device=device)
+            ema.load_state_dict(self.ema)
+        return ema
 
-
-def _are_weights(value: object) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
-
-
-def _unwrapped(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {_WRAPPERS.sub("", name): value for name, value in state_dict.items()}
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    @classmethod
+    def _from_contents(cls, contents: Mapping[str, Any], path: Path) -> Checkpoint:
+        with name_file_in_errors(path):
+            config = contents.get("model_config")
+            spec = ModelSpec.from_config(config) if config is not None else None
+            sampling = dict(contents.get("sampling") or {})
+            threshold = sampling.pop("threshold", "auto")
+            guidance = sampling.pop("guidance", None)
+            if contents.get("format_version", FORMAT_VERSION) == 1 and "solver" in sampling:
+                # There, the arguments of DiffusionSampler stood as they were, and None meant every step
+                steps = sampling.pop("steps", None)
+                sampling = {"method": {**sampling, "steps": steps if steps is not None else "all"}}
+            method = Method.from_dict(sampling["method"]) if "method" in sampling else None
+        return cls(
+            unwrapped(contents["model_state_dict"]),
+            spec,
+            contents.get("ema_state_dict"),
+            contents.get("class_names"),
+            contents.get("num_classes", spec.num_classes if spec is not None else None),
+            method,
+            threshold,
+            guidance,
+            {key: value for key, value in contents.items() if key not in _KEYS},
+            contents.get("config"),
+            path,
+        )

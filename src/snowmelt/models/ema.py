@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["EMA"]
+from snowmelt.models.weights import unwrapped
 
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # what DDP and torch.compile put before names
+__all__ = ["EMA"]
 
 
 class EMA:
@@ -128,7 +127,7 @@ class EMA:
                 f"{', '.join(list(state_dict)[:3]) or 'nothing'}; give what EMA.state_dict() returned (a "
                 "checkpoint's ema_state_dict)"
             )
-        given = _unwrapped(shadow)
+        given = unwrapped(shadow)
         names = sorted(given.keys() | self.shadow.keys())
         wrong = [name for name in names if _shape(given, name) != _shape(self.shadow, name)]
         if wrong:
@@ -145,15 +144,11 @@ class EMA:
 
     def _live(self) -> dict[str, Tensor]:
         tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        return _unwrapped(tensors)
+        return unwrapped(tensors)
 
     def _shadow_of(self, value: Tensor) -> Tensor:
         dtype = torch.promote_types(value.dtype, torch.float32) if value.is_floating_point() else value.dtype
         return value.detach().to(device=self.device, dtype=dtype, copy=True)
-
-
-def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {_WRAPPERS.sub("", name): value for name, value in tensors.items()}
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:

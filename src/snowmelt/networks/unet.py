@@ -24,7 +24,6 @@ from snowmelt.networks.blocks import (
     Attention,
     Downsample,
     DownStage,
-    GroupNorm,
     MiddleStage,
     ResidualBlock,
     Upsample,
@@ -33,6 +32,7 @@ from snowmelt.networks.blocks import (
     halve,
     zeroed,
 )
+from snowmelt.networks.cpu import norm_silu
 from snowmelt.networks.embeddings import FourierFeatures, PositionalFeatures, TimeEmbedding
 
 __all__ = ["UNet"]
@@ -53,9 +53,6 @@ _COUNTS = (
     "attention_head_dim",
     "norm_groups",
 )
-
-# Measured, see docs/network.md
-_WIDE = 64
 
 
 class UNet(nn.Module):
@@ -220,7 +217,7 @@ class UNet(nn.Module):
                     [up(count, count)] if i > 0 else [],
                 )
             )
-        self.conv_norm_out = GroupNorm(norm_groups, width, norm_eps)
+        self.conv_norm_out = nn.GroupNorm(norm_groups, width, norm_eps)
         self.conv_out = zeroed(nn.Conv2d(width, out_channels or in_channels, 3, padding=1))
 
     def forward(self, x_t: Tensor, timesteps: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -241,18 +238,13 @@ class UNet(nn.Module):
         _check_size(x_t.shape[-2:], self.stride)
         dtype = self.conv_in.weight.dtype
         condition = self._condition(timesteps, class_labels, dtype)
-        x_t = x_t.to(dtype)
-        if x_t.is_cpu and self.conv_in.out_channels >= _WIDE:
-            # All kernels hand on the layout that comes in, and the CPU's are faster with a pixel's channels
-            # side by side, if these are many. A clone: one channel is laid out well already for `contiguous`.
-            x_t = x_t.clone(memory_format=torch.channels_last)
-        skips: list[Tensor] = [self.conv_in(x_t)]
+        skips: list[Tensor] = [self.conv_in(x_t.to(dtype))]
         for stage in self.down_blocks:
             skips += stage(skips[-1], condition)
         x = self.mid_block(skips[-1], condition)
         for stage in self.up_blocks:
             x = stage(x, skips, condition)
-        y: Tensor = self.conv_out(self.conv_norm_out.silu(x)).contiguous()
+        y: Tensor = self.conv_out(norm_silu(x, self.conv_norm_out))
         if isinstance(self.time_proj, PositionalFeatures):
             return y
         # Song & Ermon 2020 (Improved Techniques), technique 3: s(x, sigma) = s(x) / sigma

@@ -5,44 +5,68 @@ ODE, 1: the reverse SDE), the exact solution for a denoiser D is
 
     x_t = (sigma_t/sigma_s) e^{-tau^2 h} x_s
         + alpha_t (1 + tau^2) * Integral_{-h}^0 e^{(1 + tau^2) u} D(u) du
-        + sigma_t sqrt(1 - e^{-2 tau^2 h}) z
+        + sigma_t sqrt(1 - e^{-2 tau^2 h}) z                                             (1)
 
-(SA-Solver, Xue et al. 2023; tau = 0 is DPM-Solver++, Lu et al. 2022). A multistep method puts
-in place of D(u) the polynomial P(u) through the last k outputs; the integrals of the Lagrange polynomials are
-the weights of those outputs. With k = 1, tau = 0 this is DDIM and with k = 1, tau = 1 the DDPM posterior.
+(SA-Solver, Xue et al. 2023; tau = 0 is DPM-Solver++, Lu et al. 2022). The same for eps in place of the image
+(DPM-Solver, DEIS, and SA-Solver's appendix) is
 
-The same for eps in place of the image (DPM-Solver, DEIS) is the ODE
-
-    x_t = (alpha_t/alpha_s) x_s - alpha_t Integral e^{-lam} E(lam) dlam,
+    x_t = (alpha_t/alpha_s) x_s - sigma_t (1 + tau^2) * Integral_{-h}^0 e^{-u} E(u) du
+        + tau sigma_t sqrt(e^{2h} - 1) z,                                                (2)
 
 and for v on a variance-preserving schedule, where alpha = cos phi and sigma = sin phi, a plain integral,
 
-    x_t = x_s + Integral V(phi) dphi.
+    x_t = x_s + Integral V(phi) dphi.                                                    (3)
 
-A corrector is the same step again with the newest output, at t, among its nodes.
+A multistep method puts in place of D, E or V the polynomial through its last k outputs, in some coordinate.
+In every coordinate the weights w_j of the outputs solve one linear system, nodes against moments:
+
+    sum_j w_j theta_j^n = M_n,    n = 0 .. k - 1                                         (4)
+
+(`snowmelt.plans.moments`; docs/solvers-as-moments.md derives it). With k = 1 and tau = 0 this is DDIM, with
+k = 1 and tau = 1 the DDPM posterior. A corrector is the same step again with the newest output, at t, among
+its nodes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
-from snowmelt.core import Level
-from snowmelt.plans.plan import Combination, Plan, Quantity, Row
+from snowmelt.core import Level, NoiseSchedule
+from snowmelt.plans.moments import Coordinate, Slope, moments, share_of_step
+from snowmelt.plans.plan import Combination, Quantity, Row
 
 __all__ = [
-    "exponential_quadrature",
+    "TO_BASE",
+    "Step",
+    "ancestral_decay",
+    "between",
+    "claimed_order",
     "first_order_step",
+    "from_base",
+    "interpolatory_weights",
+    "mean_weights",
+    "multistep_rows",
     "multistep_step",
     "multistep_weights",
     "out_of_frame",
-    "plan_on_eps",
-    "predictor_corrector",
     "ratio",
+    "slope_of",
     "step_order",
+    "tau_of",
+    "transfer",
 ]
+
+# From level s to level t, with the outputs at these lam, newest first
+Step = Callable[[Level[float], Level[float], Sequence[float]], Combination]
+
+TO_BASE = Combination(y=1.0)  # the correction of a row that makes y the base state of the rows after it
+
+
+# -- steps of first order ------------------------------------------------------------------------------
 
 
 def ratio(s: Level[float], t: Level[float]) -> float:
@@ -54,13 +78,26 @@ def ratio(s: Level[float], t: Level[float]) -> float:
     return (s.alpha * t.sigma) / (t.alpha * s.sigma)
 
 
+def ancestral_decay(s: Level[float], t: Level[float], eta: float) -> float:
+    """Return the share of sigma_t that the old noise keeps if the share `eta` is fresh (DDIM eq. 16).
+
+    >>> s, t = Level(0.5, 0.6, 0.8), Level(0.4, 0.8, 0.6)
+    >>> ancestral_decay(s, t, 0.0), ancestral_decay(s, t, 1.0) == ratio(s, t)
+    (1.0, True)
+    """
+    if not 0.0 <= eta <= 1.0:
+        raise ValueError(f"eta must lie in [0, 1] (0 is deterministic, 1 is ancestral sampling), got {eta}")
+    # The fresh noise has standard deviation eta sigma_t sqrt(1 - e^{-2h}); the old one has the rest (eq. 12)
+    return math.sqrt(1 - eta**2 + (eta * ratio(s, t)) ** 2)
+
+
 def first_order_step(
     s: Level[float], t: Level[float], decay: float = 1.0, quantity: Quantity = "x0"
 ) -> Combination:
     """Return the formula's step with D held at its last value, as a combination of y, m and noise.
 
-    It reaches and leaves every level, pure noise (alpha = 0) and the clean image (sigma = 0) included, but
-    for the two that say nothing: x0 at sigma_s = 0 and eps at alpha_s = 0.
+    It reaches and leaves every level, also pure noise (alpha = 0) and the clean image (sigma = 0). There are
+    two exceptions: x0 cannot leave sigma_s = 0, and eps cannot leave alpha_s = 0.
 
     Args:
         s: where the state is; sigma_s > 0.
@@ -84,28 +121,54 @@ def first_order_step(
     return Combination(y=y, m=(m,), z=t.sigma * math.sqrt(1 - decay**2))
 
 
-def out_of_frame(combination: Combination, to: float, x: float = 1.0, y: float = 1.0) -> Combination:
-    """Return a combination written for scaled states as one for the states themselves.
+def transfer(s: Level[float], t: Level[float], weights: Sequence[float]) -> Combination:
+    """Return DDIM's step along a weighted mean of the last noise predictions (PNDM eq. 11).
 
-    A method that is written for x / scale (k-diffusion's frame has scale = alpha, a rectified flow's has
-    alpha + sigma) reaches x itself by this.
+    At pure noise, where eps says nothing, the step is on x0: see `snowmelt.plans.unrolling`.
+
+    >>> transfer(Level(0.5, 0.6, 0.8), Level(0.0, 1.0, 0.0), (1.5, -0.5)).m
+    (-2.0, 0.66...)
+    """
+    step = first_order_step(s, t, quantity="eps" if s.alpha else "x0")
+    return step._replace(m=tuple(step.m[0] * weight for weight in weights))
+
+
+# -- steps through several outputs ---------------------------------------------------------------------
+
+
+def interpolatory_weights(nodes: Sequence[float], moments: Sequence[float]) -> tuple[float, ...]:
+    """Return the weights w with sum_j w_j nodes_j^n = moments_n for n = 0, 1, ..., one power for each node.
+
+    They integrate the polynomial through any values at the nodes. The system is solved as Björck and Pereyra
+    (1970, Mathematics of Computation 24) do, which keeps every digit; at six nodes Gauss's elimination loses
+    half of them.
 
     Args:
-        combination: gives the scaled new state from the scaled base state x, the scaled y, outputs (x0 or
-            eps, which have no scale) and noise.
-        to: scale at the new level.
-        x: scale at the base state's level.
-        y: scale at y's level.
+        nodes: all different.
+        moments: the integrals of the powers 0, 1, 2, ...
 
-    >>> out_of_frame(Combination(y=0.5, m=(0.5,)), to=0.6, y=0.3)
-    Combination(x=0.0, y=1.0, m=(0.3,), z=0.0)
+    >>> interpolatory_weights([0.0, -1.0], [1.0, 1 / 2])  # Adams and Bashforth's, of order 2
+    (1.5, -0.5)
     """
-    return Combination(
-        x=combination.x * to / x,
-        y=combination.y * to / y,
-        m=tuple(to * weight for weight in combination.m),
-        z=to * combination.z,
-    )
+    x, w = [float(node) for node in nodes], [float(moment) for moment in moments]
+    for k in range(len(x) - 1):
+        for i in range(len(x) - 1, k, -1):
+            w[i] -= x[k] * w[i - 1]
+    for k in range(len(x) - 2, -1, -1):
+        for i in range(k + 1, len(x)):
+            w[i] /= x[i] - x[i - k - 1]
+        for i in range(k, len(x) - 1):
+            w[i] -= w[i + 1]
+    return tuple(w)
+
+
+def mean_weights(nodes: Sequence[float]) -> tuple[float, ...]:
+    """Return the weights of a polynomial's mean over [0, 1], whose moments are 1, 1/2, 1/3, ...
+
+    >>> mean_weights([0.0, -1.0])
+    (1.5, -0.5)
+    """
+    return interpolatory_weights(nodes, [1 / (n + 1) for n in range(len(nodes))])
 
 
 def multistep_weights(
@@ -114,52 +177,34 @@ def multistep_weights(
     nodes: Sequence[float],
     tau: float = 0.0,
     quantity: Quantity = "x0",
-    coordinate: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    coordinate: Coordinate = np.asarray,
+    slope: Slope = "exact",
+    curvature: float = 1.0,
 ) -> tuple[float, ...]:
-    """Return the weights of the outputs whose polynomial stands in for the true one between `s` and `t`.
+    """Return the weights of the outputs at `nodes` in the step from `s` to `t`.
 
     Args:
         s: where the state is.
         t: where it goes; lam_s and lam_t are finite.
-        nodes: lam of each output, all different, and finite unless `coordinate` makes them so.
+        nodes: lam of each output, all different and finite.
         tau: stochasticity, >= 0; 0 for v.
-        quantity: what the outputs are; v asks for a variance-preserving schedule.
-        coordinate: lam -> what the polynomial is one in, strictly monotone; lam itself by default.
+        quantity: what the outputs are; v needs a variance-preserving schedule.
+        coordinate: lam -> the coordinate of the polynomial, strictly monotone; lam itself by default.
+        slope: a key of `snowmelt.plans.moments.SLOPES`, which gives M_1 where there are two nodes.
+        curvature: factor of M_2 where there are three nodes.
 
     Returns:
-        One weight a node: for x0, alpha_t (1 + tau^2) Integral_{-h}^0 e^{(1 + tau^2) u} l_j(u) du.
+        One weight a node: for x0, alpha_t (1 + tau^2) Integral_{-h}^0 e^{(1 + tau^2) u} l_j(u) du, where l_j
+        is the polynomial that is 1 at node j and 0 at the others.
 
     >>> s, t = Level(0.5, 0.6, 0.8), Level(0.4, 0.8, 0.6)
     >>> (weight,) = multistep_weights(s, t, [s.lam])
     >>> math.isclose(weight, first_order_step(s, t).m[0])
     True
     """
-    rate = 1 + tau**2
-    u, du = exponential_quadrature(t.lam - s.lam, rate)
-    if quantity == "x0":
-        mass = t.alpha * rate * np.exp(rate * u) * du
-    elif quantity == "eps":  # alpha_t e^{-lam} = sigma_t e^{-u}
-        mass = -t.sigma * rate * np.exp(-u) * du
-    else:  # phi = arctan e^{-lam}, so that dphi = -dlam / (2 cosh lam)
-        mass = -du / (2 * np.cosh(t.lam + u))
-    at, points = coordinate(t.lam + u), coordinate(np.asarray(nodes, dtype=np.float64))
-    return tuple(float((mass * _lagrange(points, j, at)).sum()) for j in range(len(points)))
-
-
-def exponential_quadrature(h: float, rate: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return points u and weights that integrate e^{rate u} times a smooth function from -h to 0.
-
-    Gauss-Legendre in panels no longer than two decay lengths: exact to rounding for polynomials.
-
-    >>> u, du = exponential_quadrature(3.0)
-    >>> math.isclose((np.exp(u) * du).sum(), -math.expm1(-3.0))
-    True
-    """
-    panels = max(1, math.ceil(rate * abs(h) / 2))
-    edges = np.linspace(-h, 0.0, panels + 1)
-    x, w = np.polynomial.legendre.leggauss(20)
-    width = np.diff(edges)[:, None] / 2
-    return (edges[:-1, None] + width * (x + 1)).ravel(), (width * w).ravel()
+    theta = share_of_step(s, t, coordinate)(np.asarray(nodes, dtype=np.float64))
+    of_powers = moments(s, t, len(nodes), tau, quantity, coordinate, slope, curvature)
+    return interpolatory_weights(theta.tolist(), of_powers.tolist())
 
 
 def multistep_step(
@@ -168,19 +213,24 @@ def multistep_step(
     nodes: Sequence[float],
     tau: float = 0.0,
     quantity: Quantity = "x0",
-    coordinate: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    coordinate: Coordinate = np.asarray,
+    slope: Slope = "exact",
+    curvature: float = 1.0,
 ) -> Combination:
     """Return the whole step from `s` to `t`, as a combination of y, outputs and noise.
 
-    Arguments are those of `multistep_weights`. Between infinite levels, or without nodes, that step does not
-    exist: `first_order_step` does.
+    The arguments are those of `multistep_weights`. With the output at `s` alone it is `first_order_step`,
+    which may leave and reach infinite levels; at pure noise that step is on x0 in place of eps.
 
     >>> s, t = Level(0.5, 0.6, 0.8), Level(0.4, 0.8, 0.6)
     >>> multistep_step(s, t, [s.lam], quantity="eps").y == t.alpha / s.alpha
     True
     """
+    noisy_eps = tau > 0 and quantity == "eps" and t.sigma > 0
+    if list(nodes) == [s.lam] and not noisy_eps:
+        decay = ratio(s, t) ** (tau**2) if quantity == "x0" else 1.0
+        return first_order_step(s, t, decay, "x0" if s.alpha == 0 and quantity == "eps" else quantity)
     h = t.lam - s.lam
-    # SA-Solver (x0) and its appendix on noise prediction (eps)
     y, z = {
         "x0": (
             t.sigma / s.sigma * math.exp(-(tau**2) * h),
@@ -189,7 +239,11 @@ def multistep_step(
         "eps": (t.alpha / s.alpha, tau * t.sigma * math.sqrt(math.expm1(2 * h)) if tau else 0.0),
         "v": (1.0, 0.0),
     }[quantity]
-    return Combination(y=y, m=multistep_weights(s, t, nodes, tau, quantity, coordinate), z=z)
+    weights = multistep_weights(s, t, nodes, tau, quantity, coordinate, slope, curvature)
+    return Combination(y=y, m=weights, z=z)
+
+
+# -- rows ----------------------------------------------------------------------------------------------
 
 
 def step_order(levels: Sequence[Level[float]], i: int, order: int, lower_order_final: bool = True) -> int:
@@ -211,82 +265,116 @@ def step_order(levels: Sequence[Level[float]], i: int, order: int, lower_order_f
     return min(order, usable, left) if lower_order_final else min(order, usable)
 
 
-def predictor_corrector(
+def claimed_order(order: int, corrector_order: int = 0, lower_order_final: bool = False) -> int:
+    """Return the order of convergence of a predictor with a corrector.
+
+    >>> claimed_order(2, 3), claimed_order(2, 3, lower_order_final=True)
+    (3, 2)
+    """
+    best = max(order, min(corrector_order, order + 1))
+    return min(best, 2) if lower_order_final else best  # a last step of order 1 costs its length squared
+
+
+def multistep_rows(
     levels: Sequence[Level[float]],
-    predict: Callable[[int], Combination],
-    correct: Callable[[int], Combination | None] | None = None,
+    step: Step,
+    order: int,
+    corrector_order: int = 0,
+    lower_order_final: bool = False,
 ) -> tuple[Row, ...]:
-    """Return the rows of a multistep method that may correct each state once its output is known.
+    """Return the rows of a multistep method, which may correct each state once its output is known.
 
     Args:
         levels: of every evaluation, then of the result.
-        predict: i -> the step from level i to level i + 1, as a combination of y, outputs and noise.
-        correct: i -> the same step again, with the output at level i + 1 before the others; or None, where
-            the prediction stands. No corrector at all if None.
+        step: makes the step from s to t out of the outputs at the given lam, newest first.
+        order: outputs that a prediction looks at, as far as `step_order` lets it.
+        corrector_order: outputs that a correction looks at, the newest included; 0: no correction.
+        lower_order_final: let the order fall to 1 over the last steps.
 
     >>> from snowmelt.core import RectifiedFlow
-    >>> levels = [RectifiedFlow()(t) for t in (0.9, 0.5, 0.1)]
-    >>> predict = lambda i: first_order_step(levels[i], levels[i + 1])
-    >>> rows = predictor_corrector(levels, predict, lambda i: predict(i)._replace(m=(0.0, *predict(i).m)))
-    >>> rows[1].correct.y, rows[1].correct.x == rows[0].advance.x
-    (0.0, True)
+    >>> levels = [RectifiedFlow()(t) for t in (0.9, 0.5, 0.2, 0.1)]
+    >>> rows = multistep_rows(levels, multistep_step, order=2, corrector_order=3)
+    >>> [len(row.advance.m) for row in rows], [len(row.correct.m) for row in rows]
+    ([1, 2, 2], [0, 2, 3])
     """
+
+    def of_outputs(i: int, newest: int, count: int) -> Combination:
+        nodes = [level.lam for level in levels[newest - count + 1 : newest + 1][::-1]]
+        return step(levels[i], levels[i + 1], nodes)
+
+    def predict(i: int) -> Combination:
+        return of_outputs(i, i, step_order(levels, i, order, lower_order_final))
+
+    def correct(i: int) -> Combination:
+        if math.isinf(levels[i].lam) or math.isinf(levels[i + 1].lam):
+            return TO_BASE  # the prediction stands
+        # The newest output, and as many older ones as a prediction could have
+        count = 1 + step_order(levels, i, corrector_order - 1, lower_order_final)
+        return from_base(of_outputs(i, i + 1, count))
+
     steps = range(len(levels) - 1)
-    if correct is None:
+    if not corrector_order:
         return tuple(Row(levels[i], predict(i)) for i in steps)
     # x holds the corrected state: both the next prediction and its correction start from there
-    corrections = [None, *(correct(i) for i in steps[:-1])]
-    return tuple(
-        Row(level, _of_x(predict(i)), _of_x(correction) if correction else Combination(y=1.0))
-        for i, (level, correction) in enumerate(zip(levels, corrections, strict=False))
-    )
+    corrections = [TO_BASE, *(correct(i) for i in steps[:-1])]
+    return tuple(Row(levels[i], from_base(predict(i)), corrections[i]) for i in steps)
 
 
-def plan_on_eps(rows: Sequence[Row], end: Level[float], order: int, name: str) -> Plan:
-    """Return the plan of a deterministic method on eps, which may start at pure noise.
-
-    There alpha = 0, eps is y / sigma whatever the network says, and only the image itself tells the first
-    step where to go: its row has the weight of x0. No quantity but x0 serves such a table from end to end,
-    so it is unrolled: every state becomes a combination of the first state and of all images since.
-
-    Args:
-        rows: the table on eps; at alpha = 0 the first row's advance is on x0.
-        end: the level of the result.
-        order: as in `Plan`.
-        name: as in `Plan`.
-
-    >>> from snowmelt.core import RectifiedFlow
-    >>> levels = [RectifiedFlow()(t) for t in (1.0, 0.5, 0.0)]
-    >>> rows = [Row(levels[0], first_order_step(*levels[:2])), Row(levels[1], Combination(y=2.0, m=(-1.0,)))]
-    >>> plan_on_eps(rows, levels[-1], 1, "ddim").rows[1].advance
-    Combination(x=0.0, y=0.0, m=(1.0, 0.0), z=0.0)
-    """
-    start = rows[0].level
-    if start.alpha > 0:
-        return Plan(tuple(rows), end, "eps", order, name)
-    basis = np.eye(len(rows) + 1)  # the first state, then the image of each row
-    x = y = basis[0]
-    outputs: list[np.ndarray] = []
-    unrolled = []
-    for i, (level, advance, correct) in enumerate(rows):
-        image = basis[i + 1]
-        outputs.insert(0, (y - level.alpha * image) / level.sigma)
-        x = _apply(correct, x, y, outputs)
-        y = _apply(advance, x, y, outputs if i else [image])
-        unrolled.append(Row(level, Combination(x=float(y[0]), m=tuple(y[i + 1 : 0 : -1].tolist()))))
-    return Plan(tuple(unrolled), end, "x0", order, name)
-
-
-def _of_x(step: Combination) -> Combination:
+def from_base(step: Combination) -> Combination:
     """Return a step that starts from y as one that starts from the base state."""
     return step._replace(x=step.y, y=0.0)
 
 
-def _apply(c: Combination, x: np.ndarray, y: np.ndarray, outputs: Sequence[np.ndarray]) -> np.ndarray:
-    return sum((w * m for w, m in zip(c.m, outputs, strict=False)), c.x * x + c.y * y)
+# -- what several solvers share ------------------------------------------------------------------------
 
 
-def _lagrange(nodes: np.ndarray, j: int, at: np.ndarray) -> np.ndarray:
-    """Return the polynomial that is 1 at node j and 0 at the others, evaluated at `at`."""
-    others = [(at - node) / (nodes[j] - node) for i, node in enumerate(nodes) if i != j]
-    return np.prod(others, axis=0) if others else np.ones_like(at)
+def out_of_frame(combination: Combination, to: float, x: float = 1.0, y: float = 1.0) -> Combination:
+    """Return a combination written for scaled states as one for the states themselves.
+
+    Some methods are written for x / scale: in k-diffusion's frame scale = alpha, in a rectified flow's
+    alpha + sigma.
+
+    Args:
+        combination: gives the scaled new state from the scaled base state x, the scaled y, outputs (x0 or
+            eps, which have no scale) and noise.
+        to: scale at the new level.
+        x: scale at the base state's level.
+        y: scale at y's level.
+
+    >>> out_of_frame(Combination(y=0.5, m=(0.5,)), to=0.6, y=0.3)
+    Combination(x=0.0, y=1.0, m=(0.3,), z=0.0)
+    """
+    return Combination(
+        x=combination.x * to / x,
+        y=combination.y * to / y,
+        m=tuple(to * weight for weight in combination.m),
+        z=to * combination.z,
+    )
+
+
+def between(
+    schedule: NoiseSchedule, s: Level[float], t: Level[float], r: float, decay: float = 1.0
+) -> Level[float]:
+    """Return the level at the share `r` of the way in lam from s to t, or to `decay` times the noise of t.
+
+    >>> from snowmelt.core import VE
+    >>> schedule = VE(rho=1.0)
+    >>> round(between(schedule, schedule(0.5), schedule(0.125), 0.5).sigma, 9)  # of 40 and 10
+    20.0
+    """
+    return schedule(schedule.t_of_lam(s.lam + r * (t.lam - math.log(decay) - s.lam)))
+
+
+def slope_of(solver_type: Literal["midpoint", "heun"]) -> Slope:
+    """Return the slope's moment by the name that DPM-Solver's code gives it."""
+    slopes: dict[str, Slope] = {"midpoint": "midpoint", "heun": "exact"}
+    if solver_type not in slopes:
+        raise ValueError(f"solver_type must be one of {', '.join(slopes)}, got {solver_type!r}")
+    return slopes[solver_type]
+
+
+def tau_of(eta: float) -> float:
+    """Return tau for k-diffusion's `eta`, which is tau^2: the old noise decays by e^{-eta h}."""
+    if not 0.0 <= eta < math.inf:
+        raise ValueError(f"eta must be at least 0 (0 is deterministic, 1 the reverse SDE), got {eta}")
+    return math.sqrt(eta)

@@ -2,8 +2,7 @@
 
 A grid is a function ``(schedule, steps, **options) -> times``: a tuple of steps + 1 numbers in [0, 1] that
 falls strictly from the first evaluation to 0, the clean image. A new grid is one function and one line in
-`GRIDS`. What a grid cannot say is written out as a list: `explicit` reads times, noise levels or trained
-indices.
+`GRIDS`. For all other choices `explicit` reads a list of times, noise levels or trained indices.
 """
 
 from __future__ import annotations
@@ -199,9 +198,7 @@ def ays(schedule: NoiseSchedule, steps: int, knots: str | Sequence[float] = "sd1
             named = ", ".join(ALIGNED)
             raise ValueError(f"knots must be a list of sigma/alpha or one of {named}, got {knots!r}")
         knots = ALIGNED[knots]
-    _check_falling("knots", knots)
-    if len(knots) < 2 or not (knots[-1] > 0 and math.isfinite(knots[0])):
-        raise ValueError(f"knots must be at least two positive, finite numbers, got {list(knots)}")
+    _check_knots(knots)
     # log sigma as a share of the way from the first knot to the last, at evenly spaced knots
     log = np.log(knots)
     share = (log - log[0]) / (log[-1] - log[0])
@@ -229,9 +226,7 @@ def tuned(schedule: NoiseSchedule, steps: int, knots: Sequence[float] | None = N
     [1.0, 0.8, 0.5, 0.2, 0.0]
     """
     knots = tuned_knots(steps) if knots is None else knots
-    _check_falling("knots", knots)
-    if not (len(knots) > 1 and knots[-1] > 0 and math.isfinite(knots[0])):
-        raise ValueError(f"knots must be at least two positive, finite numbers, got {list(knots)}")
+    _check_knots(knots)
     curve = Polynomial.fit(np.linspace(0, 1, len(knots)), np.log(knots), len(knots) - 1)
     share = 1 / (1 + np.exp(-curve((np.arange(1, steps) - 0.5) / max(1, steps - 1))))
     lowest, highest = (level.sigma / (level.alpha + level.sigma) for level in _ends(schedule))
@@ -348,6 +343,12 @@ def _check_falling(name: str, values: Sequence[float]) -> None:
             )
 
 
+def _check_knots(knots: Sequence[float]) -> None:
+    _check_falling("knots", knots)
+    if not (len(knots) > 1 and knots[-1] > 0 and math.isfinite(knots[0])):
+        raise ValueError(f"knots must be at least two positive, finite numbers, got {list(knots)}")
+
+
 def _times(times: Sequence[float] | NDArray[Any]) -> Times:
     return (*(float(t) for t in times), 0.0)
 
@@ -362,7 +363,7 @@ def _ends(schedule: NoiseSchedule) -> tuple[Level[float], Level[float]]:
 
 
 def _between_ends(schedule: NoiseSchedule, lam: NDArray[Any]) -> Times:
-    """Return the times of `lam`; the first is t = 1, where the state is drawn, whatever lam is there."""
+    """Return the times of `lam`; the first is t = 1, where the state is drawn, in place of lam[0]."""
     return _times([1.0, *(schedule.t_of_lam(float(value)) for value in lam[1:])])
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from snowmelt.core import Level
 from snowmelt.plans.plan import Combination, Plan, Row
+from snowmelt.plans.unrolling import unrolled
 
 __all__ = ["join", "lift"]
 
@@ -19,15 +20,17 @@ def lift(s: Level[float], t: Level[float]) -> Combination:
     Combination(x=0.0, y=1.0, m=(), z=4.0)
     """
     kept = t.alpha / s.alpha
-    # Whatever alpha: what the image keeps, the old noise keeps, and the rest of sigma_t^2 is fresh
+    # Image and old noise keep the same share; the rest of sigma_t^2 is fresh
     return Combination(y=kept, z=math.sqrt(t.sigma**2 - (kept * s.sigma) ** 2))
 
 
 def join(plans: Sequence[Plan]) -> Plan:
     """Return one plan that runs several in turn; where one starts above the last one's end, noise is added.
 
+    Plans on different outputs are joined on x0: those on eps or v are unrolled.
+
     Raises:
-        ValueError: they weigh different outputs.
+        ValueError: the outputs differ, and a plan that is not on x0 draws noise.
 
     >>> from snowmelt.core import LinearVP
     >>> from snowmelt.plans.solvers.ddim import ddim
@@ -36,10 +39,7 @@ def join(plans: Sequence[Plan]) -> Plan:
     True
     """
     if len({plan.quantity for plan in plans}) > 1:
-        raise ValueError(
-            "plans on different outputs cannot be joined; where one starts at pure noise (alpha = 0) and is "
-            "on x0 for that, start below it or take a solver on x0"
-        )
+        plans = [unrolled(plan) for plan in plans]
     rows = list(plans[0].rows)
     for before, plan in pairwise(plans):
         first, *others = plan.rows
@@ -57,6 +57,6 @@ def _then(step: Combination, lift: Combination) -> Combination:
 
 
 def _afresh(row: Row, keeps_x: bool) -> Row:
-    """Return a plan's first row so that its base state is where the plan starts, whatever ran before."""
+    """Return a plan's first row with its own start as the base state, in place of that of the plan before."""
     c = row.correct
     return row._replace(correct=c._replace(x=0.0, y=c.x + c.y)) if keeps_x else row

@@ -109,7 +109,8 @@ class Method:
             method: a method, a plan, the text form, or a mapping as in YAML.
             keywords: in place of it: ``solver``, ``steps``, ``grid``, ``preset``, ``plan``, and options.
 
-        >>> Method.of("ddim:20") == Method.of({"type": "ddim", "steps": 20}) == Method.of(solver="ddim", steps=20)
+        >>> method = Method.of(solver="ddim", steps=20)
+        >>> method == Method.of("ddim:20") == Method.of({"type": "ddim", "steps": 20})
         True
         """
         keywords = {name: value for name, value in keywords.items() if value is not None}
@@ -229,7 +230,7 @@ class Method:
         return reverse(schedule, self.times(schedule), solver, **options)
 
     def times(self, schedule: NoiseSchedule) -> tuple[float, ...]:
-        """Return the times that it steps through, strictly falling, from the first evaluation to the image."""
+        """Return the times that it steps through, strictly falling, down to the image."""
         settings = self._settings()
         grid = {
             name: settings.options[name] for name in settings.options if name in _options_of(self._grid())
@@ -370,8 +371,8 @@ def _check_levels(plan: Plan, schedule: NoiseSchedule) -> None:
         here = schedule(level.t)
         if not all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(level, here, strict=True)):
             raise ValueError(
-                f"the plan {plan.name} was made for another noise schedule: at t = {level.t:g} it has alpha = "
-                f"{level.alpha:g} and sigma = {level.sigma:g}, and the model has {here.alpha:g} and "
+                f"the plan {plan.name} was made for another noise schedule: at t = {level.t:g} it has alpha "
+                f"= {level.alpha:g} and sigma = {level.sigma:g}, and the model has {here.alpha:g} and "
                 f"{here.sigma:g}; make it anew with `snowmelt plan show --checkpoint`"
             )
 

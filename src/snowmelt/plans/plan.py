@@ -41,7 +41,7 @@ KEEP_X = Combination(x=1.0)
 
 
 class Row(NamedTuple):
-    """One network evaluation and what is done with it; `correct` leaves x alone unless it says otherwise."""
+    """One network evaluation and what is done with it; by default `correct` leaves x alone."""
 
     level: Level[float]
     advance: Combination
@@ -57,7 +57,7 @@ class Plan:
         end: the level of the state that the last row leaves.
         quantity: which of the denoiser's outputs the coefficients weigh.
         order: order of convergence that the method claims, in steps of lam or of its own coordinate.
-        name: what made it, for people to read.
+        name: the method that made it; it does not count when plans are compared.
 
     >>> from snowmelt.core import RectifiedFlow
     >>> from snowmelt.plans import make_plan
@@ -135,7 +135,7 @@ class Plan:
         return f"<Plan {self.name or 'unnamed'}: {self.nfe} evaluations, {span}, {noise}, on {self.quantity}>"
 
     def __str__(self) -> str:
-        """The table, for people to read: a row an evaluation, a column for each number that is ever used."""
+        """Return the table as text: a line for each evaluation, a column for each term that has a weight."""
         numbers = [str(i + 1) for i in range(self.nfe)]
         columns = [_column("#", numbers)]
         for name, places in (("t", 4), ("alpha", 4), ("sigma", 4), ("lam", 3)):

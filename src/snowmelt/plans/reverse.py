@@ -1,9 +1,9 @@
 """The same method run towards noise: which noise does an image come from?
 
 The probability flow can be followed in both directions, so a deterministic solver on rising times finds the
-noise from which sampling would lead back to the image ("DDIM inversion"). The ends need care. No network
-knows eps at a clean image, where sigma = 0: there a first step of its own is taken, with one evaluation at
-the next level. Nor is there an image left in pure noise, where alpha = 0: the last step there is DDIM's.
+noise from which sampling would lead back to the image ("DDIM inversion"). The ends need care. A network does
+not know eps at a clean image, where sigma = 0: the step out of it is a special one, with one evaluation at
+the next level. In pure noise, where alpha = 0, nothing is left of the image: the step into it is DDIM's.
 """
 
 from __future__ import annotations
@@ -51,15 +51,16 @@ def reverse(
     inner = rising[clean : len(rising) - pure]
     if not inner:
         raise ValueError("there is a clean image and pure noise but no time between them: give one")
-    if solver(schedule, times, **options).stochastic:
-        raise ValueError(f"only a deterministic solver can be reversed, and {solver.__name__!r} draws noise")
+    forward = solver(schedule, times, **options)
+    if forward.stochastic:
+        raise ValueError(f"only a deterministic solver can be reversed, and {forward.name!r} draws noise")
     between = [solver(schedule, inner, **options)] if len(inner) > 1 else []
     quantity = between[0].quantity if between else "x0"
 
     parts = [
         *([_out_of_image(levels[0], levels[1], quantity)] if clean else []),
         *between,
-        *([_into_noise(levels[-2], levels[-1], quantity)] if pure else []),
+        *([_ddim_step(levels[-2], levels[-1], quantity)] if pure else []),
     ]
     plan = join(parts)
     body = between[0] if between else plan
@@ -78,5 +79,5 @@ def _out_of_image(clean: Level[float], t: Level[float], quantity: Quantity) -> P
     return Plan((Row(t, step),), t, quantity)
 
 
-def _into_noise(s: Level[float], t: Level[float], quantity: Quantity) -> Plan:
+def _ddim_step(s: Level[float], t: Level[float], quantity: Quantity) -> Plan:
     return Plan((Row(s, first_order_step(s, t, quantity=quantity)),), t, quantity)

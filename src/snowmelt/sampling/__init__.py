@@ -1,6 +1,5 @@
-"""Sampling: `DiffusionSampler` and what turns its samples into files."""
+"""Sampling: `DiffusionSampler`, and what it is made of."""
 
-from snowmelt.generation.labels import balanced_labels
 from snowmelt.sampling.families import (
     DDIMSampler,
     DDPMSampler,
@@ -11,7 +10,8 @@ from snowmelt.sampling.families import (
     UniPCSampler,
 )
 from snowmelt.sampling.noise import SeededNoise, image_seeds
-from snowmelt.sampling.sampler import DiffusionSampler, ImageModel
+from snowmelt.sampling.request import Request
+from snowmelt.sampling.sampler import DiffusionSampler
 
 __all__ = [
     "DDIMSampler",
@@ -20,10 +20,9 @@ __all__ = [
     "DPMSolverSampler",
     "DiffusionSampler",
     "EDMSampler",
-    "ImageModel",
+    "Request",
     "SASolverSampler",
     "SeededNoise",
     "UniPCSampler",
-    "balanced_labels",
     "image_seeds",
 ]

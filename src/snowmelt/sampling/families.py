@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import torch
 
-from snowmelt.models.ema import EMA
-from snowmelt.sampling.sampler import DiffusionSampler, ImageModel
+from snowmelt.models import EMA, DiffusionModel
+from snowmelt.sampling.sampler import DiffusionSampler
 
 __all__ = [
     "DDIMSampler",
@@ -41,11 +41,11 @@ class DDPMSampler(DiffusionSampler):
 
     def __init__(
         self,
-        model: ImageModel,
+        model: DiffusionModel,
         device: str | torch.device = "cpu",
         ema: EMA | None = None,
         *,
-        steps: int | None = None,
+        steps: int | str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(model, device, ema, solver="ddpm", steps=steps, **options)
@@ -65,11 +65,11 @@ class DDIMSampler(DiffusionSampler):
 
     def __init__(
         self,
-        model: ImageModel,
+        model: DiffusionModel,
         device: str | torch.device = "cpu",
         ema: EMA | None = None,
         *,
-        steps: int | None = 50,
+        steps: int | str | None = 50,
         eta: float = 0.0,
         **options: Any,
     ) -> None:
@@ -102,11 +102,11 @@ class DPMSolverSampler(DiffusionSampler):
 
     def __init__(
         self,
-        model: ImageModel,
+        model: DiffusionModel,
         device: str | torch.device = "cpu",
         ema: EMA | None = None,
         *,
-        steps: int | None = 20,
+        steps: int | str | None = 20,
         order: int = 2,
         stochastic: bool = False,
         **options: Any,
@@ -135,11 +135,11 @@ class UniPCSampler(DiffusionSampler):
 
     def __init__(
         self,
-        model: ImageModel,
+        model: DiffusionModel,
         device: str | torch.device = "cpu",
         ema: EMA | None = None,
         *,
-        steps: int | None = 20,
+        steps: int | str | None = 20,
         order: int = 2,
         variant: Literal["bh1", "bh2"] = "bh2",
         corrector: bool = True,
@@ -173,11 +173,11 @@ class DEISSampler(DiffusionSampler):
 
     def __init__(
         self,
-        model: ImageModel,
+        model: DiffusionModel,
         device: str | torch.device = "cpu",
         ema: EMA | None = None,
         *,
-        steps: int | None = 20,
+        steps: int | str | None = 20,
         order: int = 3,
         variant: Literal["tAB", "rhoAB", "logrhoAB"] = "tAB",
         **options: Any,
@@ -204,11 +204,11 @@ class SASolverSampler(DiffusionSampler):
 
     def __init__(
         self,
-        model: ImageModel,
+        model: DiffusionModel,
         device: str | torch.device = "cpu",
         ema: EMA | None = None,
         *,
-        steps: int | None = 20,
+        steps: int | str | None = 20,
         predictor_order: int = 2,
         corrector_order: int = 2,
         tau: float = 1.0,
@@ -247,11 +247,11 @@ class EDMSampler(DiffusionSampler):
 
     def __init__(
         self,
-        model: ImageModel,
+        model: DiffusionModel,
         device: str | torch.device = "cpu",
         ema: EMA | None = None,
         *,
-        steps: int | None = 18,
+        steps: int | str | None = 18,
         churn: float = 0.0,
         s_min: float = 0.0,
         s_max: float = math.inf,

@@ -13,8 +13,8 @@ from snowmelt.plans import Plan
 
 __all__ = [
     "auto_batch_size",
+    "batches_with_backoff",
     "free_bytes",
-    "halved_on_out_of_memory",
     "state_bytes",
     "synchronize",
     "used_bytes",
@@ -93,7 +93,7 @@ def _peak_bytes(evaluate: Callable[[], object], device: str | torch.device) -> i
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def halved_on_out_of_memory(
+def batches_with_backoff(
     make: Callable[[slice], Tensor], num_samples: int, batch_size: int
 ) -> Generator[Tensor]:
     """Yield ``make(part)`` for consecutive parts of range(num_samples), smaller ones where memory runs out.
@@ -110,7 +110,7 @@ def halved_on_out_of_memory(
     ...     if part.stop - part.start > 2:
     ...         raise MemoryError
     ...     return torch.arange(part.start, part.stop)
-    >>> [batch.tolist() for batch in halved_on_out_of_memory(make, 5, 4)]
+    >>> [batch.tolist() for batch in batches_with_backoff(make, 5, 4)]
     [[0, 1], [2, 3], [4]]
     """
     start = 0

@@ -2,83 +2,55 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from itertools import groupby
+from os import PathLike
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from snowmelt.adapters.latent import LatentModel
-from snowmelt.core import NoiseSchedule
-from snowmelt.denoisers import Denoiser, create_ddpm, keep_in_range
+from snowmelt._version import __version__
+from snowmelt.denoisers import Denoiser, eval_mode, keep_in_range
 from snowmelt.denoisers.guidance import Guidance, make_guidance
-from snowmelt.denoisers.modes import evaluating
-from snowmelt.models.checkpoint import CheckpointError, blamed_on, load_weights, read_checkpoint
-from snowmelt.models.ema import EMA
-from snowmelt.plans import Plan, State, make_plan, make_preset, trajectory
+from snowmelt.digest import content_digest
+from snowmelt.models import EMA, Checkpoint, DiffusionModel
+from snowmelt.plans import Method, Plan, State, trajectory
 from snowmelt.progress import progress
-from snowmelt.sampling.checks import (
-    check_class_labels,
-    check_count,
-    check_guidance_scale,
-    check_seeds,
-)
-from snowmelt.sampling.memory import auto_batch_size, halved_on_out_of_memory
+from snowmelt.sampling.memory import auto_batch_size, batches_with_backoff
 from snowmelt.sampling.microbatch import MicroBatches, default_micro_batch
-from snowmelt.sampling.noise import SeededNoise, drawn_seeds
+from snowmelt.sampling.noise import SeededNoise
+from snowmelt.sampling.request import Request, check_count
 
-__all__ = ["DiffusionSampler", "ImageModel"]
+__all__ = ["DiffusionSampler", "last_state"]
 
-
-# Arguments that each choose a method, and do without a checkpoint's
-_METHOD = {"solver", "grid", "preset", "plan", "times", "sigmas", "indices"}
-
-
-class ImageModel(Denoiser, Protocol):
-    """A denoiser that knows what it was trained on; `DDPMModel` is one."""
-
-    @property
-    def schedule(self) -> NoiseSchedule:
-        """What it was trained on."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-
-    @property
-    def num_classes(self) -> int | None:
-        """Number of classes; None for an unconditional model."""
-
-    @property
-    def null_class(self) -> int | None:
-        """The label that stands for no condition; None for an unconditional model."""
+LISTED = 16  # seeds that an identity states one by one
 
 
 class DiffusionSampler:
     """Samples from a trained model. It needs no optimizer, no data and no trainer.
 
     Args:
-        model: a `DDPMModel` or anything that has its attributes; moved to `device`.
+        model: what predicts; moved to `device`. A denoiser of your own works too, if it has the attributes
+            schedule, image_shape, num_classes and null_class.
         device: where to sample.
         ema: averaged weights to sample with, if there are any.
-        solver: a key of `snowmelt.plans.SOLVERS`.
-        steps: time steps; None takes every trained index.
-        grid: a key of `snowmelt.plans.GRIDS`.
-        preset: a key of `snowmelt.plans.PRESETS`, in place of `solver`, `steps`, `grid` and `options`.
-        plan: a ready plan, in place of them too.
+        method: how to sample: a `snowmelt.plans.Method`, its text form (``"ddim:20"``), a mapping as in YAML,
+            or a `Plan`. None takes the preset ``balanced``.
         guidance: what a `guidance_scale` stands for: a key of `snowmelt.denoisers.guidance.GUIDANCE`, a
             mapping of its ``type`` and options, or a `Guidance`; None is plain classifier-free guidance.
         threshold: how predicted images are kept in range: ``"clip"``, ``"dynamic"``, a mapping of the
-            ``type`` and its options, or None.
+            ``type`` and its options, or None. ``"auto"`` clips images and leaves latents alone.
         micro_batch: the most images in one call of the network. Where seeds are given, every call has exactly
-            so many (the last ones padded), which makes an image's bits independent of its batch. None takes
+            this many (the last ones padded), which makes an image's bits independent of its batch. None takes
             64, and on the CPU as many as have 2^14 pixels, if these are fewer.
         memory_share: of the free memory, in (0, 1]: what ``batch_size="auto"`` may fill.
-        options: of the solver or the grid, such as ``eta`` or ``rho``.
+        keywords: in place of `method`: ``solver``, ``steps``, ``grid``, ``preset``, ``plan``, and options of
+            the solver or the grid, such as ``eta`` or ``rho``.
 
     Attributes:
         plan: the table of numbers that is run; ``plan.nfe`` is how often the network is called.
@@ -97,53 +69,45 @@ class DiffusionSampler:
 
     def __init__(
         self,
-        model: ImageModel,
+        model: DiffusionModel,
         device: str | torch.device = "cpu",
         ema: EMA | None = None,
         *,
-        solver: str = "ddpm",
-        steps: int | None = None,
-        grid: str = "trailing",
-        preset: str | None = None,
-        plan: Plan | None = None,
+        method: Method | Plan | str | Mapping[str, Any] | None = None,
         guidance: str | Mapping[str, Any] | Guidance | None = None,
-        threshold: str | Mapping[str, Any] | None = "clip",
+        threshold: str | Mapping[str, Any] | None = "auto",
         micro_batch: int | None = None,
         memory_share: float = 0.5,
-        **options: Any,
+        **keywords: Any,
     ) -> None:
-        keep_in_range(model, threshold)  # or it would be refused while sampling
-        chosen = (solver, steps, grid, options) != ("ddpm", None, "trailing", {})
-        if (plan is not None) + (preset is not None) + chosen > 1:
-            raise ValueError(
-                "plan is complete in itself, and so is preset: give one of them, or solver, steps, grid and "
-                "options"
-            )
-        if threshold is not None and isinstance(model, LatentModel):
-            raise ValueError(
-                f"latents have no range for threshold {threshold!r} to keep: give threshold=None"
-            )
         self.model = model
-        self.device = device
-        self.ema = ema
-        if plan is None and preset is not None:
-            plan = make_preset(model.schedule, preset)
-        self.plan = plan or make_plan(model.schedule, solver, steps, grid, **options)
-        self.guidance = make_guidance(guidance)
-        self.threshold = threshold
+        if threshold == "auto":
+            threshold = "clip" if self.bounded else None
+        keep_in_range(model, threshold)  # or it would be refused while sampling
+        if threshold is not None and not self.bounded:
+            raise ValueError(f"latents have no range that threshold {threshold!r} could keep: leave it out")
         if micro_batch is None:
             micro_batch = default_micro_batch(device, model.image_shape)
-        self.micro_batch = check_count("micro_batch", micro_batch)
         if not 0 < memory_share <= 1:
             raise ValueError(f"memory_share must lie in (0, 1], got {memory_share}")
+        self.device = device
+        self.ema = ema
+        self.method = Method.of(method, **keywords)
+        self.plan = self.method.plan(model.schedule)
+        self.guidance = make_guidance(guidance)
+        self.threshold = threshold
+        self.micro_batch = check_count("micro_batch", micro_batch)
         self.memory_share = memory_share
-        for network in (model, *self.guidance.networks):
-            if isinstance(network, nn.Module):
-                network.to(device)
+        self._networks().to(device)
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, device: str | torch.device = "cpu", *, use_ema: bool = True, **options: Any
+        cls,
+        path: str | PathLike[str],
+        device: str | torch.device = "cpu",
+        *,
+        use_ema: bool = True,
+        **options: Any,
     ) -> Self:
         """Build model and sampler from a checkpoint file, or a folder of diffusers, alone.
 
@@ -151,32 +115,48 @@ class DiffusionSampler:
             path: a checkpoint that `DiffusionTrainer` wrote (``.pth`` or ``.safetensors``), or a folder with
                 a UNet2DModel or a pipeline of one.
             device: where to sample.
-            use_ema: load the EMA weights too, where the file has some.
-            options: as for the constructor. A model that comes from diffusers has defaults of its own: those
-                of its scheduler, unless a method is given.
+            use_ema: load the averaged weights too.
+            options: as for the constructor. A model may have its own method, threshold and guidance, as one
+                that comes from diffusers has those of its scheduler; what is given here comes first.
 
         Raises:
             CheckpointError: the file is missing, broken, or does not say how to build its network.
             InputError: the folder's model cannot be expressed; the message names the option.
         """
-        checkpoint = _read(Path(path))
-        if "model_config" not in checkpoint:
-            raise CheckpointError(
-                f"{path} holds weights but not the model's configuration: build the model with create_ddpm, "
-                "load the weights with load_weights, and give the model to DiffusionSampler"
-            )
-        with blamed_on(path):
-            model = create_ddpm(**checkpoint["model_config"])
-        load_weights(model, checkpoint["model_state_dict"], source=path)
-        ema = None
-        if use_ema and "ema_state_dict" in checkpoint:
-            ema = EMA(model, device=device)
-            with blamed_on(path):
-                ema.load_state_dict(checkpoint["ema_state_dict"])
-        sampling = checkpoint.get("sampling", {})
-        if cls is not DiffusionSampler or options.keys() & _METHOD:
-            sampling = {name: value for name, value in sampling.items() if name == "threshold"}
-        return cls(model, device, ema, **{**sampling, **options})
+        return cls.from_checkpoint(Checkpoint.read(path), device, use_ema=use_ema, **options)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        device: str | torch.device = "cpu",
+        *,
+        use_ema: bool = True,
+        **options: Any,
+    ) -> Self:
+        """Build model and sampler from a checkpoint that has been read; arguments as in `from_pretrained`.
+
+        Warns where averaged weights are asked for and absent.
+        """
+        model = checkpoint.model().to(device)
+        ema = checkpoint.averaged(model, device) if use_ema else None
+        own: dict[str, Any] = {"threshold": checkpoint.threshold, "guidance": checkpoint.guidance}
+        if cls is DiffusionSampler and not options.keys() - _NOT_METHOD:
+            own["method"] = checkpoint.method
+        return cls(model, device, ema, **{**own, **options})
+
+    def with_method(self, method: Method | Plan | str | Mapping[str, Any]) -> DiffusionSampler:
+        """Return a sampler that differs in its method alone; the model is shared."""
+        return DiffusionSampler(
+            self.model,
+            self.device,
+            self.ema,
+            method=method,
+            guidance=self.guidance,
+            threshold=self.threshold,
+            micro_batch=self.micro_batch,
+            memory_share=self.memory_share,
+        )
 
     def sample(
         self,
@@ -208,16 +188,8 @@ class DiffusionSampler:
         Raises:
             TypeError, ValueError: an argument makes no sense; the message says what to do.
         """
-        batches = self.stream(
-            num_samples,
-            class_labels,
-            guidance_scale,
-            use_ema,
-            show_progress,
-            seeds=seeds,
-            batch_size=batch_size,
-        )
-        return torch.cat(list(batches))
+        request = self.request(num_samples, class_labels, guidance_scale, use_ema, seeds)
+        return torch.cat(list(self.batches(request, show_progress=show_progress, batch_size=batch_size)))
 
     def sample_by_class(
         self,
@@ -238,10 +210,10 @@ class DiffusionSampler:
         samples_per_class = check_count("samples_per_class", samples_per_class)
         num_classes = check_count("num_classes", num_classes)
         labels = [label for label in range(num_classes) for _ in range(samples_per_class)]
-        samples = self.sample(
-            len(labels), labels, guidance_scale, use_ema, show_progress, seeds=seeds, batch_size=batch_size
-        )
-        return samples, labels
+        request = self.request(len(labels), labels, guidance_scale, use_ema, seeds)
+        return torch.cat(
+            list(self.batches(request, show_progress=show_progress, batch_size=batch_size))
+        ), labels
 
     def stream(
         self,
@@ -266,23 +238,10 @@ class DiffusionSampler:
         >>> [len(batch) for batch in sampler.stream(num_samples=5, batch_size=2)]
         [2, 2, 1]
         """
-        num_samples = check_count("num_samples", num_samples)
-        labels, scale = self._labels_and_scale(num_samples, class_labels, guidance_scale)
-        numbers = check_seeds(seeds, num_samples)
         if batch_size != "auto":
             batch_size = check_count("batch_size", batch_size)
-        return self._stream(num_samples, labels, scale, use_ema, show_progress, numbers, batch_size)
-
-    def auto_batch_size(self) -> int:
-        """Return how many images together fit into the sampler's share of the memory that is free now."""
-        return auto_batch_size(
-            self.plan,
-            self.model.image_shape,
-            self.device,
-            self.micro_batch,
-            self._evaluate_once,
-            self.memory_share,
-        )
+        request = self.request(num_samples, class_labels, guidance_scale, use_ema, seeds)
+        return self.batches(request, show_progress=show_progress, batch_size=batch_size)
 
     def trajectory(
         self,
@@ -298,10 +257,114 @@ class DiffusionSampler:
         The arguments are checked at once, the work is done as the iterator is read. Between two states the
         model holds the EMA weights: read to the end or close the iterator before training on.
         """
-        num_samples = check_count("num_samples", num_samples)
-        labels, scale = self._labels_and_scale(num_samples, class_labels, guidance_scale)
-        numbers = check_seeds(seeds, num_samples)
-        return self._trajectory(num_samples, labels, scale, use_ema, numbers)
+        return self._states(self.request(num_samples, class_labels, guidance_scale, use_ema, seeds))
+
+    def request(
+        self,
+        num_samples: int,
+        class_labels: Tensor | Sequence[int] | None = None,
+        guidance_scale: float = 0.0,
+        use_ema: bool = True,
+        seeds: Sequence[int] | None = None,
+    ) -> Request:
+        """Return what `sample` is asked for with these arguments, checked against the model."""
+        request = Request.of(num_samples, class_labels, guidance_scale, use_ema, seeds)
+        self.check(request)
+        return request
+
+    def check(self, request: Request) -> None:
+        """Raise ValueError where the model cannot make such images, or guidance has no meaning for them."""
+        self._check(request.labels, request.guidance_scale)
+        if self.guidance.guides(request.guidance_scale):
+            self._guided(self.model, request.guidance_scale, self.plan)
+
+    def identity(self, request: Request) -> dict[str, Any]:
+        """Return all that decides the images' bits, as JSON can hold it.
+
+        Two samplers with equal identities make equal images. Manifests, the store of a comparison and caches
+        of images know their images by this.
+
+        Raises:
+            ValueError: a network is a plain function, whose weights cannot be known.
+        """
+        parts = (getattr(self.model, name, None) for name in ("network", "decoder"))
+        networks = (*parts, self.model, *self.guidance.networks)
+        if any(not isinstance(network, nn.Module | None) for network in networks):
+            raise ValueError(
+                "images are known by the weights of the networks, and one here is a plain function: make it "
+                "a torch.nn.Module"
+            )
+        labels, seeds = request.class_labels, request.seeds
+        runs = [f"{label} x {len(list(run))}" for label, run in groupby(labels or ())]
+        averaged = request.use_ema and self.ema is not None
+        with self._averaged(request.use_ema):
+            weights = content_digest(self._networks().state_dict())
+        return {
+            "weights": weights,
+            "averaged": averaged,
+            "plan": json.loads(self.plan.to_json()),
+            "guidance": self.guidance.describe(),
+            "guidance_scale": request.guidance_scale,
+            "threshold": self.threshold,
+            "num_samples": len(request),
+            "class_labels": runs if len(runs) <= 1000 else content_digest(labels),
+            "seeds": list(seeds)
+            if len(seeds) <= LISTED
+            else f"{len(seeds)} seeds, {content_digest(seeds)[:16]}",
+            "micro_batch": self.micro_batch if request.seeded else None,
+            "device": torch.device(self.device).type,
+            "versions": {"snowmelt": __version__, "torch": torch.__version__},
+        }
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the model denoises images, in [-1, 1], and not latents. A denoiser of your own does."""
+        return getattr(self.model, "bounded", True)
+
+    def auto_batch_size(self) -> int:
+        """Return how many images together fit into the sampler's share of the memory that is free now."""
+        return auto_batch_size(
+            self.plan,
+            self.model.image_shape,
+            self.device,
+            self.micro_batch,
+            self._evaluate_once,
+            self.memory_share,
+        )
+
+    def batches(
+        self,
+        request: Request,
+        *,
+        show_progress: bool = False,
+        batch_size: int | Literal["auto"] = "auto",
+    ) -> Generator[Tensor]:
+        """Generate the images of a request that `check` has seen, batch by batch; as `stream` does."""
+        size = self.auto_batch_size() if batch_size == "auto" else check_count("batch_size", batch_size)
+        alone = len(request) <= size
+
+        def make(part: slice) -> Tensor:
+            # the weights have been swapped already, for all batches at once
+            bar = progress(
+                self._states(request[part], swap=False),
+                "Sampling",
+                show=show_progress and alone,
+                total=self.plan.nfe,
+                unit="step",
+                leave=False,
+            )
+            return self.images(last_state(bar), padded=request.seeded)
+
+        with (
+            self._averaged(request.use_ema),
+            progress(
+                None, "Sampling", show=show_progress and not alone, total=len(request), unit="image"
+            ) as images,
+            closing(batches_with_backoff(make, len(request), size)) as batches,
+        ):
+            for batch in batches:
+                yield batch
+                images.update(len(batch))
 
     def run(
         self,
@@ -326,10 +389,11 @@ class DiffusionSampler:
             class_labels: as for `sample`, and so are `guidance_scale` and `use_ema`.
             noise: returns the fresh noise that a stochastic plan asks for; torch's global generator if None.
             wrap: put around the whole denoiser, outside guidance and threshold.
-            padded: call the network with exactly `micro_batch` images; False: with at most so many.
+            padded: call the network with exactly `micro_batch` images; False: with at most that many.
         """
-        labels, scale = self._labels_and_scale(len(x), class_labels, guidance_scale)
-        return self._run(plan, x, labels, scale, use_ema, noise, wrap, padded)
+        request = Request((0,) * len(x), class_labels, guidance_scale)  # type: ignore[arg-type]
+        self._check(request.labels, request.guidance_scale)
+        return self._run(plan, x, request.labels, request.guidance_scale, use_ema, noise, wrap, padded)
 
     def images(self, x0: Tensor, *, padded: bool = True) -> Tensor:
         """Return the last states of a run as images in [-1, 1]; a latent model's are decoded.
@@ -338,85 +402,52 @@ class DiffusionSampler:
             x0: (B, C, H, W), what a plan arrived at.
             padded: as for `run`.
         """
-        if isinstance(self.model, LatentModel):
+        if not self.bounded:
             decode = self.model.decode
             pieces = MicroBatches(lambda latents, *_: decode(latents), self.micro_batch, padded=padded)
-            with torch.no_grad(), evaluating(self.model):
+            with torch.no_grad(), eval_mode(self.model):
                 x0 = pieces(x0, self.plan.end)
         return x0.clamp(-1, 1)
 
-    def _labels_and_scale(
-        self, count: int, class_labels: Tensor | Sequence[int] | None, guidance_scale: float
-    ) -> tuple[Tensor | None, float]:
-        labels = check_class_labels(class_labels, count, self.model.num_classes)
-        needs_labels = self.guidance.needs_labels
-        return labels, check_guidance_scale(guidance_scale, labels, needs_labels=needs_labels)
-
-    def _trajectory(
-        self,
-        num_samples: int,
-        labels: Tensor | None,
-        guidance_scale: float,
-        use_ema: bool,
-        seeds: list[int] | None,
-    ) -> Generator[State]:
-        noise = SeededNoise(seeds or drawn_seeds(num_samples), self.model.image_shape, self.device)
-        x = self.plan.prior_std * noise()
-        yield from self._run(self.plan, x, labels, guidance_scale, use_ema, noise, padded=seeds is not None)
-
-    def _stream(
-        self,
-        num_samples: int,
-        labels: Tensor | None,
-        guidance_scale: float,
-        use_ema: bool,
-        show_progress: bool,
-        seeds: list[int] | None,
-        batch_size: int | Literal["auto"],
-    ) -> Generator[Tensor]:
-        padded = seeds is not None
-        seeds = seeds or drawn_seeds(num_samples)
-        if batch_size == "auto":
-            batch_size = self.auto_batch_size()
-        alone = num_samples <= batch_size
-
-        def make(part: slice) -> Tensor:
-            noise = SeededNoise(seeds[part], self.model.image_shape, self.device)
-            x = self.plan.prior_std * noise()
-            some = labels[part] if labels is not None else None
-            # the weights have been swapped already, for all batches at once
-            states = self._run(self.plan, x, some, guidance_scale, False, noise, padded=padded)
-            bar = progress(
-                states,
-                "Sampling",
-                show=show_progress and alone,
-                total=self.plan.nfe,
-                unit="step",
-                leave=False,
+    def _check(self, labels: Tensor | None, guidance_scale: float) -> None:
+        num_classes = self.model.num_classes
+        if labels is not None and num_classes is None:
+            raise ValueError("class_labels were given, but the model is unconditional: leave them out")
+        if labels is not None and num_classes is not None:
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= num_classes:
+                raise ValueError(
+                    f"class_labels must lie in 0..{num_classes - 1}, as the model has {num_classes} classes; "
+                    f"got {low if low < 0 else high}"
+                )
+        if self.guidance.needs_labels and guidance_scale not in (0.0, 1.0) and labels is None:
+            raise ValueError(
+                f"guidance_scale {guidance_scale:g} needs class_labels: without them there is nothing to "
+                "guide towards; pass class_labels, or guidance_scale=0.0"
             )
-            return self.images(last_state(bar), padded=padded)
 
-        with (
-            self._averaged(use_ema),
-            progress(
-                None, "Sampling", show=show_progress and not alone, total=num_samples, unit="image"
-            ) as images,
-            closing(halved_on_out_of_memory(make, num_samples, batch_size)) as batches,
-        ):
-            for batch in batches:
-                yield batch
-                images.update(len(batch))
+    def _states(self, request: Request, *, swap: bool = True) -> Generator[State]:
+        noise = SeededNoise(request.seeds, self.model.image_shape, self.device)
+        return self._run(
+            self.plan,
+            self.plan.prior_std * noise(),
+            request.labels,
+            request.guidance_scale,
+            request.use_ema and swap,
+            noise,
+            padded=request.seeded,
+        )
 
-    def _evaluate_once(self) -> None:
-        x = torch.zeros(self.micro_batch, *self.model.image_shape, device=self.device)
-        labels = None
-        if self.model.num_classes:  # not every model with classes says something without one
-            labels = torch.zeros(self.micro_batch, dtype=torch.int64, device=self.device)
-        with torch.no_grad(), evaluating(self.model):
-            self.images(self.model(x, self.plan.rows[0].level, labels))
-
-    def _averaged(self, use_ema: bool) -> AbstractContextManager[object]:
-        return self.ema.applied() if use_ema and self.ema is not None else nullcontext()
+    def _guided(
+        self,
+        denoiser: Denoiser,
+        scale: float,
+        plan: Plan,
+        batched: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
+    ) -> Denoiser:
+        return self.guidance.wrap(
+            denoiser, scale, null_class=self.model.null_class, plan=plan, batched=batched
+        )
 
     def _run(
         self,
@@ -434,31 +465,39 @@ class DiffusionSampler:
         batched = partial(MicroBatches, size=self.micro_batch, padded=padded)
         denoiser: Denoiser = batched(self.model)
         if self.guidance.guides(guidance_scale):
-            denoiser = self.guidance.wrap(
-                denoiser, guidance_scale, null_class=self.model.null_class, plan=plan, batched=batched
-            )
+            denoiser = self._guided(denoiser, guidance_scale, plan, batched)
         denoiser = keep_in_range(denoiser, self.threshold)
         if wrap is not None:
             denoiser = wrap(denoiser)
 
-        networks = [n for n in (self.model, *self.guidance.networks) if isinstance(n, nn.Module)]
-        with self._averaged(use_ema), evaluating(nn.ModuleList(networks)):
+        with self._averaged(use_ema), eval_mode(self._networks()):
             states = trajectory(plan, denoiser, x, labels, noise)
             while True:
-                # Autograd is off for the work, not for whoever reads the states
+                # Autograd is off for the work, not for the code that reads the states
                 with torch.no_grad():
                     state = next(states, None)
                 if state is None:
                     return
                 yield state
 
+    def _evaluate_once(self) -> None:
+        x = torch.zeros(self.micro_batch, *self.model.image_shape, device=self.device)
+        labels = None
+        if self.model.num_classes:  # not every model with classes says something without one
+            labels = torch.zeros(self.micro_batch, dtype=torch.int64, device=self.device)
+        with torch.no_grad(), eval_mode(self.model):
+            self.images(self.model(x, self.plan.rows[0].level, labels))
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        return read_checkpoint(path)
-    from snowmelt.adapters.diffusers import read_folder
+    def _networks(self) -> nn.ModuleList:
+        """Return the model and the networks of its guidance, as far as they are modules."""
+        return nn.ModuleList(n for n in (self.model, *self.guidance.networks) if isinstance(n, nn.Module))
 
-    return read_folder(path)
+    def _averaged(self, use_ema: bool) -> AbstractContextManager[object]:
+        return self.ema.applied() if use_ema and self.ema is not None else nullcontext()
+
+
+# Options of the constructor that do not choose a method
+_NOT_METHOD = {"guidance", "threshold", "micro_batch", "memory_share"}
 
 
 def last_state(states: Iterable[State]) -> Tensor:

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snowmelt.adapters.function import FunctionModel
 from snowmelt.core import NoiseSchedule, Parameterization
 from snowmelt.core.times import Time
+from snowmelt.models import DiffusionModel
 
 __all__ = ["decoder", "from_dit", "from_unet2d", "from_unet2d_condition"]
 
@@ -69,7 +69,7 @@ def from_unet2d(
     *,
     time: str | Time | None = None,
     null_class: int | None = None,
-) -> FunctionModel:
+) -> DiffusionModel:
     """Return a `UNet2DModel` as a model.
 
     Args:
@@ -90,7 +90,7 @@ def from_unet2d(
     torch.Size([2, 1, 8, 8])
     """
     config: Any = network.config
-    return FunctionModel(
+    return DiffusionModel(
         _Network(network),
         schedule,
         parameterization,
@@ -109,12 +109,12 @@ def from_unet2d_condition(
     time: str | Time | None = None,
     last_is_null: bool = False,
     **inputs: Any,
-) -> FunctionModel:
+) -> DiffusionModel:
     """Return a `UNet2DConditionModel` as a model, its conditions under class labels.
 
     Row k of each further input is what label k stands for: with the embeddings of K prompts as
     ``encoder_hidden_states`` there are K classes, and ``sample_by_class`` makes images of each prompt. If it
-    denoises latents, put the model into a `LatentModel`.
+    denoises latents, give it a decoder with `DiffusionModel.with_decoder`.
 
     Args:
         network: its configuration says sample_size.
@@ -132,7 +132,7 @@ def from_unet2d_condition(
         raise ValueError(f"each input needs one row a label, or one for all; got {sorted(counts)} rows")
     rows = counts.pop()
     null_class = rows - 1 if last_is_null else None
-    return FunctionModel(
+    return DiffusionModel(
         _Conditioned(network, inputs),
         schedule,
         parameterization,
@@ -155,8 +155,10 @@ def from_dit(
     parameterization: str | Parameterization = "eps",
     *,
     time: str | Time | None = None,
-) -> FunctionModel:
-    """Return a `DiTTransformer2DModel` (Peebles and Xie 2023) as a model of its latents, for `LatentModel`.
+) -> DiffusionModel:
+    """Return a `DiTTransformer2DModel` (Peebles and Xie 2023) as a model of its latents.
+
+    `DiffusionModel.with_decoder` gives it a decoder.
 
     Label num_embeds_ada_norm is its null class, and of a network that learned the variance too, only the mean
     is read.
@@ -166,7 +168,7 @@ def from_dit(
         schedule, parameterization, time: as for `from_unet2d`.
     """
     config: Any = network.config
-    return FunctionModel(
+    return DiffusionModel(
         _Network(network),
         schedule,
         parameterization,
@@ -190,7 +192,7 @@ class _Decoder(nn.Module):
 
 
 def decoder(autoencoder: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return what turns the latents of an `AutoencoderKL` into images, for `LatentModel`.
+    """Return what turns the latents of an `AutoencoderKL` into images, for `DiffusionModel.with_decoder`.
 
     Args:
         autoencoder: its configuration says scaling_factor, and shift_factor if it has one.

@@ -10,6 +10,7 @@ remembers its last call, and then one denoiser could not serve two runs, nor one
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, linalg
@@ -73,6 +74,8 @@ class APG(Contrast):
     >>> APG(eta=0.0, norm_threshold=2.5).eta
     0.0
     """
+
+    name: ClassVar[str] = "apg"
 
     eta: float = 0.0
     norm_threshold: float | None = None

@@ -60,6 +60,8 @@ class AutoGuidance(Contrast):
     True
     """
 
+    name: ClassVar[str] = "autoguidance"
+
     needs_labels: ClassVar[bool] = False
 
     weak: Denoiser

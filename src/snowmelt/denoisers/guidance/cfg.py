@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -68,6 +69,8 @@ class CFG(Contrast):
     >>> sampler.sample(num_samples=2, class_labels=[0, 1], guidance_scale=4.0).shape
     torch.Size([2, 1, 8, 8])
     """
+
+    name: ClassVar[str] = "cfg"
 
     def wrap(
         self,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from snowmelt.core import Level
 from snowmelt.denoisers.denoiser import Denoiser
@@ -48,6 +49,8 @@ class CFGPlusPlus(Guidance):
     >>> [round(strength(row.level), 3) for row in plan.rows]
     [0.6, 0.9, 0.9, 0.6]
     """
+
+    name: ClassVar[str] = "cfg++"
 
     def guides(self, scale: float) -> bool:
         """Return whether the scale is not 0, which is off."""

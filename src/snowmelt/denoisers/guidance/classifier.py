@@ -12,15 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snowmelt.core import Level
 from snowmelt.denoisers.denoiser import Denoiser
 from snowmelt.denoisers.guidance.guidance import Batched, Guidance, PlanTable, Strength, fixed
 
-__all__ = ["Classifier", "ClassifierGuidance", "GuidedByClassifier", "LogProbabilityGradient"]
+__all__ = [
+    "Classifier",
+    "ClassifierGuidance",
+    "GuidedByClassifier",
+    "LogProbabilityGradient",
+    "ScriptedClassifier",
+]
 
 Classifier = Callable[[Tensor, Level[float]], Tensor]
 
@@ -111,6 +118,8 @@ class ClassifierGuidance(Guidance):
             not run, and what is left is the denoiser that it starts from.
     """
 
+    name: ClassVar[str] = "classifier"
+
     classifier: Classifier
     conditional: bool = False
 
@@ -151,3 +160,15 @@ class ClassifierGuidance(Guidance):
             null_class,
             conditional=self.conditional,
         )
+
+
+class ScriptedClassifier(nn.Module):
+    """A TorchScript module (x_t, t) -> logits, with t (B,) in [0, 1], as guidance calls a classifier."""
+
+    def __init__(self, module: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x_t: Tensor, level: Level[float]) -> Tensor:
+        """Return logits (B, K)."""
+        return self.module(x_t, x_t.new_full((len(x_t),), level.t))

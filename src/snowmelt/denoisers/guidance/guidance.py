@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import ClassVar, Literal, Protocol
 
@@ -76,12 +76,14 @@ class Guidance(ABC):
             level.
 
     Attributes:
+        name: its key in `GUIDANCE`.
         needs_labels: whether it has a meaning only where the images have classes.
 
     Raises:
         ValueError: an option is out of its range.
     """
 
+    name: ClassVar[str]
     needs_labels: ClassVar[bool] = True
 
     interval: tuple[float, float] | None = None
@@ -108,6 +110,17 @@ class Guidance(ABC):
     def networks(self) -> tuple[object, ...]:
         """What it evaluates beside the denoiser: to be moved to the device and held in eval mode."""
         return ()
+
+    def describe(self) -> dict[str, object]:
+        """Return the method and its options as JSON can hold them; its networks are left out.
+
+        >>> from snowmelt.denoisers.guidance import CFG
+        >>> CFG(interval=(0.3, 3.0)).describe()["interval"]
+        [0.3, 3.0]
+        """
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {name: value for name, value in options.items() if not _is_among(value, self.networks)}
+        return {"type": self.name, **{name: _plain(value) for name, value in kept.items()}}
 
     def share(self, level: Level[float]) -> float:
         """Return how much of the guidance acts at `level`: the schedule's share, 0 outside the interval.
@@ -195,6 +208,16 @@ def fixed(scale: float | Strength) -> Strength:
 def _constant(scale: float, level: Level[float]) -> float:
     del level
     return scale
+
+
+def _is_among(value: object, others: Sequence[object]) -> bool:
+    return any(value is other for other in others)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return getattr(value, "__qualname__", repr(value)) if callable(value) else value
 
 
 def _noise(level: Level[float]) -> float:

@@ -1,25 +1,27 @@
-"""A cell of the grid: one way to sample, and what came of it."""
+"""A cell of the grid: one way to sample, its name, and its results."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import commonpath, relpath
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from snowmelt.evaluation.evaluate import Evaluation
-from snowmelt.plans import Plan
+from snowmelt.evaluation.answers.scores import Scores
+from snowmelt.evaluation.metrics import METRICS
+from snowmelt.plans import Method
 
-__all__ = ["COSTS", "Cell", "Cost", "Result", "Sampled", "identity_hash"]
+__all__ = ["COSTS", "Cell", "CellImages", "Cost", "Result", "cell_names", "series_names"]
 
 Cost = Literal["evaluations", "seconds"]
 COSTS: dict[Cost, str] = {
-    "evaluations": "network evaluations an image (NFE)",
+    "evaluations": "network evaluations per image (NFE)",
     "seconds": "seconds for all images",
 }
+Series = tuple[str, str, float]
 
 
 @dataclass(frozen=True)
@@ -27,35 +29,35 @@ class Cell:
     """One way to sample.
 
     Attributes:
-        checkpoint: of the model, as people know it.
-        sampler: solver, preset or plan, as people know it.
-        steps: that were asked for; None where the sampler has its own.
-        guidance_scale: as for `DiffusionSampler.sample`.
-        plan: what is run.
-        evaluations: of a network an image (NFE), those of guidance included.
-        identity: everything that decides the images, as JSON can hold it.
+        checkpoint: the path of the model.
+        method: how to sample.
+        sampler: the name of the method without the comparison's number of steps.
+        steps: this number of steps; None if the method has its own.
+        guidance_scale: as in `DiffusionSampler.sample`.
+        evaluations: of a network for an image (NFE), including those of guidance.
+        identity: all that decides the images: `DiffusionSampler.identity`.
     """
 
     checkpoint: str
+    method: Method = field(repr=False)
     sampler: str
     steps: int | None
     guidance_scale: float
-    plan: Plan = field(repr=False)
     evaluations: int
     identity: Mapping[str, Any] = field(repr=False)
 
     @property
-    def series(self) -> tuple[str, str, float]:
-        """What it has in common with the cells that differ in steps only."""
+    def series(self) -> Series:
+        """What the cells have in common that differ in steps only."""
         return self.checkpoint, self.sampler, self.guidance_scale
 
 
-class Sampled(NamedTuple):
-    """The images of a cell, as far as they are kept.
+class CellImages(NamedTuple):
+    """What is kept of the images of a cell.
 
     Attributes:
         features: (N, D).
-        seconds: that it took to make all N.
+        seconds: the time that making all N images took.
         pictures: uint8 (M, C, H, W), of the same seeds and classes in every cell.
     """
 
@@ -71,20 +73,24 @@ class Result:
     Attributes:
         cell: how its images were made.
         num_samples: N.
-        seconds: that it took to make them all.
-        evaluation: their figures.
+        seconds: the time that making all images took.
+        scores: their metrics.
         pictures: uint8 (M, C, H, W).
     """
 
     cell: Cell
     num_samples: int
     seconds: float
-    evaluation: Evaluation
+    scores: Scores
     pictures: Tensor
 
     def cost(self, which: Cost) -> float:
-        """Return what it cost."""
+        """Return the number of evaluations or the seconds."""
         return self.cell.evaluations if which == "evaluations" else self.seconds
+
+    def loss(self, metric: str) -> float:
+        """Return a metric's value, with its sign turned if more is better."""
+        return METRICS[metric].loss(self.scores.overall[metric].value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values that JSON knows."""
@@ -97,15 +103,30 @@ class Result:
             "evaluations": cell.evaluations,
             "num_samples": self.num_samples,
             "seconds": self.seconds,
-            **self.evaluation.to_dict(),
+            **self.scores.to_dict(),
             "identity": dict(cell.identity),
         }
 
 
-def identity_hash(identity: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of nested plain values, whatever the order of their keys.
+def series_names(cells: Iterable[Cell]) -> dict[Series, str]:
+    """Return a name for each series of cells, in their order; what all have in common is left out.
 
-    >>> identity_hash({"a": 1, "b": [2]}) == identity_hash({"b": [2], "a": 1}) != identity_hash({"a": 1})
-    True
+    >>> cells = [Cell("model.pth", Method("ddim", 4), "ddim", 4, scale, 4, {}) for scale in (0.0, 2.0)]
+    >>> list(series_names(cells).values())
+    ['ddim, guidance 0', 'ddim, guidance 2']
     """
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    series = list(dict.fromkeys(cell.series for cell in cells))
+    models_differ, _, scales_differ = (len(set(values)) > 1 for values in zip(*series, strict=True))
+    common = commonpath([Path(checkpoint).parent for checkpoint, _, _ in series])
+    names = {}
+    for checkpoint, sampler, scale in series:
+        model = [relpath(checkpoint, common)] if models_differ else []
+        guidance = [f"guidance {scale:g}"] if scales_differ else []
+        names[checkpoint, sampler, scale] = ", ".join([*model, sampler, *guidance])
+    return names
+
+
+def cell_names(cells: Sequence[Cell]) -> list[str]:
+    """Return a name for each cell: its series and its number of evaluations."""
+    names = series_names(cells)
+    return [f"{names[cell.series]}, {cell.evaluations} NFE" for cell in cells]

@@ -1,4 +1,4 @@
-"""Which of many choices are worth a look: those that no other beats in cost and in quality."""
+"""Which of many choices are worth a look: those that no other choice beats in both cost and quality."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 from snowmelt.evaluation.compare.cell import Cost, Result
 
-__all__ = ["LOWER_IS_BETTER", "best", "front", "loss", "pareto_front", "sufficient"]
-
-LOWER_IS_BETTER = frozenset({"fid", "fid_infinity", "kid"})
+__all__ = ["best", "front", "pareto_front", "sufficient"]
 
 
 def pareto_front(costs: Sequence[float], losses: Sequence[float]) -> list[int]:
     """Return the indices of the choices on the Pareto front, in order.
 
-    A choice is on it unless another one is no worse in both and better in one. Equal choices are on it
+    A choice is on it unless another choice is no worse in both and better in one. Equal choices are on it
     together.
 
     Args:
@@ -32,36 +30,33 @@ def pareto_front(costs: Sequence[float], losses: Sequence[float]) -> list[int]:
 
 
 def front(results: Sequence[Result], metric: str, cost: Cost) -> list[Result]:
-    """Return the results on the Pareto front of a metric and a cost; those without the metric are not."""
-    measured = [result for result in results if metric in result.evaluation.overall]
-    costs = [result.cost(cost) for result in measured]
-    return [measured[index] for index in pareto_front(costs, [loss(each, metric) for each in measured])]
-
-
-def loss(result: Result, metric: str) -> float:
-    """Return a metric's value, with its sign turned where more is better."""
-    value = result.evaluation.overall[metric].value
-    return value if metric in LOWER_IS_BETTER else -value
+    """Return the results on the Pareto front of a metric and a cost, out of those with the metric."""
+    measured = _measured(results, metric)
+    on_front = pareto_front([each.cost(cost) for each in measured], [each.loss(metric) for each in measured])
+    return [measured[index] for index in on_front]
 
 
 def best(results: Sequence[Result], metric: str) -> Result | None:
-    """Return the best result by a metric; None where none has it."""
-    measured = [result for result in results if metric in result.evaluation.overall]
-    return min(measured, key=lambda result: loss(result, metric), default=None)
+    """Return the best result by a metric; None if no result has it."""
+    return min(_measured(results, metric), key=lambda each: each.loss(metric), default=None)
 
 
 def sufficient(results: Sequence[Result], metric: str) -> Result | None:
-    """Return the result with the fewest evaluations whose interval reaches the best one's value.
+    """Return the result with the fewest evaluations whose interval reaches the best result's value.
 
-    Among equally many evaluations it is the best. None where none has the metric.
+    Among equal numbers of evaluations it is the best one. None if no result has the metric.
     """
     winner = best(results, metric)
     if winner is None:
         return None
-    goal = winner.evaluation.overall[metric].value
+    goal = winner.scores.overall[metric].value
+    reaching = [
+        each
+        for each in _measured(results, metric)
+        if each is winner or each.scores.overall[metric].low <= goal <= each.scores.overall[metric].high
+    ]
+    return min(reaching, key=lambda each: (each.cell.evaluations, each.loss(metric)))
 
-    def reaches(result: Result) -> bool:
-        each = result.evaluation.overall.get(metric)
-        return result is winner or (each is not None and each.low <= goal <= each.high)
 
-    return min(filter(reaches, results), key=lambda each: (each.cell.evaluations, loss(each, metric)))
+def _measured(results: Sequence[Result], metric: str) -> list[Result]:
+    return [result for result in results if metric in result.scores.overall]

@@ -1,64 +1,53 @@
-"""Running the grid: make the images of each cell, time them, measure them, keep what came of it."""
+"""Running the grid: make the images of each cell, time them, measure them, keep the results."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from snowmelt.evaluation.compare.cell import Cell, Result, Sampled
-from snowmelt.evaluation.compare.store import (
-    read_evaluation,
-    read_sampled,
-    write_evaluation,
-    write_sampled,
-)
-from snowmelt.evaluation.evaluate import evaluate
-from snowmelt.evaluation.features import Extractor, extract
-from snowmelt.evaluation.hashing import tensors_hash
-from snowmelt.evaluation.metrics import Features, Moments
-from snowmelt.evaluation.sources import ImageSource, SampledSource
+from snowmelt.digest import content_digest
+from snowmelt.evaluation.answers.scores import Scores, evaluate
+from snowmelt.evaluation.compare.cell import Cell, CellImages, Result
+from snowmelt.evaluation.compare.store import read_images, read_scores, write_images, write_scores
+from snowmelt.evaluation.features import Extractor, Features, Moments
+from snowmelt.evaluation.features.extract import features_of_batches, with_probabilities
+from snowmelt.evaluation.sampled import SampledSource
 from snowmelt.progress import progress
-from snowmelt.sampling import DiffusionSampler
+from snowmelt.sampling import DiffusionSampler, Request
 
-__all__ = ["Judge", "WantedImages", "compare"]
+__all__ = ["CommonImages", "Judge", "compare"]
 
 
 @dataclass(frozen=True)
-class WantedImages:
-    """Which images every cell makes.
+class CommonImages:
+    """The images that every cell makes.
 
     Attributes:
-        seeds: one an image.
-        labels: one an image, or None for an unconditional model.
-        class_names: of the labels' classes, or None.
-        use_ema: sample with averaged weights.
-        batch_size: images made together; None takes what fits into memory.
+        request: seeds and labels; each cell has its own guidance scale.
+        class_names: names of the classes 0, 1, ..., or None.
+        batch_size: the number of images made together; ``"auto"`` takes what fits into memory.
         shown: indices of the images that are kept as pictures.
     """
 
-    seeds: Sequence[int]
-    labels: Sequence[int] | None
-    class_names: Sequence[str] | None
-    use_ema: bool
-    batch_size: int | None
-    shown: Sequence[int]
+    request: Request
+    class_names: Sequence[str] | None = None
+    batch_size: int | Literal["auto"] = "auto"
+    shown: Sequence[int] = (0,)
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What judges a cell's images.
+    """What measures a cell's images.
 
     Attributes:
         extractor: of their features.
         real: features of real images, or their statistics, of the same extractor.
-        metrics: names in `snowmelt.evaluation.METRICS`, the one that matters most first.
+        metrics: names in `snowmelt.evaluation.METRICS`, the most important one first.
         per_class: measure each class by itself too.
     """
 
@@ -68,19 +57,14 @@ class Judge:
     per_class: bool = False
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the figures of given features, as JSON can hold it."""
+        """Return all that decides the metrics of given features, as JSON can hold it."""
         if isinstance(self.real, Features):
-            tensors = {"values": self.real.values}
-            if self.real.labels is not None:
-                tensors["labels"] = self.real.labels
+            real = content_digest(self.real.values, self.real.labels)
         else:
-            tensors = {
-                "mean": torch.from_numpy(self.real.mean),
-                "covariance": torch.from_numpy(self.real.covariance),
-            }
+            real = content_digest(self.real.mean.tolist(), self.real.covariance.tolist())
         return {
             "extractor": self.extractor.name,
-            "real": tensors_hash(tensors),
+            "real": real,
             "metrics": list(self.metrics),
             "per_class": self.per_class,
         }
@@ -88,8 +72,8 @@ class Judge:
 
 def compare(
     cells: Sequence[Cell],
-    make_sampler: Callable[[Cell], DiffusionSampler],
-    images: WantedImages,
+    load: Callable[[str], DiffusionSampler],
+    images: CommonImages,
     judge: Judge,
     folder: str | Path,
     *,
@@ -97,110 +81,81 @@ def compare(
 ) -> list[Result]:
     """Make and measure the images of every cell that is not finished, and return all results.
 
-    A cell that was finished earlier is read from the folder, if nothing that decides it has changed.
+    A cell that was finished earlier is read from the folder, unless something that decides it has changed.
 
     Args:
-        cells: the grid; those of one checkpoint together, if models are large.
-        make_sampler: returns what samples a cell; called for cells that are not finished only.
-        images: the same for all.
-        judge: the same for all.
+        cells: the grid. Cells of one checkpoint should follow each other.
+        load: returns the sampler of a checkpoint, whose method is replaced; called for unfinished cells only.
+        images: the same for all cells.
+        judge: the same for all cells.
         folder: where finished cells are kept.
         show_progress: show a bar over the network's evaluations.
     """
-    folder = Path(folder)
-    pending = [cell for cell in cells if read_sampled(folder, cell, judge.extractor.name) is None]
-    work = sum(cell.evaluations for cell in pending) * len(images.seeds)
+    folder, extractor = Path(folder), judge.extractor
+    pending = [cell for cell in cells if read_images(folder, cell, extractor.name) is None]
     with progress(
         None,
         "Comparing",
         show=show_progress and bool(pending),
-        total=work,
+        total=sum(cell.evaluations for cell in pending) * len(images.request),
         unit="evaluation",
         unit_scale=True,
     ) as bar:
         for number, cell in enumerate(pending, 1):
             bar.set_postfix_str(f"cell {number} of {len(pending)}", refresh=False)
-            done = _sample(cell, make_sampler(cell), images, judge.extractor, bar.update)
-            write_sampled(folder, cell, judge.extractor.name, done)
+            sampler = load(cell.checkpoint).with_method(cell.method)
+            write_images(folder, cell, extractor.name, _sample(cell, sampler, images, extractor, bar.update))
     measured_by = judge.identity()
     measuring = progress(cells, "Measuring", show=show_progress, unit="cell", leave=False)
     return [_measured(cell, images, judge, measured_by, folder) for cell in measuring]
 
 
-class _Watched:
-    """A source that is read once, with a clock on the making of its images and an eye on some of them."""
+class _Timed:
+    """Batches, with the seconds that making them takes; what the reader does in between does not count."""
 
-    def __init__(self, source: ImageSource, shown: Sequence[int], made: Callable[[int], object]) -> None:
-        self.source, self.name = source, source.name
-        self.labels, self.class_names = source.labels, source.class_names
-        self.shown, self.made = shown, made
-        self.seconds = 0.0
-        self.pictures: dict[int, Tensor] = {}
+    def __init__(self, batches: Iterator[Tensor]) -> None:
+        self.batches, self.seconds = batches, 0.0
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def content_hash(self) -> str:
-        return self.source.content_hash()
-
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
-        index, began = 0, time.perf_counter()
-        for batch in self.source.batches(batch_size):
-            self.seconds += time.perf_counter() - began
-            here = [each for each in self.shown if index <= each < index + len(batch)]
-            self.pictures |= {each: batch[each - index] for each in here}
-            index += len(batch)
-            self.made(len(batch))
-            yield batch
+    def __iter__(self) -> Iterator[Tensor]:
+        while True:
             began = time.perf_counter()
+            batch = next(self.batches, None)
+            self.seconds += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
 
 def _sample(
     cell: Cell,
     sampler: DiffusionSampler,
-    images: WantedImages,
+    images: CommonImages,
     extractor: Extractor,
     evaluated: Callable[[int], object],
-) -> Sampled:
-    source = SampledSource(
-        sampler,
-        images.seeds,
-        images.labels,
-        guidance_scale=cell.guidance_scale,
-        use_ema=images.use_ema,
-        class_names=images.class_names,
-    )
-    _warm_up(sampler, cell, images)
-    batch_size = images.batch_size or min(sampler.auto_batch_size(), len(source))
-    watched = _Watched(source, images.shown, lambda count: evaluated(count * cell.evaluations))
-    features = extract(watched, extractor, batch_size=batch_size)
-    pictures = torch.stack([watched.pictures[index] for index in images.shown])
-    return Sampled(features, watched.seconds, pictures)
-
-
-def _warm_up(sampler: DiffusionSampler, cell: Cell, images: WantedImages) -> None:
-    """Call the network once: what the first call costs is not the plan's."""
-    labels = images.labels[:1] if images.labels is not None else None
-    first = sampler.trajectory(1, labels, cell.guidance_scale, images.use_ema, seeds=images.seeds[:1])
-    with closing(first) as states:
-        next(states)
+) -> CellImages:
+    source = SampledSource(sampler, replace(images.request, guidance_scale=cell.guidance_scale))
+    pictures = source.take(images.shown)  # first, so that the network's first call is not timed
+    size = sampler.auto_batch_size() if images.batch_size == "auto" else images.batch_size
+    timed = _Timed(source.batches(min(size, len(source))))
+    features = features_of_batches(timed, extractor, lambda count: evaluated(count * cell.evaluations))
+    return CellImages(features, timed.seconds, pictures)
 
 
 def _measured(
-    cell: Cell, images: WantedImages, judge: Judge, measured_by: Mapping[str, Any], folder: Path
+    cell: Cell, images: CommonImages, judge: Judge, measured_by: Mapping[str, Any], folder: Path
 ) -> Result:
-    sampled = read_sampled(folder, cell, judge.extractor.name)
-    if sampled is None:
+    found = read_images(folder, cell, judge.extractor.name)
+    if found is None:
         raise RuntimeError(f"a cell of {folder} has vanished while it was measured: run it again")
-    evaluation = read_evaluation(folder, cell, measured_by)
-    if evaluation is None:
-        classify = getattr(judge.extractor, "probabilities", None)
-        features = Features(
-            sampled.features,
-            torch.tensor(images.labels) if images.labels is not None else None,
-            classify(sampled.features) if classify is not None else None,
-            list(images.class_names) if images.class_names is not None else None,
-        )
-        evaluation = evaluate(features, judge.real, metrics=judge.metrics, per_class=judge.per_class)
-        write_evaluation(folder, cell, measured_by, evaluation)
-    return Result(cell, len(images.seeds), sampled.seconds, evaluation, sampled.pictures)
+    scores = read_scores(folder, cell, measured_by)
+    if scores is None:
+        scores = _scores(found, images, judge)
+        write_scores(folder, cell, measured_by, scores)
+    return Result(cell, len(images.request), found.seconds, scores, found.pictures)
+
+
+def _scores(found: CellImages, images: CommonImages, judge: Judge) -> Scores:
+    names = list(images.class_names) if images.class_names is not None else None
+    features = Features(found.features, images.request.labels, class_names=names)
+    features = with_probabilities(judge.extractor, features)
+    return evaluate(features, judge.real, metrics=judge.metrics, per_class=judge.per_class)

@@ -1,4 +1,4 @@
-"""Extractors: from images to the features that metrics compare.
+"""From images to features: extractors, and the features that metrics compare.
 
 An extractor is a class or function of its own, listed here by name. The heavy libraries are imported when one
 is made.
@@ -11,23 +11,32 @@ from pathlib import Path
 from typing import Any
 
 from snowmelt.errors import InputError
-from snowmelt.evaluation.features.extract import extract
-from snowmelt.evaluation.features.extractor import CallableExtractor, Extractor
+from snowmelt.evaluation.features.extract import extract_features, open_reference
+from snowmelt.evaluation.features.extractor import CallableExtractor, Extractor, pixels
+from snowmelt.evaluation.features.features import Features
 from snowmelt.evaluation.features.inception import InceptionExtractor
-from snowmelt.evaluation.features.pixels import pixels
-from snowmelt.evaluation.features.scripted import OnnxExtractor, TorchScriptExtractor
-from snowmelt.evaluation.features.small_network import SmallClassifier, train_classifier
+from snowmelt.evaluation.features.moments import Moments, is_statistics
+from snowmelt.evaluation.features.network_files import OnnxExtractor, TorchScriptExtractor
+from snowmelt.evaluation.features.small_classifier import (
+    ClassifierExtractor,
+    SmallClassifier,
+    classifier,
+    train_classifier,
+)
 from snowmelt.evaluation.features.timm_models import TimmExtractor
-from snowmelt.evaluation.features.trained import ClassifierExtractor, classifier
 
 __all__ = [
     "EXTRACTORS",
     "CallableExtractor",
     "ClassifierExtractor",
     "Extractor",
+    "Features",
+    "Moments",
     "SmallClassifier",
-    "extract",
+    "extract_features",
+    "is_statistics",
     "make_extractor",
+    "open_reference",
     "train_classifier",
 ]
 
@@ -52,7 +61,7 @@ def make_extractor(name: str | Path, **options: Any) -> Extractor:
         options: of the extractor, such as ``weights`` or ``device``.
 
     Raises:
-        InputError: there is no such extractor, or it cannot be had; the message says what to do.
+        InputError: the name is unknown, or the extractor cannot be made; the message says what to do.
 
     >>> make_extractor("pixels").name
     'pixels'

@@ -1,4 +1,4 @@
-"""What turns images into features."""
+"""Extractors turn images into features."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from snowmelt.errors import optional
+from snowmelt.images import from_uint8
 
-__all__ = ["CallableExtractor", "Extractor", "in_colour", "require"]
+__all__ = ["CallableExtractor", "Extractor", "in_colour", "pixels", "require"]
 
 
 @runtime_checkable
 class Extractor(Protocol):
     """A function of images whose features the metrics compare.
 
-    One that is a classifier too has a method ``probabilities(features)``, which returns class probabilities
-    (B, K) from features (B, D); the inception score needs them.
+    An extractor that is also a classifier has a method ``probabilities(features)``. It returns class
+    probabilities (B, K) from features (B, D); the inception score needs them.
 
     Attributes:
-        name: of the function and its weights: two extractors with one name give the same features. An empty
-            name says that nobody knows, and keeps its features out of the cache.
+        name: identifies the function and its weights: two extractors with one name give the same features.
+            An empty name keeps the features out of the cache.
         dim: D, or None until it is known.
     """
 
@@ -40,7 +41,7 @@ class CallableExtractor:
 
     Args:
         function: uint8 (B, C, H, W) to floating (B, ...), which is flattened.
-        name: of the function and all that its result depends on; without one nothing is cached.
+        name: identifies the function and all that its result depends on; without a name nothing is cached.
 
     >>> import torch
     >>> CallableExtractor(lambda images: images.float().mean(dim=(2, 3)))(torch.ones(5, 3, 8, 8).byte()).shape
@@ -57,6 +58,17 @@ class CallableExtractor:
         return self.function(images).flatten(1).float()
 
 
+def pixels() -> CallableExtractor:
+    """Return the extractor whose features are the pixels in [-1, 1].
+
+    >>> import torch
+    >>> pixels()(torch.zeros(2, 1, 2, 2, dtype=torch.uint8))
+    tensor([[-1., -1., -1., -1.],
+            [-1., -1., -1., -1.]])
+    """
+    return CallableExtractor(from_uint8, "pixels")
+
+
 def in_colour(images: Tensor) -> Tensor:
     """Return images (B, 1 or 3, H, W) with three channels; gray stays gray.
 
@@ -71,6 +83,6 @@ def require(library: str, extractor: str) -> Any:
     """Import a library that one extractor needs.
 
     Raises:
-        InputError: it is not installed, or does not work with what is.
+        InputError: it is not installed, or does not work with the other libraries.
     """
     return optional(library, f"the extractor {extractor}", "evaluate")

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snowmelt.digest import content_digest
 from snowmelt.errors import InputError
 from snowmelt.evaluation.features.extractor import in_colour, require
-from snowmelt.evaluation.hashing import tensors_hash
 
 __all__ = ["InceptionExtractor"]
 
 
 class InceptionExtractor:
-    """2,048 features of the network that published figures of FID, KID and IS are computed with.
+    """2,048 features of the network that published FID, KID and IS values come from.
 
     Args:
         weights: a file in torch-fidelity's format; None takes the one that torch-fidelity has downloaded, or
@@ -25,7 +25,7 @@ class InceptionExtractor:
         device: where to compute.
 
     Raises:
-        InputError: torch-fidelity is not installed, or the weights are not there or not those.
+        InputError: torch-fidelity is not installed, or the weights are missing or do not fit.
     """
 
     dim = 2048
@@ -36,7 +36,7 @@ class InceptionExtractor:
             _check_weights(weights)
         self.device = torch.device(device)
         self.network = _load(peer, weights).to(self.device)
-        self.name = f"inception-{tensors_hash(self.network.state_dict())[:16]}"
+        self.name = f"inception-{content_digest(self.network.state_dict())[:16]}"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return features (B, 2048), float32 on the CPU, of images uint8 (B, 1 or 3, H, W)."""
@@ -45,7 +45,7 @@ class InceptionExtractor:
         return features.cpu()
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """Return class probabilities (B, 1008) from features (B, 2048); without a bias, as in TensorFlow."""
+        """Return class probabilities (B, 1008) from features (B, 2048), without a bias as in TensorFlow."""
         logits: Tensor = features.to(self.device) @ self.network.fc.weight.T
         return logits.double().softmax(dim=1).float().cpu()
 

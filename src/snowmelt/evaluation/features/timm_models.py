@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from snowmelt.digest import content_digest
 from snowmelt.errors import InputError
 from snowmelt.evaluation.features.extractor import in_colour, require
-from snowmelt.evaluation.hashing import tensors_hash
 
 __all__ = ["TimmExtractor"]
 
 
 class TimmExtractor:
-    """The features before the last layer of a timm model, under the normalization that it was trained with.
+    """The features before the last layer of a timm model, with the normalization of its training.
 
     Args:
         model: timm's name, such as ``vit_small_patch14_dinov2.lvd142m``.
-        weights: a file; None takes the ones that timm has downloaded, or downloads them once.
+        weights: a file; None takes the weights that timm has downloaded, or downloads them once.
         device: where to compute.
 
     Raises:
-        InputError: timm is not installed, or has no such model, or the weights are not there.
+        InputError: timm is not installed or does not know the model, or the weights are missing.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class TimmExtractor:
         self.size = list(config["input_size"][1:])
         self.mean, self.std = list(config["mean"]), list(config["std"])
         self.dim: int | None = self.network.num_features
-        self.name = f"timm:{model}-{tensors_hash(self.network.state_dict())[:16]}"
+        self.name = f"timm:{model}-{content_digest(self.network.state_dict())[:16]}"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return features (B, D), float32 on the CPU, of images uint8 (B, 1 or 3, H, W)."""

@@ -1,31 +1,26 @@
-"""Is it good: metrics of two sets of features, each with an interval.
+"""Is it good: metrics of generated beside real features, each with an interval.
 
-A metric is a function of its own, listed here by name; the tests of the laws that hold for all of them run
-over this dictionary. All take the generated and the real features; the inception score looks at the former
-only.
+A metric is a function of its own, listed here as a `Metric`. The tests of the laws that hold for all metrics
+run over this dictionary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from difflib import get_close_matches
 
+from snowmelt.errors import InputError
 from snowmelt.evaluation.metrics.density_coverage import coverage, density, density_coverage
-from snowmelt.evaluation.metrics.features import Features
 from snowmelt.evaluation.metrics.fid import fid, fid_infinity, frechet_distance
 from snowmelt.evaluation.metrics.inception_score import inception_score
 from snowmelt.evaluation.metrics.kid import kid
-from snowmelt.evaluation.metrics.moments import Moments
+from snowmelt.evaluation.metrics.metric import Metric
 from snowmelt.evaluation.metrics.precision_recall import precision, recall
-from snowmelt.evaluation.uncertainty import Figure
 
 __all__ = [
     "METRICS",
-    "NEEDS_MOMENTS_ONLY",
-    "Features",
-    "Figure",
     "Metric",
-    "Moments",
+    "check_metrics",
     "coverage",
     "density",
     "density_coverage",
@@ -38,23 +33,39 @@ __all__ = [
     "recall",
 ]
 
-Metric = Callable[[Features, Any], Figure]  # beside Features some take Moments: NEEDS_MOMENTS_ONLY
+_ALL = (
+    Metric("fid", fid, "less", "Fréchet distance of the features", needs_real_images=False),
+    Metric("fid_infinity", fid_infinity, "less", "FID of infinitely many images", needs_real_images=False),
+    Metric("kid", kid, "less", "kernel distance of the features"),
+    Metric(
+        "inception_score",
+        inception_score,
+        "more",
+        "each image shows a clear class, all classes occur equally often",
+        needs_real_images=False,
+        needs_probabilities=True,
+    ),
+    Metric("precision", precision, "more", "share of generated images near a real one"),
+    Metric("recall", recall, "more", "share of real images near a generated one"),
+    Metric("density", density, "more", "number of real images near a generated one, relative to real images"),
+    Metric("coverage", coverage, "more", "share of real images with a generated one in their neighbourhood"),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
-def _inception_score(generated: Features, real: object) -> Figure:
-    return inception_score(generated)
+def check_metrics(names: Sequence[str]) -> None:
+    """Check that names are those of metrics.
 
+    Raises:
+        InputError: a metric does not exist, or no name is given.
 
-METRICS: dict[str, Metric] = {
-    "fid": fid,
-    "fid_infinity": fid_infinity,
-    "kid": kid,
-    "inception_score": _inception_score,
-    "precision": precision,
-    "recall": recall,
-    "density": density,
-    "coverage": coverage,
-}
-
-# These accept a file of statistics in place of real images
-NEEDS_MOMENTS_ONLY = frozenset({"fid", "fid_infinity", "inception_score"})
+    >>> check_metrics(["fid", "recal"])
+    Traceback (most recent call last):
+    snowmelt.errors.InputError: there is no metric recal; did you mean recall?
+    """
+    if not names:
+        raise InputError(f"give at least one metric: {', '.join(METRICS)}")
+    for name in names:
+        if name not in METRICS:
+            near = get_close_matches(name, METRICS, n=1) or [f"one of {', '.join(METRICS)}"]
+            raise InputError(f"there is no metric {name}; did you mean {near[0]}?")

@@ -1,12 +1,12 @@
 """Density and coverage (Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models").
 
 Around each real image is a ball that reaches to its k-th nearest real neighbour. Density is the number of
-balls that a generated image lies in, on average and divided by k: 1 for images drawn as the real ones are,
-more for those that keep to where balls overlap. Coverage is the share of balls that hold a generated image.
-Unlike recall it never looks at neighbourhoods of generated images, so outliers among them cannot raise it.
+balls that a generated image lies in, on average and divided by k. It is 1 for images drawn as the real ones
+are, and more for images that stay where balls overlap. Coverage is the share of balls that hold a generated
+image. Unlike recall it never uses neighbourhoods of generated images, so outliers among them cannot raise it.
 
-**Interval.** Of the real images, and for coverage of the generated ones: the delete-group jackknife. Density
-is a mean over generated images, whose standard error is added.
+**Interval.** The delete-group jackknife over the real images, and for coverage also over the generated ones.
+Density is a mean over generated images, and the standard error of that mean is added.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import math
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.metrics.features import Features
+from snowmelt.evaluation.features import Features
 from snowmelt.evaluation.metrics.neighbours import MEMORY, Balls, balls
 from snowmelt.evaluation.uncertainty import (
-    Figure,
-    figure,
+    Estimate,
+    estimate,
     influence_std,
     jackknife_std,
     normal_interval,
@@ -32,14 +32,14 @@ __all__ = ["coverage", "density", "density_coverage"]
 
 def density_coverage(
     generated: Features, real: Features, *, k: int = 5, memory: int = MEMORY
-) -> tuple[Figure, Figure]:
+) -> tuple[Estimate, Estimate]:
     """Return density, >= 0, and coverage, in [0, 1], with their 95 % intervals, from one pass over the pairs.
 
     Args:
         generated: one image or more.
         real: more than k images.
         k: the neighbour that a real image's ball reaches to.
-        memory: bytes for a block of distances; it changes no result.
+        memory: bytes for a block of distances; it does not change the result.
 
     Raises:
         ValueError: there are too few images, or the features come from different extractors.
@@ -59,8 +59,8 @@ def density_coverage(
     low, high = normal_interval(dense, dense_std)
     covered, covered_std = _coverage(found)
     return (
-        figure(dense, dense_std, *counts, interval=(max(0.0, low), high), note=note),
-        figure(
+        estimate(dense, dense_std, *counts, interval=(max(0.0, low), high), note=note),
+        estimate(
             covered,
             covered_std,
             *counts,
@@ -70,13 +70,13 @@ def density_coverage(
     )
 
 
-def density(generated: Features, real: Features, **options: int) -> Figure:
-    """Return density alone; arguments as for `density_coverage`."""
+def density(generated: Features, real: Features, **options: int) -> Estimate:
+    """Return density alone; arguments as in `density_coverage`."""
     return density_coverage(generated, real, **options)[0]
 
 
-def coverage(generated: Features, real: Features, **options: int) -> Figure:
-    """Return coverage alone; arguments as for `density_coverage`."""
+def coverage(generated: Features, real: Features, **options: int) -> Estimate:
+    """Return coverage alone; arguments as in `density_coverage`."""
     return density_coverage(generated, real, **options)[1]
 
 
@@ -96,6 +96,6 @@ def _coverage(found: Balls) -> tuple[float, float]:
 
 
 def _left(found: Balls) -> Tensor:
-    """Return how many centres are left without each group, (G,)."""
+    """Return the number of centres that are left without each group, (G,)."""
     sizes = torch.bincount(found.centre_groups, minlength=found.groups)
     return len(found.centre_groups) - sizes

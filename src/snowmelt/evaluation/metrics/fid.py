@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.metrics.features import Features
-from snowmelt.evaluation.metrics.moments import Moments
-from snowmelt.evaluation.uncertainty import Figure, figure, group_order, normal_interval
+from snowmelt.evaluation.features import Features, Moments
+from snowmelt.evaluation.features.moments import check_same_dim
+from snowmelt.evaluation.uncertainty import Estimate, estimate, group_order, normal_interval
 
 __all__ = ["fid", "fid_infinity", "frechet_distance"]
 
@@ -46,12 +46,12 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     >>> round(frechet_distance(narrow, wide), 6)  # 3 (3 - 1)^2
     12.0
     """
-    _check_dimensions(first, second)
+    check_same_dim(first.dim, second.dim)
     spectrum = torch.linalg.eigvalsh(_symmetric(_root(first), second))
     return _distance(first, second, spectrum)
 
 
-def fid(generated: Features, real: Features | Moments) -> Figure:
+def fid(generated: Features, real: Features | Moments) -> Estimate:
     """Return FID with its 95 % interval.
 
     Args:
@@ -67,7 +67,7 @@ def fid(generated: Features, real: Features | Moments) -> Figure:
     True
     """
     first, second = _moments_of(generated), _moments_of(real)
-    _check_dimensions(first, second)
+    check_same_dim(first.dim, second.dim)
     root = _root(first)
     spectrum, vectors = torch.linalg.eigh(_symmetric(root, second))
     kept = _not_rounded(spectrum)
@@ -81,11 +81,11 @@ def fid(generated: Features, real: Features | Moments) -> Figure:
     value, std = _distance(first, second, spectrum), math.sqrt(variance)
     low, high = normal_interval(value, std)
     interval = (max(low, min(value, 0.0)), high)  # a distance; rounding may leave it just below 0
-    note = _note(real, fewest, len(first.mean))
-    return figure(value, std, len(generated), second.count, interval=interval, note=note)
+    note = _note(real, fewest, first.dim)
+    return estimate(value, std, len(generated), second.count, interval=interval, note=note)
 
 
-def fid_infinity(generated: Features, real: Features | Moments) -> Figure:
+def fid_infinity(generated: Features, real: Features | Moments) -> Estimate:
     """Return FID extrapolated to infinitely many generated images (Chong and Forsyth 2020, "Effectively
     unbiased FID and Inception Score and where to find them").
 
@@ -130,14 +130,6 @@ def _moments_of(images: Features | Moments) -> Moments:
     if len(images) < 2:
         raise ValueError(f"FID needs at least 2 images in each set, got {len(images)}")
     return images.moments
-
-
-def _check_dimensions(first: Moments, second: Moments) -> None:
-    if first.mean.shape != second.mean.shape:
-        raise ValueError(
-            f"features of {len(first.mean)} and {len(second.mean)} numbers cannot be compared: take one "
-            "extractor for both"
-        )
 
 
 def _note(real: Features | Moments, fewest: int, dimensions: int) -> str:

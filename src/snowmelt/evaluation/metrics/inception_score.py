@@ -1,5 +1,5 @@
-"""Inception score (Salimans et al. 2016, "Improved techniques for training GANs"): sure of each image, varied
-over all of them.
+"""Inception score (Salimans et al. 2016, "Improved techniques for training GANs"): whether a classifier is
+sure of each image, and whether all images together show all classes.
 
     IS = exp(mean_i KL(p(y | x_i) || p(y))),   p(y) = mean_i p(y | x_i)
 
@@ -14,21 +14,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.metrics.features import Features
-from snowmelt.evaluation.uncertainty import Figure, figure, group_order, influence_std
+from snowmelt.evaluation.features import Features
+from snowmelt.evaluation.uncertainty import Estimate, estimate, group_order, influence_std
 
 __all__ = ["inception_score"]
 
 
-def inception_score(generated: Features, *, splits: int = 10) -> Figure:
+def inception_score(generated: Features, real: object = None, *, splits: int = 10) -> Estimate:
     """Return the inception score with its 95 % interval: between 1 and the number of classes.
 
     Args:
         generated: with probabilities.
-        splits: parts, >= 1; no more than there are images.
+        real: not used; every metric takes it.
+        splits: the number of parts, >= 1; at most the number of images.
 
     Raises:
-        ValueError: there are no probabilities: the extractor is no classifier.
+        ValueError: there are no probabilities, since the extractor is not a classifier.
 
     >>> sure = torch.eye(5).repeat(20, 1)  # of each of five classes, in equal numbers
     >>> round(inception_score(Features(sure, probabilities=sure), splits=1).value, 6)
@@ -48,7 +49,7 @@ def inception_score(generated: Features, *, splits: int = 10) -> Figure:
     scores = torch.stack([part.mean().exp() for part in parts])
     value = float(scores.mean())
     note = f"mean over {len(parts)} parts" if len(parts) > 1 else ""
-    return figure(value, value * influence_std(torch.cat(parts)), len(generated), None, note=note)
+    return estimate(value, value * influence_std(torch.cat(parts)), len(generated), None, note=note)
 
 
 def _divergences(probabilities: Tensor) -> Tensor:

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.metrics.features import Features
-from snowmelt.evaluation.uncertainty import SEED, Figure, figure
+from snowmelt.evaluation.features import Features
+from snowmelt.evaluation.features.moments import check_same_dim
+from snowmelt.evaluation.uncertainty import SEED, Estimate, estimate
 
 __all__ = ["kid"]
 
@@ -35,13 +36,13 @@ class _Discrepancy(NamedTuple):
     variance_second: float
 
 
-def kid(generated: Features, real: Features, *, subsets: int = 100, subset_size: int = 1000) -> Figure:
+def kid(generated: Features, real: Features, *, subsets: int = 100, subset_size: int = 1000) -> Estimate:
     """Return KID with its 95 % interval; it may be slightly negative where the two sets are alike.
 
     Args:
         generated, real: two images or more in each.
-        subsets: how many, >= 1.
-        subset_size: images of each set in a subset; where a set has fewer, all of the smaller one.
+        subsets: the number of subsets, >= 1.
+        subset_size: images of each set in a subset; if a set has fewer, the size of the smaller set.
 
     Raises:
         ValueError: there are too few images, or the features come from different extractors.
@@ -58,11 +59,7 @@ def kid(generated: Features, real: Features, *, subsets: int = 100, subset_size:
             f"KID needs at least one subset of two images of each set, got {subsets} subsets of "
             f"{subset_size} from {len(generated)} generated and {len(real)} real images"
         )
-    if generated.values.shape[1] != real.values.shape[1]:
-        raise ValueError(
-            f"features of {generated.values.shape[1]} and {real.values.shape[1]} numbers cannot be compared: "
-            "take one extractor for both"
-        )
+    check_same_dim(generated.dim, real.dim)
     random = torch.Generator().manual_seed(SEED)
     sets = [each.values.detach() for each in (generated, real)]
     found = [
@@ -73,7 +70,7 @@ def kid(generated: Features, real: Features, *, subsets: int = 100, subset_size:
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     variance = first.mean() / len(generated) + second.mean() / len(real) + spread**2 / len(values)
     note = f"{len(values)} subset{'s' * (len(values) > 1)} of {size:,} images, which spread by {spread:.2g}"
-    return figure(float(values.mean()), math.sqrt(variance), len(generated), len(real), note=note)
+    return estimate(float(values.mean()), math.sqrt(variance), len(generated), len(real), note=note)
 
 
 def _discrepancy(first: Tensor, second: Tensor) -> _Discrepancy:

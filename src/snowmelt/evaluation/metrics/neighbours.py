@@ -1,12 +1,12 @@
 """Nearest neighbours among many images, in bounded memory.
 
 A set of features is divided into ten random groups, and each group into blocks of rows. Distances exist one
-pair of blocks at a time. For each image the nearest neighbours *in each group* are kept, which gives its k-th
-neighbour among all images, and at no further cost that among all but one group: what the delete-group
-jackknife asks for.
+pair of blocks at a time. For each image the nearest neighbours *in each group* are kept. They give its k-th
+neighbour among all images, and also its k-th neighbour among all but one group, which the delete-group
+jackknife needs.
 
-Distances are squared. Of float32 features they are exact to about 1e-6 of the features' own squared length;
-`TIE` of it is allowed for, so that an image at exactly the radius counts as inside, whatever the block sizes.
+Distances are squared. With float32 features they are exact to about 1e-6 of the features' own squared length.
+A tolerance of `TIE` makes an image at exactly the radius count as inside, for every block size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
-from snowmelt.evaluation.metrics.features import Features
+from snowmelt.evaluation.features import Features
+from snowmelt.evaluation.features.moments import check_same_dim
 from snowmelt.evaluation.uncertainty import GROUPS, group_order
 
 __all__ = ["MEMORY", "Balls", "balls", "block_rows", "origin", "radii", "squared_distances"]
@@ -29,15 +30,14 @@ TIE = 1e-6
 
 @dataclass(frozen=True)
 class Balls:
-    """Which points lie in which balls: each reaches from a centre to its k-th neighbour among the centres.
+    """Which points lie in which balls. A ball reaches from a centre to its k-th neighbour among the centres.
 
-    Row 0 of the first two is of all centres, row g + 1 of all but those of group g, whose radii are then
-    larger.
+    Row 0 of the first two arrays uses all centres. Row g + 1 leaves out group g, so its radii are larger.
 
     Attributes:
-        counts: (1 + G, P) int32: balls that a point lies in.
-        filled: (1 + G, C) bool: balls that hold a point; of a centre that is left out, False.
-        filled_by: (G, C) bool: balls that hold a point of points' group g; radii among all centres.
+        counts: (1 + G, P) int32, the number of balls that a point lies in.
+        filled: (1 + G, C) bool, whether a ball holds a point; False for a centre that is left out.
+        filled_by: (G, C) bool, whether a ball holds a point of the points' group g; radii among all centres.
         centre_groups: (C,) int64.
         groups: G.
     """
@@ -56,8 +56,8 @@ class Balls:
 def radii(features: Features, k: int, *, memory: int = MEMORY) -> Tensor:
     """Return the squared distance of each image to its k-th nearest other one, (1 + G, N).
 
-    Row 0 is among all images; row g + 1 among those that are not in group g. They are computed once for each
-    k and kept with the features.
+    Row 0 is among all images, row g + 1 among the images outside group g. The result is computed once for
+    each k and kept with the features.
 
     Args:
         features: more than k images; for a jackknife, more than k in all groups but one.
@@ -80,19 +80,15 @@ def balls(points: Features, centres: Features, k: int, *, memory: int = MEMORY) 
     """Find the points that lie in the centres' balls.
 
     Args:
-        points: images that are looked for.
-        centres: images whose neighbourhoods make up the manifold.
+        points: the images that are looked for in the balls.
+        centres: the images that the balls are drawn around.
         k: the neighbour that a ball reaches to, >= 1.
         memory: bytes that a pair of blocks may take.
 
     Raises:
         ValueError: there are too few centres, or the features come from different extractors.
     """
-    if points.values.shape[1] != centres.values.shape[1]:
-        raise ValueError(
-            f"features of {points.values.shape[1]} and {centres.values.shape[1]} numbers cannot be compared: "
-            "take one extractor for both"
-        )
+    check_same_dim(points.dim, centres.dim)
     reach = radii(centres, k, memory=memory)
     x, y = centres.values, points.values
     shift, tie = origin(x)
@@ -148,7 +144,7 @@ def _kth(nearest: Tensor, k: int) -> Tensor:
 
 
 def _keep_nearest(nearest: Tensor, group: int, of: Tensor, distances: Tensor) -> None:
-    """Let images `of` have met more neighbours in a group, at `distances` (len(of), ...)."""
+    """Keep the nearest of the known neighbours of images `of` in a group and of those at new `distances`."""
     k = nearest.shape[-1]
     found = distances.contiguous().topk(min(k, distances.shape[1]), largest=False).values
     met = torch.cat([nearest[of, group], found], dim=1)
@@ -170,7 +166,7 @@ def _group_of(x: Tensor) -> Tensor:
 
 
 def origin(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean (D,), from which rounding is least, and what counts as a tie in squared distance."""
+    """Return the mean (D,), from which rounding is least, and the tolerance for ties in squared distance."""
     mean = x.mean(dim=0)
     spread = (x.square().mean(dim=0, dtype=torch.float64) - mean.double().square()).clamp(min=0).sum()
     return mean, (TIE * spread).to(x.dtype)
@@ -183,6 +179,7 @@ def block_rows(x: Tensor, memory: int) -> int:
 
 
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:
+    """Return |x_i - y_j|^2 (N, M) of rows (N, D) and (M, D)."""
     lengths = second.square().sum(dim=1)
     distances = torch.addmm(lengths, first, second.T, alpha=-2)
     return distances.add_(first.square().sum(dim=1, keepdim=True)).clamp_(min=0)

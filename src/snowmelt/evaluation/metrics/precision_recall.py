@@ -5,29 +5,35 @@ A set's manifold is the union of balls around its images, each reaching to the i
 in the set. Precision is the share of generated images on the real manifold, recall the share of real images
 on the generated one.
 
-**Interval.** Of the images that are counted: that of a share. Of those that span the manifold: the
-delete-group jackknife, radii and all. Both are added, and Wilson's formula gives the interval.
+**Interval.** The images that are counted add the variance of a share. The images that span the manifold add
+that of the delete-group jackknife, which includes the radii. Wilson's formula makes the interval of the sum.
 """
 
 from __future__ import annotations
 
 import math
 
-from snowmelt.evaluation.metrics.features import Features
+from snowmelt.evaluation.features import Features
 from snowmelt.evaluation.metrics.neighbours import MEMORY, balls
-from snowmelt.evaluation.uncertainty import Figure, figure, influence_std, jackknife_std, proportion_interval
+from snowmelt.evaluation.uncertainty import (
+    Estimate,
+    estimate,
+    influence_std,
+    jackknife_std,
+    proportion_interval,
+)
 
 __all__ = ["precision", "recall"]
 
 
-def precision(generated: Features, real: Features, *, k: int = 3, memory: int = MEMORY) -> Figure:
+def precision(generated: Features, real: Features, *, k: int = 3, memory: int = MEMORY) -> Estimate:
     """Return the share of generated images on the real manifold, in [0, 1], with its 95 % interval.
 
     Args:
         generated: one image or more.
         real: more than k images.
         k: the neighbour that a real image's ball reaches to.
-        memory: bytes for a block of distances; it changes no result.
+        memory: bytes for a block of distances; it does not change the result.
 
     Raises:
         ValueError: there are too few images, or the features come from different extractors.
@@ -39,17 +45,17 @@ def precision(generated: Features, real: Features, *, k: int = 3, memory: int = 
     """
     value, std = _share_on_manifold(generated, real, k, memory)
     interval = proportion_interval(value, std, len(generated))
-    return figure(value, std, len(generated), len(real), interval=interval, note=f"k = {k}")
+    return estimate(value, std, len(generated), len(real), interval=interval, note=f"k = {k}")
 
 
-def recall(generated: Features, real: Features, *, k: int = 3, memory: int = MEMORY) -> Figure:
+def recall(generated: Features, real: Features, *, k: int = 3, memory: int = MEMORY) -> Estimate:
     """Return the share of real images on the generated manifold: precision with the roles swapped.
 
     The arguments are those of `precision`; here `generated` must have more than k images.
     """
     value, std = _share_on_manifold(real, generated, k, memory)
     interval = proportion_interval(value, std, len(real))
-    return figure(value, std, len(generated), len(real), interval=interval, note=f"k = {k}")
+    return estimate(value, std, len(generated), len(real), interval=interval, note=f"k = {k}")
 
 
 def _share_on_manifold(points: Features, centres: Features, k: int, memory: int) -> tuple[float, float]:

@@ -1,1 +1,1 @@
-"""Diffusers' folders as checkpoints, both ways. They need json and safetensors only, and no pickle is opened."""
+"""Diffusers' folders as checkpoints, both ways, without diffusers. No pickle is ever opened."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from snowmelt._version import __version__
-from snowmelt.denoisers import DDPMModel
+from snowmelt.models.checkpoint import Checkpoint
+from snowmelt.models.ddpm import DDPMModel
 
 __all__ = ["model_card"]
 
@@ -43,7 +41,7 @@ samples = sampler.sample(num_samples=16{labels})  # (16, {shape}) in [-1, 1]
 """
 
 
-def model_card(model: DDPMModel, checkpoint: Mapping[str, Any], *, averaged: bool, license: str) -> str:
+def model_card(model: DDPMModel, checkpoint: Checkpoint, *, averaged: bool, license: str) -> str:
     """Return the README.md of an exported model.
 
     Args:
@@ -97,7 +95,7 @@ def model_card(model: DDPMModel, checkpoint: Mapping[str, Any], *, averaged: boo
     return "\n".join(lines)
 
 
-def _facts(model: DDPMModel, checkpoint: Mapping[str, Any], averaged: bool) -> dict[str, object]:
+def _facts(model: DDPMModel, checkpoint: Checkpoint, averaged: bool) -> dict[str, object]:
     """Return what is known of the model and its training, by name."""
     betas = "a list" if model.config["betas"] else model.config["beta_schedule"]
     ending = ", zero terminal SNR" if model.config["zero_terminal_snr"] else ""
@@ -110,16 +108,16 @@ def _facts(model: DDPMModel, checkpoint: Mapping[str, Any], averaged: bool) -> d
     if model.num_classes:
         null = f"; label {model.null_class} stands for no class" if model.null_class is not None else ""
         facts["classes"] = f"{model.num_classes}{null}"
-    if names := checkpoint.get("class_names"):
+    if names := checkpoint.class_names:
         facts["class names"] = ", ".join(map(str, names))
-    if averaged:
-        facts["weights"] = f"moving average, decay {checkpoint['ema_state_dict'].get('decay')}"
+    if averaged and checkpoint.ema is not None:
+        facts["weights"] = f"moving average, decay {checkpoint.ema.get('decay')}"
     facts |= {
-        words: f"{checkpoint[key]:,}"
+        words: f"{checkpoint.training[key]:,}"
         for key, words in (("epoch", "epochs trained"), ("global_step", "optimizer steps"))
-        if key in checkpoint
+        if key in checkpoint.training
     }
-    return {**facts, "snowmelt": checkpoint.get("snowmelt_version", __version__)}
+    return {**facts, "snowmelt": __version__}
 
 
 def _size(model: DDPMModel) -> str:

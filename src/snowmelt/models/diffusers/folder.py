@@ -24,18 +24,21 @@ from typing import Any, cast
 import safetensors.torch
 from torch import Tensor
 
-from snowmelt.denoisers import create_ddpm
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_folder
-from snowmelt.models.checkpoint import CheckpointError, load_weights, read_checkpoint
+from snowmelt.models.checkpoint import Checkpoint
+from snowmelt.models.ddpm import DDPMModel
 from snowmelt.models.diffusers.card import model_card
 from snowmelt.models.diffusers.scheduler_config import (
-    sampling_options,
+    complete_scheduler,
+    sampling_method,
     schedule_options,
     scheduler_config,
+    threshold_options,
 )
 from snowmelt.models.diffusers.unet_config import unet_config, unet_options
-from snowmelt.models.ema import EMA
+from snowmelt.models.spec import ModelSpec
+from snowmelt.models.weights import CheckpointError
 from snowmelt.networks import UNet
 
 __all__ = ["read_folder", "write_folder"]
@@ -50,8 +53,8 @@ _RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_ou
 _OLD_NAME = re.compile(rf"(?<=\.)({'|'.join(_RENAMED)})(?=\.(weight|bias)$)")
 
 
-def read_folder(path: str | PathLike[str]) -> dict[str, Any]:
-    """Return the model in a diffusers folder as a checkpoint, as `snowmelt.models.checkpoint.read_checkpoint` does.
+def read_folder(path: str | PathLike[str]) -> Checkpoint:
+    """Return the model in a diffusers folder; `Checkpoint.read` is what calls this.
 
     Warns where the folder says nothing of a schedule, and where its scheduler samples as no plan does.
 
@@ -59,7 +62,7 @@ def read_folder(path: str | PathLike[str]) -> dict[str, Any]:
         path: the folder of a UNet2DModel, or of a pipeline that is one and a scheduler, nothing else.
 
     Returns:
-        ``model_config``, ``model_state_dict``, ``num_classes``, and ``sampling``: how the scheduler samples.
+        A checkpoint without averaged weights, whose method and threshold are those of the scheduler.
 
     Raises:
         CheckpointError: it is no such folder, or its weights are missing, broken or a pickle.
@@ -79,25 +82,27 @@ def read_folder(path: str | PathLike[str]) -> dict[str, Any]:
     if (scheduler / "scheduler_config.json").exists():
         with _named(scheduler / "scheduler_config.json") as config:
             model_config |= schedule_options(config)
-            sampling = sampling_options(config)
+            method, threshold = sampling_method(config), threshold_options(complete_scheduler(config))
     else:
         warnings.warn(
             f"{path} has no scheduler_config.json: DDPM's schedule is taken, 1000 steps with linear betas, "
             "for a network that predicts eps",
             stacklevel=2,
         )
-        sampling = {}
+        method, threshold = None, "auto"
     weights = {_OLD_NAME.sub(_rename, name): value for name, value in _read_weights(unet).items()}
-    return {
-        "model_config": model_config,
-        "model_state_dict": {_NETWORK + name: value for name, value in weights.items()},
-        "num_classes": model_config["num_classes"],
-        "sampling": sampling,
-    }
+    return Checkpoint(
+        {_NETWORK + name: value for name, value in weights.items()},
+        ModelSpec.from_config(model_config),
+        num_classes=model_config["num_classes"],
+        method=method,
+        threshold=threshold,
+        source=path,
+    )
 
 
 def write_folder(
-    checkpoint: Mapping[str, Any],
+    checkpoint: Checkpoint,
     path: str | PathLike[str],
     *,
     use_ema: bool = True,
@@ -107,7 +112,7 @@ def write_folder(
     """Write the model in a checkpoint as a folder of diffusers' DDPMPipeline, whole or not at all.
 
     Args:
-        checkpoint: what `snowmelt.models.checkpoint.read_checkpoint` returns, with its model_config.
+        checkpoint: of a model on a discrete schedule.
         path: the folder to make.
         use_ema: write the EMA weights, where the checkpoint has some.
         license: of the model card, as the Hub names it.
@@ -118,32 +123,29 @@ def write_folder(
         InputError: the model cannot be expressed, or there is something in the folder already.
 
     >>> from tempfile import TemporaryDirectory
+    >>> from snowmelt.models import create_ddpm
     >>> model = create_ddpm(8, 1, 32, (1, 2), parameterization="v")
-    >>> checkpoint = {"model_config": model.config, "model_state_dict": model.state_dict()}
     >>> with TemporaryDirectory() as parent:
-    ...     write_folder(checkpoint, Path(parent) / "model")
+    ...     write_folder(Checkpoint.of(model), Path(parent) / "model")
     ...     again = read_folder(Path(parent) / "model")
-    >>> again["model_config"]["parameterization"], again["sampling"]["grid"]
+    >>> again.spec.parameterization, again.method.grid
     ('v', 'trailing')
     """
     path = Path(path)
     _check_free(path, overwrite)
-    if "model_config" not in checkpoint:
-        raise CheckpointError(
-            "the checkpoint holds weights but not the model's configuration: build the model with "
-            "create_ddpm, load the weights with load_weights, and save its config as model_config beside them"
+    model = checkpoint.model()
+    if not isinstance(model, DDPMModel):
+        raise InputError(
+            f"a model on {model.schedule!r} has no scheduler of diffusers that we write; expected a discrete "
+            "schedule"
         )
-    model = create_ddpm(**checkpoint["model_config"])
-    load_weights(model, checkpoint["model_state_dict"], source="the checkpoint")
-    averaged = use_ema and "ema_state_dict" in checkpoint
-    if averaged:
-        ema = EMA(model)
-        ema.load_state_dict(checkpoint["ema_state_dict"])
-        ema.apply_shadow()
+    averaged = checkpoint.averaged(model) if use_ema else None
+    if averaged is not None:
+        averaged.apply_shadow()
     network = cast(UNet, model.network)
     unet = unet_config(network.config)
-    scheduler = scheduler_config(model.config, checkpoint.get("sampling", {}))
-    card = model_card(model, checkpoint, averaged=averaged, license=license)
+    scheduler = scheduler_config(model.config, checkpoint.method, checkpoint.threshold)
+    card = model_card(model, checkpoint, averaged=averaged is not None, license=license)
     with atomic_folder(path) as folder:
         for part in _PARTS:
             (folder / part).mkdir()
@@ -219,7 +221,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{folder} has no {files[0].name}: download it, or give another folder")
     weights: dict[str, Tensor] = {}
     for file in files:
-        weights |= read_checkpoint(file)["model_state_dict"]
+        weights |= Checkpoint.read(file).weights
     return weights
 
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from snowmelt.core import PARAMETERIZATIONS, DiscreteSchedule, Parameterization, make_betas
 from snowmelt.models.diffusers.options import expect, refusal
+from snowmelt.plans import Method
 
 __all__ = [
     "SCHEDULERS",
+    "complete_scheduler",
     "grid_options",
     "noise_schedule",
-    "sampling_options",
+    "sampling_method",
     "schedule_options",
     "scheduler_config",
     "threshold_options",
@@ -140,7 +142,7 @@ def schedule_options(config: Mapping[str, Any]) -> dict[str, Any]:
     >>> options["beta_schedule"], options["beta_end"], options["parameterization"]
     ('quadratic', 0.012, 'eps')
     """
-    theirs = _complete(config)
+    theirs = complete_scheduler(config)
     betas = None if theirs["trained_betas"] is None else [float(beta) for beta in theirs["trained_betas"]]
     if betas is None:
         expect(theirs, {"beta_schedule": tuple(_BETA_SCHEDULES)})
@@ -183,16 +185,16 @@ def noise_schedule(config: Mapping[str, Any]) -> tuple[DiscreteSchedule, Paramet
     return schedule, PARAMETERIZATIONS[options["parameterization"]]
 
 
-def sampling_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `DiffusionSampler` that sample as a scheduler does.
+def sampling_method(config: Mapping[str, Any]) -> Method:
+    """Return the method that samples as a scheduler does.
 
     DDPM takes every trained step, as its pipeline does; the others take 50, as theirs do. Warns where our
     plan does otherwise.
 
-    >>> sampling_options({"_class_name": "DDIMScheduler"})
-    {'solver': 'ddim', 'steps': 50, 'grid': 'leading', 'threshold': 'clip'}
+    >>> str(sampling_method({"_class_name": "DDIMScheduler"}))
+    'ddim:50 grid=leading'
     """
-    theirs = _complete(config)
+    theirs = complete_scheduler(config)
     solver, options = SCHEDULERS[theirs["_class_name"]]
     expressed = {*_DEFAULTS, *_ACCEPTED.keys() - _FOLLOWED.keys(), *_IDLE, *options}
     differing = [
@@ -206,13 +208,10 @@ def sampling_options(config: Mapping[str, Any]) -> dict[str, Any]:
             f"{', '.join(differing)}: {solver} with its own defaults stands in",
             stacklevel=2,
         )
-    return {
-        "solver": solver,
-        "steps": None if solver == "ddpm" else min(50, theirs["num_train_timesteps"]),
-        **grid_options(theirs),
-        **{ours: theirs[name] for name, ours in options.items() if name in theirs},
-        "threshold": threshold_options(theirs),
-    }
+    own = {ours: theirs[name] for name, ours in options.items() if name in theirs}
+    grid = grid_options(theirs)
+    steps: int | Literal["all"] = "all" if solver == "ddpm" else min(50, theirs["num_train_timesteps"])
+    return Method(solver, steps, grid.pop("grid"), {**grid, **own})
 
 
 def grid_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,27 +246,32 @@ def threshold_options(config: Mapping[str, Any]) -> str | dict[str, Any] | None:
     return None
 
 
-def scheduler_config(model_config: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict[str, Any]:
+def scheduler_config(
+    model_config: Mapping[str, Any],
+    method: Method | None = None,
+    threshold: str | Mapping[str, Any] | None = "auto",
+) -> dict[str, Any]:
     """Return the scheduler_config.json of the DDPMScheduler that has our schedule.
 
     Args:
         model_config: the `config` of a `create_ddpm` model: all of its arguments.
-        sampling: arguments of `DiffusionSampler` that a checkpoint recommends; only its grid, if diffusers
-            has it, and its threshold have a place there.
+        method: that of the checkpoint; only its grid has a place there, if diffusers has it.
+        threshold: that of the checkpoint; ``"auto"`` clips.
 
     Raises:
         InputError: the model predicts what no scheduler decodes.
 
     >>> from snowmelt import create_ddpm
     >>> model = create_ddpm(8, 1, 32, parameterization="v", zero_terminal_snr=True)
-    >>> config = scheduler_config(model.config, {})
+    >>> config = scheduler_config(model.config)
     >>> config["prediction_type"], config["rescale_betas_zero_snr"], config["timestep_spacing"]
     ('v_prediction', True, 'trailing')
     """
     predictions = {ours: theirs for theirs, ours in _PREDICTIONS.items()}
     beta_schedules = {ours: theirs for theirs, ours in _BETA_SCHEDULES.items()}
     expect(model_config, {"parameterization": tuple(predictions)})
-    spacing = sampling.get("grid", "trailing")
+    spacing = method.grid if method is not None else None
+    offset = method.options.get("offset", 0) if method is not None else 0
     return {
         "_class_name": "DDPMScheduler",
         **_DEFAULTS,
@@ -279,13 +283,13 @@ def scheduler_config(model_config: Mapping[str, Any], sampling: Mapping[str, Any
         "rescale_betas_zero_snr": model_config["zero_terminal_snr"],
         "prediction_type": predictions[model_config["parameterization"]],
         "timestep_spacing": spacing if spacing in ("leading", "linspace") else "trailing",
-        "steps_offset": sampling.get("offset", 0),
+        "steps_offset": offset,
         "variance_type": "fixed_small",
-        **_clipping(sampling.get("threshold", "clip")),
+        **_clipping("clip" if threshold == "auto" else threshold),
     }
 
 
-def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
+def complete_scheduler(config: Mapping[str, Any]) -> dict[str, Any]:
     name = config.get("_class_name")
     if name not in SCHEDULERS:
         raise refusal("_class_name", name, f"a scheduler on the betas of DDPM: {', '.join(SCHEDULERS)}")

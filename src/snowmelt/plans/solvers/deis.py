@@ -2,28 +2,23 @@
 
 In x/alpha the probability flow is dx = E drho with rho = sigma/alpha. An Adams-Bashforth method replaces the
 noise prediction E by a polynomial through its last values, which is then integrated exactly: a polynomial in
-t (tAB), in rho (rhoAB) or in log rho.
+t (tAB), in rho (rhoAB) or in log rho. So DEIS is `adams` on eps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from snowmelt.core import NoiseSchedule
-from snowmelt.plans.builder import (
-    first_order_step,
-    multistep_step,
-    plan_on_eps,
-    predictor_corrector,
-    step_order,
-)
-from snowmelt.plans.plan import Combination, Plan
-from snowmelt.plans.solvers.adams import in_coordinate
+from snowmelt.plans.moments import CoordinateName
+from snowmelt.plans.plan import Plan
+from snowmelt.plans.solvers.adams import adams
 
 __all__ = ["deis"]
 
-_COORDINATES = {"tAB": "t", "rhoAB": "sigma", "logrhoAB": "lam"}
+_COORDINATES: dict[str, CoordinateName] = {"tAB": "t", "rhoAB": "sigma", "logrhoAB": "lam"}
 
 
 def deis(
@@ -51,17 +46,12 @@ def deis(
         raise ValueError(f"order of DEIS must be 1, 2, 3 or 4, got {order}")
     if variant not in _COORDINATES:
         raise ValueError(f"variant of DEIS must be one of {', '.join(_COORDINATES)}, got {variant!r}")
-    coordinate = in_coordinate(schedule, _COORDINATES[variant])
-    levels = [schedule(t) for t in times]
-
-    def predict(i: int) -> Combination:
-        s, t = levels[i : i + 2]
-        k = step_order(levels, i, order, lower_order_final)
-        if k == 1:
-            return first_order_step(s, t, quantity="x0" if s.alpha == 0 else "eps")
-        nodes = [level.lam for level in levels[i - k + 1 : i + 1][::-1]]
-        return multistep_step(s, t, nodes, quantity="eps", coordinate=coordinate)
-
-    # the last step is of order 1, which costs its length squared
-    claim = min(order, 2) if lower_order_final else order
-    return plan_on_eps(predictor_corrector(levels, predict), levels[-1], claim, "deis")
+    plan = adams(
+        schedule,
+        times,
+        order=order,
+        quantity="eps",
+        coordinate=_COORDINATES[variant],
+        lower_order_final=lower_order_final,
+    )
+    return replace(plan, name="deis")

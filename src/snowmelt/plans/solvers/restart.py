@@ -1,13 +1,14 @@
 """Restart sampling (Xu et al. 2023, https://arxiv.org/abs/2306.14878): up and down again.
 
-A deterministic solver runs down the grid. When it has come to the lower end of an interval, enough fresh
-noise is added to be back at the upper end, and the solver runs down once more, a few times over. The noise
-contracts the errors made so far, while each descent is as accurate as an ODE solver is.
+A deterministic solver runs down the grid. At the lower end of an interval fresh noise brings the state back
+to the upper end, and the solver runs down once more, a few times over. The noise contracts the errors made so
+far, while each descent is as accurate as an ODE solver is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -50,15 +51,11 @@ def restart(
     noisy = [i for i, t in enumerate(times) if schedule(t).sigma > 0]
     low, high = (min(noisy, key=lambda i: abs(times[i] - end)) for end in interval)
     if low == high or not repeats:  # too coarse a grid to have anything inside
-        return _named(solve(times))
+        return replace(solve(times), name="restart")
 
     down = solve(times[: low + 1])
     again = solve(times[high : low + 1])
     parts = [down, *[again] * repeats]
     if low < len(times) - 1:
         parts.append(solve(times[low:]))
-    return _named(join(parts))
-
-
-def _named(plan: Plan) -> Plan:
-    return Plan(plan.rows, plan.end, plan.quantity, plan.order, "restart")
+    return replace(join(parts), name="restart")

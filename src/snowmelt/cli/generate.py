@@ -1,0 +1,220 @@
+"""``snowmelt generate CONFIG``: a checkpoint in, pictures out. No optimizer, no data, no trainer.
+
+The network is rebuilt from the checkpoint alone; the file's `model` section is needed only for weights that
+come without their configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.options import ConfigFile, Overrides, Quiet
+from snowmelt.errors import InputError, as_input_errors
+
+if TYPE_CHECKING:
+    from snowmelt.config import Config
+    from snowmelt.generation import Job, Team
+    from snowmelt.models import Checkpoint
+    from snowmelt.sampling import DiffusionSampler
+
+__all__ = ["build_job", "build_sampler", "generate", "generate_from"]
+
+
+def generate(
+    config_file: ConfigFile,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove the images that are there, and start anew.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and say what it would take; write nothing.")
+    ] = False,
+) -> None:
+    """Generate images from a checkpoint. Loads no training code and no data.
+
+    The same command again goes on where it was stopped. Start it with torchrun to share the work:
+    torchrun --nproc-per-node=2 -m snowmelt generate CONFIG
+    """
+    with exit_codes():
+        from snowmelt.config import load_config
+
+        config = load_config(config_file, [*(overrides or []), "mode=generate"])
+        generate_from(config, quiet=quiet, overwrite=overwrite, dry_run=dry_run)
+
+
+def generate_from(
+    config: Config, *, quiet: bool = False, overwrite: bool = False, dry_run: bool = False
+) -> None:
+    """Check everything that can fail, then generate what a configuration describes."""
+    from snowmelt.config import save_config
+    from snowmelt.formats import GRID_NAME
+    from snowmelt.generation import forecast, join_team
+
+    with as_input_errors():  # nothing has been done yet
+        team = join_team()
+        quiet = quiet or team.rank > 0
+        with warnings.catch_warnings():
+            if team.rank > 0:  # the first process says it for all
+                warnings.simplefilter("ignore")
+            job = build_job(config, team, overwrite=overwrite, quiet=quiet)
+        job.check()
+    if dry_run:
+        report = forecast(job)
+        if team.rank == 0:
+            typer.echo(report)
+        return
+    if team.rank == 0:
+        save_config(config, job.folder / "config.yaml")
+    if not quiet:
+        typer.echo(f"Generating {job.num_samples} samples with {job.sampler.plan!r}")
+    job.run()
+    if not quiet and job.grid_nrow is not None:
+        typer.echo(f"Saved generated grid to: {job.folder / GRID_NAME}")
+    if not quiet and job.writer is not None:
+        typer.echo(f"Saved {job.num_samples} individual samples to: {job.folder}")
+
+
+def build_job(
+    config: Config, team: Team | None = None, *, overwrite: bool = False, quiet: bool = False
+) -> Job:
+    """Return the job that a configuration describes."""
+    from snowmelt.config import resolve_output_path
+    from snowmelt.formats import WRITERS, class_numbers
+    from snowmelt.generation import ALONE, Job, auto_shard_size, choose_images, grid_step
+    from snowmelt.models import Checkpoint
+
+    team = team or ALONE
+    sampling, output = config.generation.sampling, config.generation.output
+    path = Path(config.generation.checkpoint or "")
+    if not quiet:
+        typer.echo(f"Loading checkpoint: {path}")
+    checkpoint = _described(Checkpoint.read(path), config)
+    sampler = build_sampler(config, checkpoint, local_rank=team.local_rank)
+    if not quiet and sampler.ema is not None:
+        typer.echo("Loaded EMA weights from checkpoint")
+    labels, seeds, names = choose_images(
+        sampler.model.num_classes,
+        sampling.num_samples,
+        exactly="num_samples" in sampling.model_fields_set,
+        seeds=sampling.seeds,
+        base_seed=config.compute.seed,
+        class_selection=sampling.class_selection,
+        class_counts=sampling.class_counts,
+        balance_to=sampling.balance_to,
+        class_names=checkpoint.class_names,
+    )
+    if not output.save_individual:  # only those that the picture shows
+        step = grid_step(len(seeds))
+        labels, seeds = labels[::step] if labels is not None else None, seeds[::step]
+    folder, writer = resolve_output_path(config, "generated"), None
+    if output.save_individual:
+        num_classes, shard_size = sampler.model.num_classes, output.shard_size
+        if shard_size == "auto":
+            shard_size = auto_shard_size(len(seeds), sampler.micro_batch)
+        writer = WRITERS[output.format](
+            folder,
+            seeds,
+            labels,
+            shard_size=shard_size,
+            class_names=names or (class_numbers(num_classes) if num_classes is not None else None),
+            metadata={
+                "plan": sampler.plan.name,
+                "checkpoint_digest": checkpoint.digest,
+                "arguments": shlex.join(_arguments(config, sampler)),
+            },
+        )
+    return Job(
+        sampler,
+        sampler.request(len(seeds), labels, sampling.scale, sampling.use_ema, seeds),
+        folder,
+        writer,
+        batch_size=sampling.batch_size,
+        grid_nrow=output.grid_nrow if output.save_grid else None,
+        class_names=names,
+        arguments=config.model_dump(mode="json"),
+        overwrite=overwrite,
+        team=team,
+        quiet=quiet,
+    )
+
+
+def build_sampler(config: Config, checkpoint: Checkpoint, *, local_rank: int = 0) -> DiffusionSampler:
+    """Return the sampler that a configuration describes; what it leaves open, the checkpoint says."""
+    from snowmelt.device import resolve_device
+    from snowmelt.models.guidance_files import read_guidance
+    from snowmelt.plans import Method
+    from snowmelt.sampling import DiffusionSampler
+
+    sampling = config.generation.sampling
+    options: dict[str, Any] = {"memory_share": sampling.memory_share}
+    if (words := sampling.method) is not None:
+        options["method"] = Method.of(words)
+    if sampling.guidance is not None:
+        options["guidance"] = read_guidance(sampling.guidance.options(), checkpoint.model())
+    if sampling.threshold != "auto":
+        options["threshold"] = None if sampling.threshold == "none" else sampling.threshold
+    if sampling.micro_batch != "auto":
+        options["micro_batch"] = sampling.micro_batch
+    device = resolve_device(config.compute.device, local_rank)
+    return DiffusionSampler.from_checkpoint(checkpoint, device, use_ema=sampling.use_ema, **options)
+
+
+def _described(checkpoint: Checkpoint, config: Config) -> Checkpoint:
+    """Return the checkpoint with its spec: its own, or for bare weights the configuration's.
+
+    Warns where the configuration contradicts the checkpoint.
+    """
+    from snowmelt.models import ModelSpec
+
+    stated = config.model.options(stated_only=True)
+    if checkpoint.spec is not None:
+        saved = checkpoint.spec.to_config()
+        for name, value in stated.items():
+            if value != saved.get(name, value):
+                warnings.warn(
+                    f"the file says {name} = {value}, but {checkpoint.source} was trained with "
+                    f"{saved[name]}: the checkpoint's value is used",
+                    stacklevel=3,
+                )
+        return checkpoint
+    if not stated:
+        raise InputError(
+            f"{checkpoint.source} holds weights but not the model's configuration: describe the model under "
+            "`model` in the file, as it was trained"
+        )
+    known = {"num_classes": checkpoint.num_classes} if checkpoint.num_classes is not None else {}
+    return replace(checkpoint, spec=ModelSpec.from_config({**config.model.options(), **known}))
+
+
+def _arguments(config: Config, sampler: DiffusionSampler) -> list[str]:
+    """Return the overrides that make an image of this job again, but for its class and seed."""
+    left_out = {
+        "num_samples",
+        "class_selection",
+        "class_counts",
+        "balance_to",
+        "seeds",
+        "batch_size",
+        "memory_share",
+    }
+    sampling = config.generation.sampling.model_dump(mode="json", exclude_unset=True, exclude=left_out)
+    sampling["micro_batch"] = sampler.micro_batch
+    values = {
+        "generation.checkpoint": config.generation.checkpoint,
+        "compute.device": sampler.model.device.type,
+        **{f"generation.sampling.{name}": value for name, value in sampling.items() if value is not None},
+    }
+    if model := config.model.model_dump(mode="json", exclude_unset=True):
+        values["model"] = model
+    return [
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()
+    ]

@@ -1,0 +1,22 @@
+"""``snowmelt inspect FILE``: how a generated image came about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snowmelt.cli.errors import exit_codes
+
+__all__ = ["inspect_command"]
+
+
+def inspect_command(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A generated PNG file, or its folder.")],
+) -> None:
+    """Show how a generated image came about, and the command that makes it again."""
+    with exit_codes():
+        from snowmelt.generation import inspect
+
+        typer.echo(inspect(path))

@@ -1,0 +1,49 @@
+"""``snowmelt sample CHECKPOINT``: pictures without a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snowmelt.cli.errors import user_errors
+from snowmelt.cli.options import GuidanceScale, MethodOptions, ModelOptions, Quiet, with_groups
+from snowmelt.cli.parsing import expect_suffix, integers
+
+__all__ = ["sample_command"]
+
+
+@with_groups
+def sample_command(
+    model: ModelOptions,
+    method: MethodOptions,
+    num: Annotated[int, typer.Option("--num", min=1, help="How many images.")] = 16,
+    classes: Annotated[
+        str | None,
+        typer.Option("--class", metavar="N,N,...", help="Class labels. Default: all classes in turn."),
+    ] = None,
+    guidance: GuidanceScale = 0.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Each image gets its own seed from it.")] = 0,
+    out: Annotated[
+        Path, typer.Option("--out", help="PNG file to write: one picture with all images.")
+    ] = Path("samples.png"),
+    quiet: Quiet = False,
+) -> None:
+    """Sample some images from a checkpoint into one picture."""
+    with user_errors():
+        from snowmelt.generation import choose_images
+        from snowmelt.images import save_grid
+
+        expect_suffix(out, ".png")
+        wanted = integers(classes, "--class")
+        sampler = model.sampler(method.value())
+        labels, seeds, _ = choose_images(
+            sampler.model.num_classes, num, base_seed=seed, class_selection=wanted
+        )
+        images = sampler.sample(
+            len(seeds), labels, guidance, not model.no_ema, show_progress=not quiet, seeds=seeds
+        )
+        save_grid(images, out, captions=[str(label) for label in labels] if labels is not None else None)
+        if not quiet:
+            typer.echo(f"{out}: {len(seeds)} images by {sampler.method} ({sampler.plan.nfe} evaluations)")

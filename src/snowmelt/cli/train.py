@@ -1,0 +1,72 @@
+"""``snowmelt train CONFIG``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.options import ConfigFile, Overrides
+from snowmelt.errors import as_input_errors
+
+if TYPE_CHECKING:
+    import torch
+
+    from snowmelt.config import Config
+    from snowmelt.training.run import Measure
+
+__all__ = ["train", "train_from"]
+
+
+def train(config_file: ConfigFile, overrides: Overrides = None) -> None:
+    """Train a model. Ctrl-C saves the work so far; resume with training.resume.enabled=true."""
+    with exit_codes():
+        from snowmelt.config import load_config
+
+        train_from(load_config(config_file, [*(overrides or []), "mode=train"]))
+
+
+def train_from(config: Config) -> None:
+    """Check everything that can fail, then train what a configuration describes."""
+    from snowmelt.device import resolve_device
+    from snowmelt.training.run import TrainingRun
+
+    with as_input_errors():  # nothing has been done yet
+        device = resolve_device(config.compute.device)
+        evaluated = config.training.evaluation.enabled
+        run = TrainingRun(
+            config,
+            device,
+            partial(_training_metrics, config, device) if evaluated else None,
+            maximize=_more_is_better(config.training.validation.metric),
+        )
+        run.check()
+    run.run()
+
+
+def _training_metrics(config: Config, device: torch.device) -> Measure:
+    """Return what measures generated images while training."""
+    from snowmelt.evaluation.answers.training_metrics import TrainingMetrics
+    from snowmelt.files import user_cache
+    from snowmelt.formats import open_images
+
+    options, shape = config.training.evaluation, config.model.architecture
+    real = open_images(config.data.paths.train or "", image_size=shape.image_size, channels=shape.in_channels)
+    return TrainingMetrics(
+        real,
+        options.metrics,
+        num_samples=options.num_samples,
+        seed=config.compute.seed,
+        guidance_scale=options.guidance_scale,
+        extractor=options.extractor,
+        device=device,
+        cache=user_cache(),
+    )
+
+
+def _more_is_better(metric: str) -> bool:
+    if metric == "loss":
+        return False
+    from snowmelt.evaluation.metrics import METRICS
+
+    return METRICS[metric].better == "more"

@@ -1,0 +1,243 @@
+"""What `snowmelt evaluate` does: check everything, then answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from snowmelt._version import __version__
+from snowmelt.errors import InputError
+from snowmelt.evaluation.answers.answers import Answers
+from snowmelt.evaluation.answers.novelty import novelty
+from snowmelt.evaluation.answers.scores import evaluate
+from snowmelt.evaluation.answers.selection import check_new_folder, check_rule, select, write_selection
+from snowmelt.evaluation.answers.usefulness import usefulness
+from snowmelt.evaluation.cached_images import cache_images
+from snowmelt.evaluation.classes import labels_in_shares_of
+from snowmelt.evaluation.features import (
+    Extractor,
+    Features,
+    Moments,
+    extract_features,
+    is_statistics,
+    make_extractor,
+    open_reference,
+)
+from snowmelt.evaluation.features.choose import choose_extractor
+from snowmelt.evaluation.metrics import check_metrics
+from snowmelt.evaluation.sampled import SampledSource
+from snowmelt.formats import ImageSource, open_images
+from snowmelt.formats.classes import renumber_classes
+from snowmelt.models import Checkpoint
+from snowmelt.plans import Method
+from snowmelt.sampling import DiffusionSampler, Request, image_seeds
+
+__all__ = ["EvaluationJob"]
+
+CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".safetensors"})
+MODEL_FILES = ("model_index.json", "config.json")  # of a folder of diffusers
+SAMPLED_TOGETHER = 256
+SELECTED = "selected"
+
+
+class _Sources(NamedTuple):
+    generated: ImageSource
+    real: ImageSource | None  # None if only statistics are known
+    training: ImageSource | None
+    held_out: ImageSource | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationJob:
+    """Questions about generated images.
+
+    Attributes:
+        generated: images as for `open_images`, or a model to sample: a checkpoint or a folder of diffusers.
+        real: real images, or a file of their statistics.
+        train: the images that the model was trained on; None takes those of `real`.
+        held_out: real images that the model never saw, to look for copies of training images.
+        useful: train classifiers with and without the generated images; needs `held_out`.
+        select: a key of `SELECTIONS` and its number, to keep the images nearest to the real ones.
+        metrics: keys of `METRICS`; None takes all that are possible.
+        per_class: measure each class by itself too.
+        out: the folder of the report; None writes none.
+        image_size, channels: as for `open_images`; a model has its own.
+        extractor, weights: as in `choose_extractor`.
+        num_samples, seed, guidance_scale, use_ema: the images to sample from a model, in the classes of the
+            real images and in their shares.
+        method: how to sample; None takes the model's own method, or the default.
+        device: where to sample and to compute.
+        batch_size: the number of images whose features are computed together.
+        cache: a folder that keeps images, features and classifiers; None keeps nothing.
+        show_progress: show bars.
+    """
+
+    generated: Path
+    real: Path
+    train: Path | None = None
+    held_out: Path | None = None
+    useful: bool = False
+    select: tuple[str, float] | None = None
+    metrics: Sequence[str] | None = None
+    per_class: bool = True
+    out: Path | None = None
+    image_size: int | None = None
+    channels: int | None = None
+    extractor: str | None = None
+    weights: Path | None = None
+    num_samples: int = 2048
+    seed: int = 0
+    guidance_scale: float = 0.0
+    use_ema: bool = True
+    method: Method | None = None
+    device: str | torch.device = "cpu"
+    batch_size: int = 64
+    cache: Path | None = None
+    show_progress: bool = False
+
+    def check(self) -> None:
+        """Check everything that can fail, and keep what was opened.
+
+        Raises:
+            InputError, ValueError: an input cannot be used; the message says why.
+        """
+        if self.metrics is not None:
+            check_metrics(self.metrics)
+        if self.useful and self.held_out is None:
+            raise InputError(
+                "--useful tests classifiers on real images that nobody has seen: give --held-out"
+            )
+        statistics = is_statistics(self.real)
+        if self.held_out is not None and statistics and self.train is None:
+            raise InputError("--held-out is for finding copies of training images: give these as --train")
+        if self.select is not None:
+            if statistics or self.out is None:
+                raise InputError("--select compares with real images, and writes into --out: give both")
+            check_rule(*self.select)
+            check_new_folder(self.out / SELECTED)
+        _ = self._make_extractor
+        if self.held_out is not None or self.extractor in ("classifier", "pixels"):
+            _check_one_shape([source for source in self._sources if source is not None])
+
+    def run(self) -> Answers:
+        """Answer all questions, and write the report if there is a folder for it."""
+        self.check()
+        generated, real, training, held_out = self._sources
+        if isinstance(generated, SampledSource):  # sampled once, and looked at several times
+            generated = cache_images(
+                generated, self.cache, batch_size=SAMPLED_TOGETHER, show_progress=self.show_progress
+            )
+        extractor, options = self._make_extractor(self.cache), self._options
+        features = extract_features(generated, extractor, **options)
+        reference = open_reference(real or self.real, extractor, **options)
+        answers: dict[str, Any] = {
+            "about": self._about(features, reference, extractor),
+            "scores": evaluate(
+                features,
+                reference,
+                metrics=self.metrics,
+                per_class=self.per_class,
+                show_progress=self.show_progress,
+            ),
+        }
+        if held_out is not None and training is not None:
+            sources, pixels = (generated, training, held_out), make_extractor("pixels")
+            if training is real and isinstance(reference, Features):
+                known = reference
+            else:
+                known = extract_features(training, extractor, **options)
+            answers["novelty"] = {
+                "features": novelty(features, known, extract_features(held_out, extractor, **options)),
+                "pixels": novelty(*(extract_features(source, pixels, **options) for source in sources)),
+            }
+            if self.useful:
+                answers["usefulness"] = usefulness(
+                    *sources, device=self.device, show_progress=self.show_progress
+                )
+        if self.select is not None and self.out is not None and isinstance(reference, Features):
+            per_class = self.per_class and features.labels is not None and reference.labels is not None
+            answers["selection"] = select(features, reference, *self.select, per_class=per_class)
+            write_selection(answers["selection"], generated, self.out / SELECTED)
+        found = Answers(**answers)
+        if self.out is not None:
+            found.write(self.out, generated, real, training)
+        return found
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, "cache": self.cache, "show_progress": self.show_progress}
+
+    @cached_property
+    def _sources(self) -> _Sources:
+        real = None if is_statistics(self.real) else self._open(self.real)
+        training = real if self.train is None else self._open(self.train, real)
+        held_out = None if self.held_out is None else self._open(self.held_out, training)
+        like = real or training
+        is_model = self.generated.suffix in CHECKPOINTS or any(
+            (self.generated / name).is_file() for name in MODEL_FILES
+        )
+        generated = self._sampled(like) if is_model else self._open(self.generated, like)
+        return _Sources(generated, real, training, held_out)
+
+    def _open(self, path: Path, like: ImageSource | None = None) -> ImageSource:
+        """Open images, with their classes numbered as those of others, if there are any."""
+        source = open_images(path, image_size=self.image_size, channels=self.channels)
+        return renumber_classes(source, like.class_names if like is not None else None)
+
+    def _sampled(self, like: ImageSource | None) -> ImageSource:
+        checkpoint = Checkpoint.read(self.generated)
+        method = {} if self.method is None else {"method": self.method}
+        sampler = DiffusionSampler.from_checkpoint(checkpoint, self.device, use_ema=self.use_ema, **method)
+        labels = None
+        if (num_classes := sampler.model.num_classes) is not None:
+            known = renumber_classes(like, checkpoint.class_names) if like is not None else None
+            labels = labels_in_shares_of(known, num_classes, self.num_samples)
+        seeds = image_seeds(self.seed, self.num_samples)
+        request = Request.of(self.num_samples, labels, self.guidance_scale, self.use_ema, seeds)
+        name = f"{self.generated} by {sampler.plan.name} in {sampler.plan.nfe} evaluations"
+        source = SampledSource(sampler, request, checkpoint.class_names, name)
+        return renumber_classes(source, like.class_names if like is not None else None)
+
+    @cached_property
+    def _make_extractor(self) -> Callable[[Path | None], Extractor]:
+        return choose_extractor(
+            self.extractor,
+            self._sources.training,
+            weights=self.weights,
+            device=self.device,
+            show_progress=self.show_progress,
+        )
+
+    def _about(
+        self, features: Features, reference: Features | Moments, extractor: Extractor
+    ) -> dict[str, str]:
+        generated, real, *_ = self._sources
+        if isinstance(reference, Features):
+            described = f"{real.name if real is not None else self.real}, {len(reference):,} images"
+        else:
+            count = f"{reference.count:,}" if reference.count is not None else "an unknown number of"
+            described = f"{self.real}, statistics of {count} images"
+        return {
+            "generated": f"{generated.name}, {len(generated):,} images",
+            "real": described,
+            "extractor": f"{extractor.name}, {features.dim:,} features",
+            "snowmelt": __version__,
+        }
+
+
+def _check_one_shape(sources: Sequence[ImageSource]) -> None:
+    """Check that images can be compared pixel by pixel, before any is sampled."""
+    shapes = {}
+    for source in sources:
+        if isinstance(source, SampledSource):
+            shapes[source.name] = tuple(source.sampler.model.image_shape)
+        else:
+            shapes[source.name] = tuple(source.take([0]).shape[1:])
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InputError(f"all images must have one shape, got {listed}: give --image-size and --channels")

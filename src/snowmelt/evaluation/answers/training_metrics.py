@@ -1,0 +1,73 @@
+"""Metrics of what a model generates while it is trained."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from snowmelt.evaluation.answers.scores import evaluate
+from snowmelt.evaluation.classes import labels_in_shares_of
+from snowmelt.evaluation.features import extract_features, open_reference
+from snowmelt.evaluation.features.choose import choose_extractor
+from snowmelt.evaluation.sampled import SampledSource
+from snowmelt.formats import ImageSource
+from snowmelt.sampling import DiffusionSampler, Request, image_seeds
+
+__all__ = ["TrainingMetrics"]
+
+SAMPLED_TOGETHER = 256
+
+
+class TrainingMetrics:
+    """A function of a trainer's sampler that returns metrics of the images that it makes.
+
+    All calls use the same seeds. The images are compared with the training images, without augmentation.
+    What does not change (extractor, reference) is made when the object is made.
+
+    Args:
+        real: the training images.
+        metrics: keys of `METRICS`.
+        num_samples: the number of images to make.
+        seed: of these images.
+        guidance_scale: as in `DiffusionSampler.sample`.
+        extractor: as in `choose_extractor`.
+        device: where to compute features.
+        cache: a folder that keeps features and the classifier.
+
+    Raises:
+        InputError: the images cannot be read, or the extractor cannot be made.
+    """
+
+    def __init__(
+        self,
+        real: ImageSource,
+        metrics: Sequence[str],
+        *,
+        num_samples: int = 1000,
+        seed: int = 0,
+        guidance_scale: float = 0.0,
+        extractor: str | None = None,
+        device: str | torch.device = "cpu",
+        cache: Path | None = None,
+    ) -> None:
+        self.real, self.metrics, self.guidance_scale = real, list(metrics), guidance_scale
+        self.seeds = image_seeds(seed, num_samples)
+        self.extractor = choose_extractor(extractor, real, device=device, show_progress=True)(cache)
+        self.reference = open_reference(real, self.extractor, cache=cache, show_progress=True)
+
+    def __call__(self, sampler: DiffusionSampler) -> dict[str, float]:
+        """Return the metrics by name. Warns about those that cannot be computed."""
+        num_classes, labels = sampler.model.num_classes, None
+        if num_classes is not None:
+            labels = labels_in_shares_of(self.real, num_classes, len(self.seeds))
+        request = Request.of(len(self.seeds), labels, self.guidance_scale, seeds=self.seeds)
+        features = extract_features(
+            SampledSource(sampler, request), self.extractor, batch_size=SAMPLED_TOGETHER, show_progress=True
+        )
+        found = evaluate(features, self.reference, metrics=self.metrics, per_class=False)
+        if found.omitted:
+            warnings.warn(f"evaluation while training: {'; '.join(found.omitted)}", stacklevel=2)
+        return {name: each.value for name, each in found.overall.items()}

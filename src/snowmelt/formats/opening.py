@@ -1,0 +1,86 @@
+"""Images to read, found by a name or a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from snowmelt.errors import InputError
+from snowmelt.formats.class_folders import open_class_folders
+from snowmelt.formats.npz import open_npz
+from snowmelt.formats.parquet import open_parquet
+from snowmelt.formats.png import open_png
+from snowmelt.formats.source import FileSource, ImageSource, TensorSource
+from snowmelt.formats.webdataset import open_webdataset
+from snowmelt.images import Shape, to_uint8
+
+__all__ = ["READERS", "open_images"]
+
+# The first one that finds its files in a folder reads them
+READERS: dict[str, Callable[[Path, Shape], FileSource | None]] = {
+    "parquet": open_parquet,
+    "webdataset": open_webdataset,
+    "class_folders": open_class_folders,
+    "png": open_png,
+    "npz": open_npz,
+}
+# The stored shape of data sets (channels, side), for callers that ask for no other
+NATIVE_SHAPES = {"digits": (1, 8), "MNIST": (1, 28), "FashionMNIST": (1, 28), "CIFAR10": (3, 32)}
+
+
+def open_images(
+    path: str | Path, *, image_size: int | tuple[int, int] | None = None, channels: int | None = None
+) -> ImageSource:
+    """Open images in a layout that is recognised by looking.
+
+    - a name in `snowmelt.data.DATASETS`, such as ``digits:train``;
+    - an ``.npz`` file with uint8 ``arr_0`` (N, H, W, C), and perhaps labels in ``arr_1`` or ``labels``;
+    - a folder with Parquet files (columns ``image`` with ``bytes``, and ``label``);
+    - a folder with webdataset tar files (images, ``.cls``);
+    - a folder with one folder of images a class, as torchvision's ``ImageFolder`` numbers them;
+    - a folder of images, with the ``labels.csv`` of ``snowmelt generate`` if it is there;
+    - a folder with one ``.npz`` file.
+
+    Args:
+        path: the name, file or folder.
+        image_size: side, or (H, W): the shorter side is resized with antialiasing and the middle cut out, as
+            for training. None takes images as they are, which must be of one size.
+        channels: 1 or 3; None decides by the first image.
+
+    Raises:
+        InputError: there are no images in a known layout, or they cannot be read.
+
+    >>> source = open_images("digits:test")
+    >>> len(source), source.class_names[:2], source.take([0, 300]).shape
+    (360, ['0', '1'], torch.Size([2, 1, 8, 8]))
+    """
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1, 3 or None, got {channels}")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and min(size) < 1:
+        raise ValueError(f"image_size must be at least 1, got {image_size}")
+    shape = Shape(size, channels)
+    if not Path(path).exists():
+        return _data_set(str(path), shape)
+    for reader in READERS.values() if Path(path).is_dir() else (open_npz,):
+        if (source := reader(Path(path), shape)) is not None:
+            return source
+    raise InputError(
+        f"{path} holds no images in a known layout: give a folder of images, of class folders, of .tar or "
+        ".parquet files, or an .npz file"
+    )
+
+
+def _data_set(name: str, shape: Shape) -> TensorSource:
+    from snowmelt.data import DATASETS  # only here, so that writing needs no training data
+
+    known, _, part = name.partition(":")
+    if known not in DATASETS:
+        raise InputError(f"{name} is neither a file nor a folder, nor one of {', '.join(DATASETS)}")
+    channels, side = NATIVE_SHAPES[known]
+    data = DATASETS[known](part or None, shape.size or (side, side), shape.channels or channels)
+    samples = [data[index] for index in range(len(data))]
+    images = torch.stack([to_uint8(image) for image, _ in samples])
+    return TensorSource(images, [label for _, label in samples], data.classes, name)

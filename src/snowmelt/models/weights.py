@@ -1,0 +1,108 @@
+"""Weights by name: what wrappers add to names, and loading all of them or none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+
+from torch import Tensor, nn
+
+from snowmelt.errors import InputError
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointNotFoundError",
+    "load_weights",
+    "name_file_in_errors",
+    "some",
+    "unwrapped",
+]
+
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # what DDP and torch.compile put before names
+
+
+class CheckpointError(InputError):
+    """A checkpoint cannot be used; the message names the file and says what to do."""
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """There is no such file."""
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors under the names that they had before DDP or torch.compile wrapped the model.
+
+    >>> import torch
+    >>> list(unwrapped({"module._orig_mod.weight": torch.zeros(1)}))
+    ['weight']
+    """
+    return {_WRAPPERS.sub("", name): value for name, value in tensors.items()}
+
+
+def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source: object) -> None:
+    """Load `state_dict` into `module`, all of it or nothing.
+
+    Args:
+        module: keeps its device and dtype.
+        state_dict: names and shapes as the module's.
+        source: where the weights come from, for the message.
+
+    Raises:
+        CheckpointError: names or shapes differ; the module is as it was.
+
+    >>> import torch
+    >>> load_weights(nn.Linear(2, 1), {"weight": torch.zeros(1, 3)}, source="other.pth")
+    Traceback (most recent call last):
+    snowmelt.models.weights.CheckpointError: other.pth does not fit the model, which was probably trained ...
+      missing: bias
+      other shape: weight (file (1, 3), model (1, 2))
+    """
+    own = module.state_dict()
+    problems = {
+        "missing": [name for name in own if name not in state_dict],
+        "unexpected": [name for name in state_dict if name not in own],
+        "other shape": [
+            f"{name} (file {tuple(state_dict[name].shape)}, model {tuple(own[name].shape)})"
+            for name in own
+            if name in state_dict and state_dict[name].shape != own[name].shape
+        ],
+    }
+    if any(problems.values()):
+        lines = [f"  {kind}: {some(names)}" for kind, names in problems.items() if names]
+        raise CheckpointError(
+            f"{source} does not fit the model, which was probably trained with other options (image_size, "
+            "model_channels, channel_multipliers, use_attention, num_classes, ...):\n" + "\n".join(lines)
+        )
+    module.load_state_dict(state_dict)
+
+
+@contextmanager
+def name_file_in_errors(path: str | PathLike[str] | None) -> Iterator[None]:
+    """Name the file whose contents are refused: a TypeError or ValueError becomes a CheckpointError.
+
+    >>> with name_file_in_errors("model.pth"):
+    ...     nn.Linear(**{"width": 3})
+    Traceback (most recent call last):
+    snowmelt.models.weights.CheckpointError: model.pth does not hold what it should: ...
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path or 'the checkpoint'} does not hold what it should: {error}. It was changed, or made by "
+            "another version of snowmelt: take another file"
+        ) from error
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,50 @@
+"""Words and tables for terminals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+__all__ = ["listed", "number", "text_table"]
+
+DIGITS = 4
+
+
+def text_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return rows as aligned columns: the first `left` columns to the left, the others to the right.
+
+    >>> print(text_table([["metric", "value"], ["fid", "1.5"]]))
+    metric  value
+    fid       1.5
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Return one or more parts as a sentence lists them.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def number(value: float) -> str:
+    """Return a number with four significant digits, and never with an exponent.
+
+    >>> number(12345.678), number(0.000123456), number(0.5)
+    ('12346', '0.0001235', '0.5')
+    """
+    if not math.isfinite(value):
+        return str(value)
+    places = 0 if value == 0 else max(0, DIGITS - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

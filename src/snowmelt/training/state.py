@@ -1,0 +1,100 @@
+"""Where a training run stands, beside the states of model, average and optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snowmelt.models import CheckpointError
+
+__all__ = ["Progress", "check_resumable", "random_state", "set_random_state"]
+
+
+@dataclass
+class Progress:
+    """How far a run has come. A checkpoint holds each attribute under its name.
+
+    Attributes:
+        images: training images seen so far, by all processes; an image counts each time it is seen.
+        global_step: optimizer steps so far.
+        epoch: epochs completed.
+        batch: batches done in the epoch at hand.
+        loss_sum: the sum of their losses, a scalar that stays on the device: reading it would wait.
+        watched: name of the metric that chooses the best model.
+        best_metric: its best value so far.
+    """
+
+    images: int = 0
+    global_step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
+    watched: str = "loss"
+    best_metric: float = math.inf
+
+    def add_step(self, images: int, loss: Tensor) -> None:
+        """Count one optimizer step on a batch."""
+        self.images += images
+        self.global_step += 1
+        self.batch += 1
+        self.loss_sum = self.loss_sum.to(loss.device) + loss
+
+    def end_epoch(self) -> None:
+        """Count one epoch."""
+        self.epoch += 1
+        self.batch = 0
+        self.loss_sum = torch.zeros_like(self.loss_sum)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the attributes by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` holds; files of older versions lack some attributes, which stay."""
+        for item in fields(self):
+            setattr(self, item.name, state.get(item.name, getattr(self, item.name)))
+
+
+def check_resumable(state: Mapping[str, Any], parts: Mapping[str, object], source: object) -> None:
+    """Raise unless a checkpoint's training state fits this run.
+
+    Args:
+        state: what the checkpoint holds, by its keys.
+        parts: what is to take its state from there: optimizer, scheduler, scaler.
+        source: the checkpoint's file, for the message.
+
+    Raises:
+        CheckpointError: something is missing, or belongs to another kind of optimizer or schedule.
+    """
+    needed = [*(f"{name}_state_dict" for name in parts), "epoch", "global_step", "rng_state"]
+    if missing := [key for key in needed if key not in state]:
+        raise CheckpointError(
+            f"{source} cannot be resumed from: it lacks {', '.join(missing)}. It was saved without its "
+            "optimizer, or not by a trainer; resume with reset_optimizer and reset_scheduler, or load "
+            "its weights alone"
+        )
+    for name, part in parts.items():
+        there, here = state.get(f"{name}_type"), type(part).__name__
+        if there not in (None, here):
+            raise CheckpointError(
+                f"{source} was trained with the {name} {there}, this run has {here}: take the same, or "
+                f"resume with reset_{name}"
+            )
+
+
+def random_state() -> dict[str, Any]:
+    """Return the states of torch's global random generators, on the CPU and on the CUDA devices."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Go back to what `random_state` returned; on a machine with other devices, on the CPU alone."""
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

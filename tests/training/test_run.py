@@ -1,0 +1,232 @@
+"""What `TrainingRun` promises: optimizer, rates, precision and schedule are those that the file names."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from snowmelt import Checkpoint, DiffusionSampler
+from snowmelt.config import Config
+from snowmelt.training import accelerator
+from snowmelt.training.run import TrainingRun
+
+CPU = torch.device("cpu")
+
+
+def make_run(folder: Path, training: dict | None = None, diffusion: dict | None = None) -> TrainingRun:
+    """A run of one batch an epoch, on a network that is as small as it can be."""
+    architecture = {"image_size": 8, "in_channels": 1, "model_channels": 4, "channel_multipliers": [1]}
+    settings = {
+        "mode": "train",
+        "model": {
+            "architecture": {
+                **architecture,
+                "layers_per_block": 1,
+                "norm_groups": 2,
+                "attention_head_dim": 4,
+            },
+            "diffusion": diffusion or {"num_timesteps": 20, "beta_end": 0.3},
+            "conditioning": {"num_classes": 10},
+        },
+        "data": {"paths": {"train": "digits:test"}, "loading": {"batch_size": 360}},
+        "output": {"base_dir": str(folder)},
+        "training": {"visualization": {"enabled": False}, **(training or {})},
+    }
+    return TrainingRun(Config.model_validate(settings), CPU)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "logs" / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+# -- optimizer and learning rate -----------------------------------------------------------------------
+
+RATE, DECAY, BETAS = 0.1, 0.5, (0.5, 0.75)
+GRADIENTS = (1.0, -3.0)
+
+
+def adam(weight: float, decay_in_gradient: float, shrink: float) -> list[float]:
+    """Kingma & Ba 2015, algorithm 1, with weight decay in one of its two places."""
+    m = v = 0.0
+    weights = []
+    for n, gradient in enumerate(GRADIENTS, start=1):
+        g = gradient + decay_in_gradient * weight
+        m, v = BETAS[0] * m + (1 - BETAS[0]) * g, BETAS[1] * v + (1 - BETAS[1]) * g**2
+        step = m / (1 - BETAS[0] ** n) / math.sqrt(v / (1 - BETAS[1] ** n))
+        weight = (1 - shrink) * weight - RATE * step
+        weights.append(weight)
+    return weights
+
+
+def sgd(weight: float) -> list[float]:
+    """Heavy ball: the velocity sums gradients, the first of the betas is what it keeps of itself."""
+    velocity = 0.0
+    weights = []
+    for gradient in GRADIENTS:
+        velocity = BETAS[0] * velocity + gradient + DECAY * weight
+        weight -= RATE * velocity
+        weights.append(weight)
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("adam", adam(2.0, decay_in_gradient=DECAY, shrink=0.0)),
+        # Loshchilov & Hutter 2019, algorithm 2: the decay is beside the gradient
+        ("adamw", adam(2.0, decay_in_gradient=0.0, shrink=RATE * DECAY)),
+        ("sgd", sgd(2.0)),
+    ],
+)
+def test_the_optimizer_takes_the_steps_of_its_paper(tmp_path, name, expected):
+    settings = {"type": name, "learning_rate": RATE, "betas": list(BETAS), "weight_decay": DECAY}
+    trainer = make_run(tmp_path, {"optimizer": settings}).trainer
+    parameters = list(trainer.model.parameters())
+    for parameter in parameters:
+        parameter.data.fill_(2.0)
+    for gradient, weight in zip(GRADIENTS, expected, strict=True):
+        for parameter in parameters:
+            parameter.grad = torch.full_like(parameter, gradient)
+        trainer.optimizer.step()
+        for parameter in parameters:
+            torch.testing.assert_close(parameter, torch.full_like(parameter, weight), rtol=1e-5, atol=1e-6)
+
+
+def cosine(share: float, start: float, end: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def linear(share: float, start: float, end: float) -> float:
+    return start + (end - start) * min(share, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "rate"),
+    [
+        ("cosine", "auto", cosine),
+        ("linear", "auto", linear),
+        ("linear", 3, linear),
+        ("constant", "auto", lambda share, start, end: start),
+        ("none", 2, lambda share, start, end: start),
+    ],
+)
+def test_every_epoch_has_the_rate_of_the_closed_form(tmp_path, name, length, rate):
+    epochs, start, end = 5, 0.01, 0.002
+    scheduler = {"type": name, "T_max": length, "eta_min": end}
+    run = make_run(
+        tmp_path, {"epochs": epochs, "scheduler": scheduler, "optimizer": {"learning_rate": start}}
+    )
+    run.check()
+    run.run()
+    over = epochs if length == "auto" else length
+    expected = [rate(epoch / over, start, end) for epoch in range(epochs)]
+    assert [float(row["learning_rate"]) for row in rows(tmp_path)] == pytest.approx(expected)
+    # The rate of the epoch that would come next: for `auto`, the end
+    assert run.trainer.optimizer.param_groups[0]["lr"] == pytest.approx(rate(epochs / over, start, end))
+
+
+# -- schedules -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "name", "prediction"),
+    [
+        ({}, "ddpm-linear", "eps"),
+        ({"beta_schedule": "cosine", "parameterization": "v"}, "ddpm-cosine", "v"),
+        ({"schedule": "flow"}, "flow", "flow"),
+        ({"schedule": "edm", "schedule_options": {"sigma_max": 20.0}}, "edm", "edm"),
+        ({"schedule": "vp", "parameterization": "eps"}, "vp", "eps"),
+    ],
+    ids=str,
+)
+def test_what_was_trained_on_any_schedule_samples_from_its_file_alone(tmp_path, diffusion, name, prediction):
+    run = make_run(tmp_path, {"epochs": 1}, diffusion)
+    run.check()
+    folder = run.run()
+    checkpoint = Checkpoint.read(folder / "latest.pth")
+    assert checkpoint.spec.schedule == name
+    sampler = DiffusionSampler.from_pretrained(folder / "latest.pth")
+    assert sampler.model.parameterization.name == prediction
+    assert sampler.model.schedule(1.0) == run.trainer.model.schedule(1.0)
+    images = sampler.sample(2, [1, 7], seeds=[0, 1])
+    torch.testing.assert_close(images, run.trainer.sampler.sample(2, [1, 7], seeds=[0, 1]), rtol=0, atol=0)
+
+
+# -- speed ---------------------------------------------------------------------------------------------
+
+
+def test_a_compiled_network_has_the_same_loss_and_gradients(tmp_path, monkeypatch):
+    """With the graph of torch.compile, but not its C++, which takes minutes to make."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compile_with = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_with(self, backend="eager"))
+    plain = make_run(tmp_path / "plain").trainer
+    compiled = make_run(tmp_path / "compiled", {"performance": {"compile_model": True}}).trainer
+    assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+    x0, labels = torch.linspace(-1, 1, 2 * 64).view(2, 1, 8, 8), torch.tensor([3, 10])
+    losses = [
+        trainer._loss(x0, labels, generator=torch.Generator().manual_seed(0)) for trainer in (plain, compiled)
+    ]
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-6)
+    for loss in losses:
+        loss.backward()
+    for one, other in zip(plain.model.parameters(), compiled.model.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """Accelerate keeps the first precision of a process for good."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_mixed_precision_runs_the_network_in_bfloat16_and_keeps_the_weights(tmp_path, monkeypatch):
+    """The CPU leaves it out because it is slow there, but the same code can run on it."""
+    exact = make_run(tmp_path / "exact").trainer.train_epoch()["loss"]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr(accelerator, "_precision", lambda device, use_amp: "bf16" if use_amp else "no")
+    with pytest.warns(UserWarning, match="use_amp is left out on cpu"):
+        trainer = make_run(tmp_path / "mixed", {"performance": {"use_amp": True}}).trainer
+    seen = []
+    trainer.model.network.conv_out.register_forward_hook(lambda module, x, y: seen.append(y.dtype))
+    loss = trainer.train_epoch()["loss"]
+    assert set(seen) == {torch.bfloat16}
+    assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
+    assert {value.dtype for value in trainer.ema.shadow.values()} == {torch.float32}
+    assert loss == pytest.approx(exact, rel=0.02)
+
+
+def test_a_scaled_loss_changes_no_bit_and_its_scale_is_resumed(tmp_path, monkeypatch):
+    """What float16 needs, with powers of two: gradients are scaled up, applied at their own size, and the
+    scale that has grown is in the checkpoint.
+    """
+
+    def with_scaler(device, use_amp):
+        made = accelerator.make_accelerator(device, use_amp)
+        made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**6, growth_interval=2)
+        return made
+
+    settings = {"optimizer": {"gradient_clip_norm": None}}
+    plain = make_run(tmp_path / "plain", settings).trainer
+    plain.train(3)
+    monkeypatch.setattr("snowmelt.training.trainer.make_accelerator", with_scaler)
+    first = make_run(tmp_path / "scaled", settings).trainer
+    first.train(2, tmp_path)
+    assert first.accelerator.scaler.get_scale() == 2.0**7
+    resumed = make_run(tmp_path / "resumed", settings).trainer
+    resumed.load_checkpoint(tmp_path / "latest.pth")
+    assert resumed.accelerator.scaler.get_scale() == 2.0**7
+    resumed.train(3)
+    for one, other in zip(plain.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
