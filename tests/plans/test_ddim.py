@@ -9,8 +9,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from snowmelt.core import PARAMETERIZATIONS, DiscreteSchedule, Level, make_betas
+from snowmelt.core import DiscreteSchedule, Level, make_betas
 from snowmelt.plans import SOLVERS, ddim, ddpm, integrate, make_plan
+
+from .peers import network, of_network
 
 DDPM = DiscreteSchedule(make_betas())
 TIMES = [1.0, 0.93, 0.5, 0.2, 0.013, 0.0]
@@ -69,18 +71,11 @@ def test_the_share_of_fresh_noise_is_etas():
 # -- diffusers -----------------------------------------------------------------------------------------
 
 
-def network(x, k):
-    """A shared stand-in network: smooth, bounded, different at every index."""
-    return torch.sin(3 * x + 0.001 * float(k)) * 0.5 + 0.1 * x
+OURS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 
 
 def ours(plan, schedule, prediction, x, draws):
-    parameterization = PARAMETERIZATIONS[{"epsilon": "eps", "sample": "x0", "v_prediction": "v"}[prediction]]
-
-    def denoiser(x_t, level, class_labels):
-        return parameterization.x0(x_t, network(x_t, schedule.index_of_t(level.t)), level)
-
-    return integrate(plan, denoiser, x, noise=iter(draws).__next__)
+    return integrate(plan, of_network(schedule, OURS[prediction]), x, noise=iter(draws).__next__)
 
 
 def peer(scheduler_class, schedule, steps, **options):

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 
 from snowmelt.core import Level
-from snowmelt.denoisers import GaussianMixture
-from snowmelt.plans import SOLVERS, integrate
+from snowmelt.plans import SOLVERS
 
 from .cases import CASES, KINDS
+from .peers import oracle, path_through, run, sigma_hat, start
 
 SCHEDULES = {kind: KINDS[kind] for kind in ("ddpm", "ve", "flow")}
 TIMES = [0.95, 0.85, 0.75, 0.6, 0.45, 0.3, 0.0]
@@ -26,30 +24,13 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULE
 precisions = pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
 
 
-def oracle(dtype):
-    generator = torch.Generator().manual_seed(7)
-    return GaussianMixture(torch.randn(3, 6, dtype=torch.float64, generator=generator).to(dtype), 0.4)
-
-
-def run(plan, x, draws=()):
-    return integrate(plan, oracle(x.dtype), x, noise=iter(draws).__next__)
-
-
 def denoised(x_hat, sigma):
     """The oracle as k-diffusion calls a model: on x / alpha, with sigma / alpha for each image."""
     return oracle(x_hat.dtype)(x_hat, Level(math.nan, 1.0, float(sigma.flatten()[0])))
 
 
-def sigma_hat(level):
-    return level.sigma / level.alpha
-
-
 def sigmas_of(levels, dtype):
     return torch.tensor([sigma_hat(level) for level in levels], dtype=dtype)
-
-
-def start(level, dtype):
-    return math.hypot(level.alpha, level.sigma) * torch.randn(4, 6, dtype=dtype)
 
 
 @schedules
@@ -77,20 +58,6 @@ def test_equals_k_diffusion(case, schedule, k_diffusion):
         )
         result = run(case.plan(schedule, [level.t for level in levels]), x, draws)
         torch.testing.assert_close(result, levels[-1].alpha * peer, rtol=rtol, atol=rtol)
-
-
-def path_through(plan, draws):
-    """A noise sampler whose Brownian path has `draws` as increments between the plan's noise levels."""
-    points = [sigma_hat(level) for level in plan.levels]
-    heights = [torch.zeros_like(draws[0])]
-    for draw, (a, b) in zip(draws, pairwise(points), strict=True):
-        heights.append(heights[-1] + math.sqrt(a - b) * draw)
-
-    def sample(a, b):
-        i, j = (int(np.abs(np.array(points) - float(n)).argmin()) for n in (a, b))
-        return (heights[j] - heights[i]) / math.sqrt(points[i] - points[j])
-
-    return sample
 
 
 @schedules
