@@ -245,7 +245,7 @@ def test_an_image_and_a_folder_say_how_they_were_made(tmp_path):
     assert "generation.sampling.seeds=[4]' 'generation.sampling.class_counts={1: 1}'" in text
     for path in (tmp_path, tmp_path / NAME):
         text = inspect(path)
-        for fact in ("complete", f"{NUM}", "ddim, 2 evaluations", "CFG, scale 2", "model.pth", "1 finished"):
+        for fact in ("complete", f"{NUM}", "ddim, 2 evaluations", "cfg, scale 2", "model.pth", "1 finished"):
             assert fact in text
 
 

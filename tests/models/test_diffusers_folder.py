@@ -14,10 +14,16 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, UNet2DModel
 from torch import nn
 
-from snowmelt import DDIMSampler, DiffusionDataLoader, DiffusionSampler, DiffusionTrainer, create_ddpm
+from snowmelt import (
+    Checkpoint,
+    DDIMSampler,
+    DiffusionDataLoader,
+    DiffusionSampler,
+    DiffusionTrainer,
+    create_ddpm,
+)
 from snowmelt.errors import InputError
 from snowmelt.models import EMA
-from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.models.diffusers.folder import read_folder, write_folder
 from snowmelt.models.weights import CheckpointError
 
@@ -94,8 +100,8 @@ def ours(**options: Any):
     return shaken(create_ddpm(**{**small, "norm_groups": 4, "num_timesteps": 20, "beta_end": 0.3, **options}))
 
 
-def checkpoint_of(model) -> dict[str, Any]:
-    return {"model_config": model.config, "model_state_dict": model.state_dict()}
+def checkpoint_of(model, **facts: Any) -> Checkpoint:
+    return Checkpoint.of(model, **facts)
 
 
 def saved(folder: Path, unet: UNet2DModel | None = None, **scheduler: Any) -> Path:
@@ -203,7 +209,7 @@ def test_the_folder_says_how_to_sample_where_nobody_else_does(tmp_path):
     assert sampler.threshold == {"type": "clip", "bound": 2.0}
     other = DiffusionSampler.from_pretrained(tmp_path, preset="draft", threshold=None)
     assert (other.plan.nfe, other.threshold) == (6, None)
-    assert DiffusionSampler.from_pretrained(tmp_path, indices=[99, 5]).plan.name == "ddpm"
+    assert DiffusionSampler.from_pretrained(tmp_path, indices=[99, 5]).plan.levels[0].t == 0.1
     assert DDIMSampler.from_pretrained(tmp_path, steps=3).plan.nfe == 3
 
 
@@ -213,9 +219,9 @@ def test_a_checkpoint_keeps_all_of_it(suffix, tmp_path):
     saved(
         tmp_path / "model", trained_betas=betas, clip_sample_range=1.5, steps_offset=1, num_train_timesteps=4
     )
-    write_contents(read_folder(tmp_path / "model"), tmp_path / f"model.{suffix}")
+    read_folder(tmp_path / "model").write(tmp_path / f"model.{suffix}")
     direct, stored = (
-        DiffusionSampler.from_pretrained(tmp_path / name, steps=2, solver="ddim", grid="leading", offset=1)
+        DiffusionSampler.from_pretrained(tmp_path / name, use_ema=False, steps=2)
         for name in ("model", f"model.{suffix}")
     )
     assert stored.plan == direct.plan
@@ -228,10 +234,10 @@ def test_ema_weights_are_exported_unless_told_otherwise(tmp_path):
     model = ours()
     ema = EMA(model, decay=0.5)
     shaken(model)
-    checkpoint = {**checkpoint_of(model), "ema_state_dict": ema.state_dict()}
+    checkpoint = Checkpoint.of(model, ema)
     for use_ema, expected in ((True, ema.shadow), (False, model.state_dict())):
         write_folder(checkpoint, tmp_path / "model", use_ema=use_ema, overwrite=True)
-        written = read_folder(tmp_path / "model")["model_state_dict"]
+        written = read_folder(tmp_path / "model").weights
         torch.testing.assert_close(written, dict(expected), rtol=0, atol=0)
 
 
@@ -460,8 +466,12 @@ def test_nothing_is_overwritten_unasked_and_nothing_foreign_ever(tmp_path):
 
 def test_the_model_card_tells_the_hub_and_people(tmp_path):
     model = ours(num_classes=3)
-    facts = {"class_names": ["cat", "dog", "owl"], "epoch": 12, "global_step": 34567}
-    write_folder({**checkpoint_of(model), **facts}, tmp_path / "model", license="mit")
+    training = {"epoch": 12, "global_step": 34567}
+    write_folder(
+        checkpoint_of(model, class_names=["cat", "dog", "owl"], training=training),
+        tmp_path / "model",
+        license="mit",
+    )
     card = (tmp_path / "model" / "README.md").read_text()
     yaml = pytest.importorskip("yaml")
     front = yaml.safe_load(card.split("---")[1])
@@ -486,10 +496,10 @@ def test_folders_need_no_diffusers(tmp_path):
     script = """
 import sys
 sys.modules["diffusers"] = None
-from snowmelt import DiffusionSampler, create_ddpm
+from snowmelt import Checkpoint, DiffusionSampler, create_ddpm
 from snowmelt.models.diffusers.folder import write_folder
 model = create_ddpm(image_size=8, in_channels=1, model_channels=8, norm_groups=4)
-write_folder({"model_config": model.config, "model_state_dict": model.state_dict()}, sys.argv[1])
+write_folder(Checkpoint.of(model), sys.argv[1])
 print(DiffusionSampler.from_pretrained(sys.argv[1], steps=1).sample(1).shape)
 """
     result = subprocess.run(

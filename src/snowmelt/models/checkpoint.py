@@ -226,12 +226,12 @@ class Checkpoint:
     def averaged(self, model: DiffusionModel, device: str | torch.device | None = None) -> EMA | None:
         """Return the averaged weights as the `EMA` of `model`.
 
-        Warns where there are none, and returns None; a folder of diffusers never has any.
+        Warns where a file has none, and returns None; a folder of diffusers never has any.
         """
         if self.ema is None:
-            if self.source is None or not self.source.is_dir():
+            if self.source is not None and not self.source.is_dir():
                 warnings.warn(
-                    f"use_ema=True but checkpoint {self.source or 'in memory'} has no EMA weights: falling "
+                    f"use_ema=True but checkpoint {self.source} has no EMA weights: falling "
                     "back to standard model weights. Train with training.ema.enabled: true, or ask for the "
                     "standard weights (use_ema=False, use_ema: false, --no-ema)",
                     stacklevel=3,

@@ -200,9 +200,15 @@ class Method:
         """Whether it says where to evaluate, so that another number of steps would contradict it."""
         return self.solver is None or self.steps is not None or bool(self.options.keys() & LISTS)
 
-    def with_steps(self, steps: int) -> Method:
-        """Return the same solver in so many steps."""
-        return replace(self, steps=steps)
+    def changed(self, steps: int | Literal["all"] | None = None, **options: Any) -> Method:
+        """Return the method with other steps or options; a preset or a table takes none.
+
+        >>> str(Method("ddim", 50, "leading").changed(steps=20, eta=1.0))
+        'ddim:20 grid=leading eta=1.0'
+        """
+        if steps is None and not options:
+            return self
+        return replace(self, steps=steps or self.steps, options={**self.options, **options})
 
     def plan(self, schedule: NoiseSchedule, times: Sequence[float] | None = None) -> Plan:
         """Return the method as a table on a schedule.

@@ -117,7 +117,8 @@ class DiffusionSampler:
             device: where to sample.
             use_ema: load the averaged weights too.
             options: as for the constructor. A model may have its own method, threshold and guidance, as one
-                that comes from diffusers has those of its scheduler; what is given here comes first.
+                that comes from diffusers has those of its scheduler; what is given here comes first, and
+                ``steps`` or an option alone changes the model's own method.
 
         Raises:
             CheckpointError: the file is missing, broken, or does not say how to build its network.
@@ -141,8 +142,10 @@ class DiffusionSampler:
         model = checkpoint.model().to(device)
         ema = checkpoint.averaged(model, device) if use_ema else None
         own: dict[str, Any] = {"threshold": checkpoint.threshold, "guidance": checkpoint.guidance}
-        if cls is DiffusionSampler and not options.keys() - _NOT_METHOD:
-            own["method"] = checkpoint.method
+        chosen = {name: value for name, value in options.items() if name not in _NOT_METHOD}
+        if checkpoint.method is not None and cls is DiffusionSampler and not chosen.keys() & _WHOLE_METHOD:
+            own["method"] = checkpoint.method.changed(**chosen)
+            options = {name: value for name, value in options.items() if name in _NOT_METHOD}
         return cls(model, device, ema, **{**own, **options})
 
     def with_method(self, method: Method | Plan | str | Mapping[str, Any]) -> DiffusionSampler:
@@ -496,7 +499,8 @@ class DiffusionSampler:
         return self.ema.applied() if use_ema and self.ema is not None else nullcontext()
 
 
-# Options of the constructor that do not choose a method
+# Options of the constructor that choose a method of their own, and those that do not choose one
+_WHOLE_METHOD = {"method", "solver", "grid", "preset", "plan", "times", "sigmas", "indices"}
 _NOT_METHOD = {"guidance", "threshold", "micro_batch", "memory_share"}
 
 

@@ -89,6 +89,7 @@ def read_folder(path: str | PathLike[str]) -> Checkpoint:
             "for a network that predicts eps",
             stacklevel=2,
         )
+        model_config |= schedule_options({"_class_name": "DDPMScheduler"})
         method, threshold = None, "auto"
     weights = {_OLD_NAME.sub(_rename, name): value for name, value in _read_weights(unet).items()}
     return Checkpoint(
