@@ -71,19 +71,21 @@ class Novelty:
 
     def copies(self) -> list[tuple[int, int]]:
         """Return (generated, training) of each copy, the closest first."""
-        order = self.distances.argsort(stable=True)
-        chosen = order[self.distances[order] <= self.threshold]
-        return list(zip(chosen.tolist(), self.nearest[chosen].tolist(), strict=True))
+        return self._pairs(self.distances, self.nearest)
 
     def duplicates(self) -> list[tuple[int, int]]:
         """Return the pairs of an image and its nearest duplicate, the closest first.
 
         Many equal images make one pair each, not a pair for every two of them.
         """
-        order = self.twin_distances.argsort(stable=True)
-        chosen = order[self.twin_distances[order] <= self.threshold]
-        pairs = zip(chosen.tolist(), self.twins[chosen].tolist(), strict=True)
+        pairs = self._pairs(self.twin_distances, self.twins)
         return list(dict.fromkeys((min(pair), max(pair)) for pair in pairs))
+
+    def _pairs(self, distances: Tensor, partners: Tensor) -> list[tuple[int, int]]:
+        """Return each image and its partner up to the threshold, the closest first."""
+        order = distances.argsort(stable=True)
+        chosen = order[distances[order] <= self.threshold]
+        return list(zip(chosen.tolist(), partners[chosen].tolist(), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values that JSON knows."""
