@@ -374,7 +374,7 @@ def test_resampling_approaches_the_conditional_distribution(schedule):
             mask,
             resamplings=resamplings,
             seeds=range(2000),
-            method=method,
+            method="ddpm steps=50 grid=uniform_lam",
         )
         pixels = painted.flatten(1)[:, hidden].double()
         bias.append((pixels.mean(0) - expected).abs().max().item())

@@ -10,20 +10,33 @@ import pytest
 from diffusers import DDIMScheduler
 from diffusers.schedulers import AysSchedules
 
-from snowmelt.core import VE, DiscreteSchedule, RectifiedFlow, make_betas
+from snowmelt.core import VE, DiscreteSchedule, LinearVP, RectifiedFlow, make_betas
 from snowmelt.plans import GRIDS, make_plan
 from snowmelt.plans.grids import TUNED, ays, explicit, tuned
 
+from .cases import GRID_CASES, KINDS
+
+SCHEDULES = {**KINDS, "ddpm-short": DiscreteSchedule(make_betas("linear", 10, 1e-3, 0.5))}
+
 
 @pytest.mark.parametrize("grid", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("steps", [2, 3, 7, 10, 50, 333, 1000])
-def test_trained_indices_equal_diffusers(grid, steps):
+def test_trained_indices_equal_diffusers(grid):
     schedule = DiscreteSchedule(make_betas())
     peer = DDIMScheduler(timestep_spacing=grid)
-    peer.set_timesteps(steps)
-    times = GRIDS[grid](schedule, steps)
+    for steps in (2, 3, 7, 10, 50, 333, 1000):
+        peer.set_timesteps(steps)
+        times = GRIDS[grid](schedule, steps)
+        assert [round(schedule.index_of_t(t)) for t in times[:-1]] == peer.timesteps.tolist(), steps
+        assert times[-1] == 0.0
+
+
+def test_leading_counts_from_its_offset():
+    """The peer's steps_offset, which Stable Diffusion sets to 1."""
+    schedule = DiscreteSchedule(make_betas())
+    peer = DDIMScheduler(timestep_spacing="leading", steps_offset=1)
+    peer.set_timesteps(50)
+    times = GRIDS["leading"](schedule, 50, offset=1)
     assert [round(schedule.index_of_t(t)) for t in times[:-1]] == peer.timesteps.tolist()
-    assert times[-1] == 0.0
 
 
 def test_all_trained_indices_are_one_grid():
@@ -34,19 +47,18 @@ def test_all_trained_indices_are_one_grid():
         np.testing.assert_allclose(index, np.arange(99, -2, -1), atol=1e-9)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("steps", [1, 2, 5, 20])
-def test_grids_fall_strictly_to_the_clean_image(grid, steps, schedule):
-    if schedule.num_timesteps is None and grid in ("leading", "linspace"):
-        return
-    if schedule.num_timesteps is not None and steps > schedule.num_timesteps:
-        return
-    times = GRIDS[grid](schedule, steps)
-    assert len(times) == steps + 1
-    assert all(a > b for a, b in pairwise(times))
-    assert times[-1] == 0.0
-    if grid != "leading":
-        assert times[0] == 1.0
+@pytest.mark.parametrize("case", GRID_CASES, ids=str)
+def test_grids_fall_strictly_from_pure_noise_to_the_clean_image(case):
+    for name, schedule in SCHEDULES.items():
+        trained = schedule.num_timesteps
+        for steps in (1, 2, 5, 20):
+            if steps > (trained or steps) or (trained is None and case.grid in ("leading", "linspace")):
+                continue
+            times = GRIDS[case.grid](schedule, steps, **case.options)
+            assert len(times) == steps + 1, name
+            assert all(a > b for a, b in pairwise(times)), name
+            assert times[-1] == 0.0
+            assert times[0] == 1.0 or case.grid == "leading", name
 
 
 def test_karras_is_edms_equation_5():
@@ -129,11 +141,11 @@ def test_tuned_steps_are_one_list_for_all_schedules(schedule):
     np.testing.assert_allclose(share, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("steps", [*range(1, 40), 50, 100, 1000])
-def test_tuned_steps_fall_for_any_number_of_them(steps):
-    times = tuned(VE(), steps)
-    assert len(times) == steps + 1
-    assert all(a > b for a, b in pairwise(times))
+def test_tuned_steps_fall_for_any_number_of_them():
+    for steps in (*range(1, 40), 50, 100, 1000):
+        times = GRIDS["tuned"](VE(), steps)
+        assert len(times) == steps + 1
+        assert all(a > b for a, b in pairwise(times)), steps
 
 
 def test_between_the_numbers_in_the_table_knots_are_interpolated(monkeypatch):
@@ -186,6 +198,9 @@ def test_a_list_makes_a_plan():
         ({"indices": [9, 2], "times": [1.0]}, "exactly one of times, sigmas and indices"),
         ({"indices": [9, 2], "steps": 3}, "steps is 3, but indices lists 2 evaluations"),
         ({"indices": [9, 2], "grid": "karras"}, "give either grid, got 'karras', or a list"),
+        ({"steps": 1001}, "steps must be at most 1000"),
+        ({"steps": 5, "grid": "leading", "offset": 300}, "offset 300 puts 5 steps at the indices 300..1100"),
+        ({"steps": 5, "grid": "karras", "rho": 0.0}, "rho must be positive"),
         ({"steps": 4, "grid": "ays", "knots": "sd3"}, "knots must be a list of sigma/alpha or one of sd15"),
         ({"steps": 4, "grid": "ays", "knots": [1.0, 2.0]}, "knots must fall strictly"),
         ({"steps": 4, "grid": "ays", "knots": [1.0, 0.0]}, "at least two positive"),
@@ -203,3 +218,6 @@ def test_nonsense_lists_are_refused(arguments, message):
 def test_indices_need_trained_steps():
     with pytest.raises(ValueError, match="indices count trained steps"):
         explicit(RectifiedFlow(), indices=[5, 2])
+    for grid in ("leading", "linspace"):
+        with pytest.raises(ValueError, match="counts trained indices"):
+            GRIDS[grid](LinearVP(), 5)
