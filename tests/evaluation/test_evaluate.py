@@ -203,5 +203,5 @@ def test_generated_and_real_images_stand_side_by_side(tmp_path):
     picture, _ = decode_png((tmp_path / "both.png").read_bytes())
     tiles = picture[0, 2:, 2:].unfold(0, 32, 34).unfold(1, 32, 34)[..., 16, 16]
     assert tiles.tolist() == [[50, 50, 255, 200, 200], [50, 255, 255, 200, 255]]
-    with pytest.raises(ValueError, match="do not fit into one picture"):
+    with pytest.raises(ValueError, match="all images must have one shape"):
         draw_side_by_side(generated, source(), tmp_path / "no.png")

@@ -169,5 +169,5 @@ def test_mistakes_are_named(tmp_path):
         novelty(drawn(9, 1), drawn(50, 2), drawn(50, 2))
     result = novelty(drawn(9, 1), drawn(9, 2), drawn(20, 3))
     small, large = (TensorSource(torch.zeros(9, 1, side, side)) for side in (4, 8))
-    with pytest.raises(ValueError, match="same image_size"):
+    with pytest.raises(ValueError, match="all images must have one shape"):
         draw_closest_pairs(result, small, large, tmp_path / "pairs.png")

@@ -59,7 +59,7 @@ class Scores:
     def __str__(self) -> str:
         """Return all tables and notes."""
         tables = self.tables(short=True)
-        return "\n\n".join([*(f"{table.caption}\n{table}" for table in tables), *tables[0].notes])
+        return "\n\n".join([*(f"{table.caption}\n{table}" for table in tables), "\n".join(tables[0].notes)])
 
     def chapter(self) -> Chapter:
         """Return the chapter of a report."""
