@@ -21,14 +21,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from snowmelt.evaluation.answers.nearest import nearest, nearest_twins
 from snowmelt.evaluation.features import Features
-from snowmelt.evaluation.json_files import plain
+from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.metrics.neighbours import MEMORY
 from snowmelt.evaluation.report import INTERVALS, Block, Chapter, Picture, Table
 from snowmelt.evaluation.uncertainty import (
@@ -87,10 +86,10 @@ class Novelty:
         chosen = order[distances[order] <= self.threshold]
         return list(zip(chosen.tolist(), partners[chosen].tolist(), strict=True))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return it as plain values that JSON knows."""
         pairs = {"copies": self.copies(), "duplicates": self.duplicates()}
-        values: dict[str, Any] = plain(self) | plain(pairs)
+        values: Json = plain(self) | plain(pairs)
         return values
 
 

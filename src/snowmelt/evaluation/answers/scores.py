@@ -9,7 +9,7 @@ from typing import Any
 
 from snowmelt.evaluation.features import Features, Moments
 from snowmelt.evaluation.features.moments import check_same_dim
-from snowmelt.evaluation.json_files import plain, write_json
+from snowmelt.evaluation.json_files import Json, plain, write_json
 from snowmelt.evaluation.metrics import METRICS, check_metrics, density_coverage
 from snowmelt.evaluation.report import INTERVALS, Chapter, Table
 from snowmelt.evaluation.uncertainty import Estimate
@@ -68,9 +68,9 @@ class Scores:
         ]
         return Chapter("Is it good", [*self.tables(), *directions])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return it as plain values that JSON knows."""
-        values: dict[str, Any] = plain(self)
+        values: Json = plain(self)
         return values
 
     @classmethod
