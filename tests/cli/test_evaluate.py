@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from snowmelt import create_ddpm
+from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli import app
 from snowmelt.evaluation import evaluate, extract_features, make_extractor, open_images
 from snowmelt.evaluation.features import small_classifier
@@ -173,6 +173,28 @@ def test_images_of_another_size_are_refused_by_name(folder, tmp_path):
     assert result.exit_code == 2
     assert "all images must have one shape" in result.output
     done(tmp_path / "large.npz", *DIGITS, "--image-size", 8, "--metrics", "fid")
+
+
+def test_what_cannot_be_judged_is_refused_before_an_image_is_sampled(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(DiffusionSampler, "batches", lambda *_, **__: pytest.fail("an image was sampled"))
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), np.uint8)
+    np.savez(tmp_path / "large.npz", arr_0=pixels)
+    np.savez(tmp_path / "unlabelled.npz", arr_0=pixels[:, :8, :8])
+    model, unlabelled = folder / "model.pth", tmp_path / "unlabelled.npz"
+    common = ("--no-ema", "--quiet", "--device", "cpu")
+    for arguments, message in (
+        (("--real", tmp_path / "large.npz", "--extractor", "pixels"), "all images must have one shape"),
+        (("--real", unlabelled, "--extractor", "classifier"), "give labelled images"),
+        (
+            (*DIGITS[:4], "--held-out", unlabelled, "--useful"),
+            "unlabelled.npz has no labels, which the classifiers learn",
+        ),
+        ((*DIGITS[:4], "--select", "percentile=0", "--out", tmp_path), "percentile must lie in"),
+        ((*DIGITS[:4], "--guidance", "nan"), "guidance_scale must be finite"),
+    ):
+        result = run(model, *arguments, *common)
+        assert result.exit_code == 2, (result.output, result.exception)
+        assert message in result.output
 
 
 def test_statistics_do_for_nothing_else(folder, tmp_path):

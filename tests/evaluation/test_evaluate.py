@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
 
+from snowmelt.config.schema import Metric as ConfiguredMetric
 from snowmelt.errors import InputError
 from snowmelt.evaluation import (
     METRICS,
@@ -75,6 +77,21 @@ def test_every_metric_is_that_of_its_definition_for_all_images_and_for_each_clas
     for found, expected in wanted.values():
         for metric, value in expected.items():
             assert found[metric].value == pytest.approx(value, rel=1e-5), metric
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_spoilt_images_lose_by_every_metric(name):
+    """Images like the real ones against the same images, half of them far away and all of unclear classes."""
+    good, real = labelled(200, seed=1), labelled(200, seed=2)
+    far = good.values.clone()
+    far[:100] += 50.0
+    spoilt = Features(far, good.labels, torch.full((200, 3), 1 / 3))
+    metric = METRICS[name]
+    assert metric.loss(metric(spoilt, real).value) > metric.loss(metric(good, real).value)
+
+
+def test_a_configuration_knows_the_same_metrics():
+    assert set(get_args(ConfiguredMetric)) == set(METRICS)
 
 
 def test_only_common_classes_are_compared():

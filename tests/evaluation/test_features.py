@@ -13,9 +13,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, optional
 from snowmelt.evaluation import TensorSource, extract_features, make_extractor
-from snowmelt.evaluation.features import extractor as extractor_module
 from snowmelt.evaluation.features import timm_models
 from snowmelt.images import from_uint8
 
@@ -184,9 +183,7 @@ def test_timm_says_what_it_lacks(tmp_path, monkeypatch):
         make_extractor("timm:resnet118")
     with pytest.raises(InputError, match=r"could not be loaded .*give a file of weights"):
         make_extractor("timm:test_vit", weights=tmp_path / "none.pth")
-    monkeypatch.setattr(
-        timm_models, "require", lambda *_: extractor_module.require("no_such_library", "timm:x")
-    )
+    monkeypatch.setattr(timm_models, "optional", lambda _, *rest: optional("no_such_library", *rest))
     with pytest.raises(InputError, match=r"needs no_such_library .*snowmelt\[evaluate\]"):
         make_extractor("timm:x")
 

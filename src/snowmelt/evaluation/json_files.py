@@ -13,7 +13,9 @@ from torch import Tensor
 
 from snowmelt.files import atomic_write
 
-__all__ = ["plain", "write_json"]
+__all__ = ["Json", "plain", "write_json"]
+
+Json = dict[str, Any]  # of plain values: numbers, texts, None, lists, and the same again
 
 
 def plain(value: Any) -> Any:

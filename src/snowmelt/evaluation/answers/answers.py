@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from snowmelt.evaluation.answers.novelty import Novelty, novelty_chapter
 from snowmelt.evaluation.answers.scores import Scores
 from snowmelt.evaluation.answers.selection import Selection
 from snowmelt.evaluation.answers.usefulness import Usefulness, usefulness_chapter
 from snowmelt.evaluation.drawing import draw_closest_pairs, draw_scores, draw_side_by_side
-from snowmelt.evaluation.json_files import write_json
+from snowmelt.evaluation.json_files import Json, write_json
 from snowmelt.evaluation.report import Block, Chapter, Picture, write_html_report
 from snowmelt.formats import ImageSource
 from snowmelt.text import text_table
@@ -52,9 +51,9 @@ class Answers:
             parts.append(f"Does augmentation help the rarest class? {self.usefulness.answer()}")
         return "\n\n".join(parts)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return all answers as plain values that JSON knows."""
-        found: dict[str, Any] = {**self.about, **self.scores.to_dict()}
+        found: Json = {**self.about, **self.scores.to_dict()}
         if self.novelty is not None:
             found["novelty"] = {space: each.to_dict() for space, each in self.novelty.items()}
         if self.usefulness is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -135,45 +135,50 @@ class EvaluationJob:
             generated = cache_images(
                 generated, self.cache, batch_size=SAMPLED_TOGETHER, show_progress=self.show_progress
             )
-        extractor, options = self._make_extractor(self.cache), self._options
-        features = extract_features(generated, extractor, **options)
-        reference = open_reference(real or self.real, extractor, **options)
-        answers: dict[str, Any] = {
-            "about": self._about(features, reference, extractor),
-            "scores": evaluate(
-                features,
-                reference,
-                metrics=self.metrics,
-                per_class=self.per_class,
-                show_progress=self.show_progress,
-            ),
-        }
+        extractor = self._make_extractor(self.cache)
+        features = self._features(generated, extractor)
+        reference = open_reference(
+            real or self.real,
+            extractor,
+            batch_size=self.batch_size,
+            cache=self.cache,
+            show_progress=self.show_progress,
+        )
+        scores = evaluate(
+            features,
+            reference,
+            metrics=self.metrics,
+            per_class=self.per_class,
+            show_progress=self.show_progress,
+        )
+        new, useful, kept = None, None, None
         if held_out is not None and training is not None:
             sources, pixels = (generated, training, held_out), make_extractor("pixels")
-            if training is real and isinstance(reference, Features):
-                known = reference
-            else:
-                known = extract_features(training, extractor, **options)
-            answers["novelty"] = {
-                "features": novelty(features, known, extract_features(held_out, extractor, **options)),
-                "pixels": novelty(*(extract_features(source, pixels, **options) for source in sources)),
+            known = reference if training is real else self._features(training, extractor)
+            assert isinstance(known, Features)  # training images are never statistics
+            new = {
+                "features": novelty(features, known, self._features(held_out, extractor)),
+                "pixels": novelty(*(self._features(source, pixels) for source in sources)),
             }
             if self.useful:
-                answers["usefulness"] = usefulness(
-                    *sources, device=self.device, show_progress=self.show_progress
-                )
+                useful = usefulness(*sources, device=self.device, show_progress=self.show_progress)
         if self.select is not None and self.out is not None and isinstance(reference, Features):
             per_class = self.per_class and features.labels is not None and reference.labels is not None
-            answers["selection"] = select(features, reference, *self.select, per_class=per_class)
-            write_selection(answers["selection"], generated, self.out / SELECTED)
-        found = Answers(**answers)
+            kept = select(features, reference, *self.select, per_class=per_class)
+            write_selection(kept, generated, self.out / SELECTED)
+        answers = Answers(self._about(features, reference, extractor), scores, new, useful, kept)
         if self.out is not None:
-            found.write(self.out, generated, real, training)
-        return found
+            answers.write(self.out, generated, real, training)
+        return answers
 
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, "cache": self.cache, "show_progress": self.show_progress}
+    def _features(self, source: ImageSource, extractor: Extractor) -> Features:
+        return extract_features(
+            source,
+            extractor,
+            batch_size=self.batch_size,
+            cache=self.cache,
+            show_progress=self.show_progress,
+        )
 
     @cached_property
     def _sources(self) -> _Sources:
@@ -191,8 +196,10 @@ class EvaluationJob:
 
     def _sampled(self, like: ImageSource | None) -> ImageSource:
         checkpoint = Checkpoint.read(self.generated)
-        method = {} if self.method is None else {"method": self.method}
-        sampler = DiffusionSampler.from_checkpoint(checkpoint, self.device, use_ema=self.use_ema, **method)
+        method = self.method or checkpoint.method
+        sampler = DiffusionSampler.from_checkpoint(
+            checkpoint, self.device, use_ema=self.use_ema, method=method
+        )
         known = renumber_classes(like, checkpoint.class_names) if like is not None else None
         labels = labels_in_shares_of(known, sampler.model.num_classes, self.num_samples)
         seeds = image_seeds(self.seed, self.num_samples)

@@ -21,14 +21,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from snowmelt.evaluation.answers.nearest import nearest, nearest_twins
 from snowmelt.evaluation.features import Features
-from snowmelt.evaluation.json_files import plain
+from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.metrics.neighbours import MEMORY
 from snowmelt.evaluation.report import INTERVALS, Block, Chapter, Picture, Table
 from snowmelt.evaluation.uncertainty import (
@@ -71,24 +70,26 @@ class Novelty:
 
     def copies(self) -> list[tuple[int, int]]:
         """Return (generated, training) of each copy, the closest first."""
-        order = self.distances.argsort(stable=True)
-        chosen = order[self.distances[order] <= self.threshold]
-        return list(zip(chosen.tolist(), self.nearest[chosen].tolist(), strict=True))
+        return self._pairs(self.distances, self.nearest)
 
     def duplicates(self) -> list[tuple[int, int]]:
         """Return the pairs of an image and its nearest duplicate, the closest first.
 
         Many equal images make one pair each, not a pair for every two of them.
         """
-        order = self.twin_distances.argsort(stable=True)
-        chosen = order[self.twin_distances[order] <= self.threshold]
-        pairs = zip(chosen.tolist(), self.twins[chosen].tolist(), strict=True)
+        pairs = self._pairs(self.twin_distances, self.twins)
         return list(dict.fromkeys((min(pair), max(pair)) for pair in pairs))
 
-    def to_dict(self) -> dict[str, Any]:
+    def _pairs(self, distances: Tensor, partners: Tensor) -> list[tuple[int, int]]:
+        """Return each image and its partner up to the threshold, the closest first."""
+        order = distances.argsort(stable=True)
+        chosen = order[distances[order] <= self.threshold]
+        return list(zip(chosen.tolist(), partners[chosen].tolist(), strict=True))
+
+    def to_dict(self) -> Json:
         """Return it as plain values that JSON knows."""
         pairs = {"copies": self.copies(), "duplicates": self.duplicates()}
-        values: dict[str, Any] = plain(self) | plain(pairs)
+        values: Json = plain(self) | plain(pairs)
         return values
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from snowmelt.evaluation.features import Features, Moments
 from snowmelt.evaluation.features.moments import check_same_dim
-from snowmelt.evaluation.json_files import plain, write_json
+from snowmelt.evaluation.json_files import Json, plain, write_json
 from snowmelt.evaluation.metrics import METRICS, check_metrics, density_coverage
 from snowmelt.evaluation.report import INTERVALS, Chapter, Table
 from snowmelt.evaluation.uncertainty import Estimate
@@ -59,7 +59,7 @@ class Scores:
     def __str__(self) -> str:
         """Return all tables and notes."""
         tables = self.tables(short=True)
-        return "\n\n".join([*(f"{table.caption}\n{table}" for table in tables), *tables[0].notes])
+        return "\n\n".join([*(f"{table.caption}\n{table}" for table in tables), "\n".join(tables[0].notes)])
 
     def chapter(self) -> Chapter:
         """Return the chapter of a report."""
@@ -68,9 +68,9 @@ class Scores:
         ]
         return Chapter("Is it good", [*self.tables(), *directions])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return it as plain values that JSON knows."""
-        values: dict[str, Any] = plain(self)
+        values: Json = plain(self)
         return values
 
     @classmethod

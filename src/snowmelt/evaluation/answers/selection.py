@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from snowmelt.errors import InputError
 from snowmelt.evaluation.answers.nearest import nearest
 from snowmelt.evaluation.features import Features
-from snowmelt.evaluation.json_files import plain
+from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.metrics.neighbours import MEMORY
 from snowmelt.files import atomic_folder
 from snowmelt.formats import ImageSource, Writer, class_numbers
@@ -95,9 +94,9 @@ class Selection:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return it as plain values that JSON knows."""
-        values: dict[str, Any] = plain(self)
+        values: Json = plain(self)
         return values
 
 

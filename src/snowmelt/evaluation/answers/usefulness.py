@@ -19,14 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from snowmelt.errors import optional
 from snowmelt.evaluation.features.small_classifier import SmallClassifier, default_steps, train_classifier
-from snowmelt.evaluation.json_files import plain
+from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.matching import check_labelled, check_one_shape
 from snowmelt.evaluation.report import INTERVALS, Chapter, Table
 from snowmelt.evaluation.uncertainty import LEVEL, Estimate, Z, influence_std, proportion_interval
@@ -104,7 +104,7 @@ class Usefulness:
             f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f})."
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return it as plain values that JSON knows."""
         return {**plain(self), "rarest": self.rarest, "answer": self.answer()}
 

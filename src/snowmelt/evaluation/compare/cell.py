@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from snowmelt.evaluation.answers.scores import Scores
+from snowmelt.evaluation.json_files import Json
 from snowmelt.evaluation.metrics import METRICS
 from snowmelt.plans import Method
 
@@ -98,7 +99,7 @@ class Result:
         """Return a metric's value, with its sign turned if more is better."""
         return METRICS[metric].loss(self.scores.overall[metric].value)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return it as plain values that JSON knows."""
         cell = self.cell
         return {

@@ -136,15 +136,18 @@ class Comparison:
         return sorted(cells, key=lambda cell: series.index(cell.series))
 
     @cached_property
-    def _load(self) -> Any:
+    def _load(self) -> Callable[[str], _Model]:
         return lru_cache(maxsize=1)(self._read)  # models may be large: one at a time
 
     def _read(self, path: str) -> _Model:
-        options: dict[str, Any] = {} if self.threshold == "auto" else {"threshold": self.threshold}
-        if self.guidance is not None:
-            options["guidance"] = self.guidance
         checkpoint = Checkpoint.read(path)
-        sampler = DiffusionSampler.from_checkpoint(checkpoint, self.device, use_ema=self.use_ema, **options)
+        sampler = DiffusionSampler.from_checkpoint(
+            checkpoint,
+            self.device,
+            use_ema=self.use_ema,
+            guidance=self.guidance or checkpoint.guidance,
+            threshold=checkpoint.threshold if self.threshold == "auto" else self.threshold,
+        )
         return _Model(sampler, checkpoint.class_names)
 
     @cached_property

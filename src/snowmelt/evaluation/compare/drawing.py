@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -25,6 +25,13 @@ WIDE = 20  # if the largest value is more than this times the smallest, the axis
 SMALL_TILE, TILE = 0.45, 0.9  # inches
 SMALL_SIDE = 32  # pixels
 LETTER = 0.08  # inches for a letter of a name
+
+
+class _Style(NamedTuple):
+    label: str
+    color: str
+    marker: str
+    linestyle: str
 
 
 def draw_quality(results: Sequence[Result], metrics: Sequence[str], cost: Cost, path: str | Path) -> None:
@@ -82,7 +89,7 @@ def _draw_series(
     results: Sequence[Result],
     metric: str,
     cost: Cost,
-    styles: dict[Series, dict[str, Any]],
+    styles: dict[Series, _Style],
 ) -> None:
     for series, style in styles.items():
         line = [result for result in results if result.cell.series == series]
@@ -90,8 +97,17 @@ def _draw_series(
         estimates = [result.scores.overall[metric] for result in line]
         low, high = [each.low for each in estimates], [each.high for each in estimates]
         at = [result.cost(cost) for result in line]
-        axes.vlines(at, low, high, color=style["color"], alpha=0.35)
-        axes.plot(at, [each.value for each in estimates], linewidth=1.3, markersize=5, **style)
+        axes.vlines(at, low, high, color=style.color, alpha=0.35)
+        axes.plot(
+            at,
+            [each.value for each in estimates],
+            label=style.label,
+            color=style.color,
+            marker=style.marker,
+            linestyle=style.linestyle,
+            linewidth=1.3,
+            markersize=5,
+        )
 
 
 def _label_axes(axes: Axes, results: Sequence[Result], metric: str, cost: Cost) -> None:
@@ -111,7 +127,7 @@ def _label_axes(axes: Axes, results: Sequence[Result], metric: str, cost: Cost) 
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _styles(results: Sequence[Result]) -> dict[Series, dict[str, Any]]:
+def _styles(results: Sequence[Result]) -> dict[Series, _Style]:
     """Return name and style of each series.
 
     The colour shows sampler and checkpoint, the marker the checkpoint, the line the guidance scale.
@@ -120,11 +136,11 @@ def _styles(results: Sequence[Result]) -> dict[Series, dict[str, Any]]:
     checkpoints, _, scales = (list(dict.fromkeys(values)) for values in zip(*names, strict=True))
     models = list(dict.fromkeys((checkpoint, sampler) for checkpoint, sampler, _ in names))
     return {
-        (checkpoint, sampler, scale): {
-            "label": name,
-            "color": f"C{models.index((checkpoint, sampler)) % 10}",
-            "marker": MARKERS[checkpoints.index(checkpoint) % len(MARKERS)],
-            "linestyle": STYLES[scales.index(scale) % len(STYLES)],
-        }
+        (checkpoint, sampler, scale): _Style(
+            name,
+            f"C{models.index((checkpoint, sampler)) % 10}",
+            MARKERS[checkpoints.index(checkpoint) % len(MARKERS)],
+            STYLES[scales.index(scale) % len(STYLES)],
+        )
         for (checkpoint, sampler, scale), name in names.items()
     }

@@ -16,6 +16,7 @@ from snowmelt.evaluation.compare.cell import Cell, CellImages, Result
 from snowmelt.evaluation.compare.store import read_images, read_scores, write_images, write_scores
 from snowmelt.evaluation.features import Extractor, Features, Moments
 from snowmelt.evaluation.features.extract import features_of_batches, with_probabilities
+from snowmelt.evaluation.json_files import Json
 from snowmelt.evaluation.sampled import SampledSource
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler, Request
@@ -56,7 +57,7 @@ class Judge:
     metrics: Sequence[str]
     per_class: bool = False
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Json:
         """Return all that decides the metrics of given features, as JSON can hold it."""
         if isinstance(self.real, Features):
             real = content_digest(self.real.values, self.real.labels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -52,7 +51,7 @@ def choose_extractor(
         check_trainable(training)
         images = training
         return lambda cache: classifier(images, cache=cache, device=device, show_progress=show_progress)
-    options: dict[str, Any] = {"weights": weights} if weights is not None else {}
+    options: dict[str, object] = {"weights": weights} if weights is not None else {}
     if name != "pixels" and Path(name).suffix.lower() != ".onnx":
         options["device"] = device
     try:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from snowmelt.errors import optional
 from snowmelt.images import from_uint8
 
-__all__ = ["CallableExtractor", "Extractor", "in_colour", "pixels", "require"]
+__all__ = ["CallableExtractor", "Extractor", "in_colour", "pixels"]
 
 
 @runtime_checkable
@@ -77,12 +76,3 @@ def in_colour(images: Tensor) -> Tensor:
     torch.Size([2, 3, 4, 4])
     """
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-
-
-def require(library: str, extractor: str) -> Any:
-    """Import a library that one extractor needs.
-
-    Raises:
-        InputError: it is not installed, or does not work with the other libraries.
-    """
-    return optional(library, f"the extractor {extractor}", "evaluate")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from snowmelt.digest import content_digest
-from snowmelt.errors import InputError
-from snowmelt.evaluation.features.extractor import in_colour, require
+from snowmelt.errors import InputError, optional
+from snowmelt.evaluation.features.extractor import in_colour
 
 __all__ = ["InceptionExtractor"]
 
@@ -31,7 +31,7 @@ class InceptionExtractor:
     dim = 2048
 
     def __init__(self, weights: str | Path | None = None, device: str | torch.device = "cpu") -> None:
-        peer = require("torch_fidelity.feature_extractor_inceptionv3", "inception")
+        peer = optional("torch_fidelity.feature_extractor_inceptionv3", "inception", "evaluate")
         if weights is not None:
             _check_weights(weights)
         self.device = torch.device(device)

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snowmelt.errors import InputError
-from snowmelt.evaluation.features.extractor import in_colour, require
+from snowmelt.errors import InputError, optional
+from snowmelt.evaluation.features.extractor import in_colour
 from snowmelt.images import from_uint8
 
 __all__ = ["OnnxExtractor", "TorchScriptExtractor"]
@@ -63,7 +63,7 @@ class OnnxExtractor:
     """
 
     def __init__(self, path: str | Path) -> None:
-        onnxruntime = require("onnxruntime", str(path))
+        onnxruntime = optional("onnxruntime", f"{path}", "evaluate")
         self.name = _name(path)
         self.dim: int | None = None
         try:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from snowmelt.digest import content_digest
-from snowmelt.errors import InputError
-from snowmelt.evaluation.features.extractor import in_colour, require
+from snowmelt.errors import InputError, optional
+from snowmelt.evaluation.features.extractor import in_colour
 
 __all__ = ["TimmExtractor"]
 
@@ -32,10 +32,10 @@ class TimmExtractor:
     def __init__(
         self, model: str, weights: str | Path | None = None, device: str | torch.device = "cpu"
     ) -> None:
-        timm = require("timm", f"timm:{model}")
+        timm, timm_data = (optional(name, f"timm:{model}", "evaluate") for name in ("timm", "timm.data"))
         self.device = torch.device(device)
         self.network = _load(timm, model, weights).eval().requires_grad_(False).to(self.device)
-        config = require("timm.data", f"timm:{model}").resolve_model_data_config(self.network)
+        config = timm_data.resolve_model_data_config(self.network)
         self.size = list(config["input_size"][1:])
         self.mean, self.std = list(config["mean"]), list(config["std"])
         self.dim: int | None = self.network.num_features
