@@ -50,7 +50,7 @@ class Identity(torch.nn.Module):
 
 def ours(metric: str) -> Way:
     """Return what snowmelt computes."""
-    from snowmelt.evaluation.metrics import METRICS, Features
+    from snowmelt.evaluation import METRICS, Features
 
     def run(generated: Tensor, real: Tensor) -> dict[str, float]:
         sets = Features(generated), Features(real)

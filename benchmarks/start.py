@@ -2,7 +2,7 @@
 
 Four ways to the same point, each in a fresh process, in turn, so that a noisy machine treats them alike:
 
-- bare: import torch and torchvision, load the checkpoint's weights: what nobody can do without;
+- bare: import torch and torchvision, load the checkpoint's weights: the least that any sampler needs;
 - generate: ``snowmelt generate`` up to its first denoising step;
 - library: `DiffusionSampler.from_pretrained`, up to its first denoising step;
 - trainer: the same samples through a full trainer, as before the two were taken apart: data, optimizer,

@@ -2,9 +2,9 @@
 
     python examples/dataset_augmentation.py CHECKPOINT DATA_FOLDER OUTPUT_FOLDER
 
-DATA_FOLDER has one folder a class, as torchvision's ImageFolder wants it. OUTPUT_FOLDER gets the same class
-folders with as many generated images as each class lacks to the largest one, in batches, so that memory does
-not grow with their number. Every image has its own seed: a second run writes the same files.
+DATA_FOLDER has one folder for each class, as torchvision's ImageFolder expects. OUTPUT_FOLDER gets the same
+class folders. Each class is filled up to the size of the largest one. Images are made in batches, so memory
+does not grow with their number. Every image has its own seed: a second run writes the same files.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ BATCH_SIZE = 64
 
 
 def missing_images(folder: Path) -> dict[str, int]:
-    """Return how many images each class lacks to the largest one."""
+    """Return how many images each class needs to be as large as the largest one."""
     data = ImageFolder(str(folder))
     counts = {name: data.targets.count(index) for index, name in enumerate(data.classes)}
     return {name: max(counts.values()) - count for name, count in counts.items()}
 
 
 def main(checkpoint: Path, data: Path, output: Path) -> None:
-    """Generate what is missing, class by class."""
-    sampler = DiffusionSampler.from_pretrained(checkpoint, solver="ddim", steps=50)
+    """Generate the missing images, class by class."""
+    sampler = DiffusionSampler.from_pretrained(checkpoint, method="fast")
     for label, (name, missing) in enumerate(missing_images(data).items()):
         seeds = image_seeds(label, missing)
         for start in range(0, missing, BATCH_SIZE):

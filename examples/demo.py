@@ -1,13 +1,12 @@
 """``make demo``: train on real handwritten digits, generate a hundred in a second process, judge them.
 
-Training, generation and evaluation are three runs of the command line, as a user would start them; the second
-one never loads training code. The third one compares the hundred with digits that were held out, and writes a
-report. Then two figures tell whether the result is any good:
+Training, generation and evaluation are three runs of the command line, as a user would start them. Generation
+never loads training code. Evaluation compares the hundred digits with held-out ones and writes a report. Then
+two figures decide whether the digits are good:
 
-- how many of the hundred a support-vector classifier, trained on the real digits, recognises as the digit
-  that was asked for (at least 99 are wanted);
-- how far they lie from their nearest training images, in the median, compared with real digits that were
-  held out. Copies would lie much nearer (at least 0.9 of the held-out distance is wanted).
+- A support-vector classifier, trained on the real digits, recognises at least 99 of the hundred.
+- The median distance to the nearest training image is at least 0.9 of that of held-out digits. Copies would
+  be much nearer.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from snowmelt.images import save_grid
 
 def main(checkpoint: Path, picture: Path) -> None:
     """Write a grid with eight samples of each class."""
-    sampler = DiffusionSampler.from_pretrained(checkpoint, solver="ddim", steps=50)
+    sampler = DiffusionSampler.from_pretrained(checkpoint)
     num_classes = sampler.model.num_classes
     if num_classes is None:
         samples = sampler.sample(num_samples=64, show_progress=True)

@@ -9,9 +9,9 @@ from snowmelt import DiffusionSampler, create_ddpm
 
 
 def main() -> None:
-    """Sample with and without classes, with another solver, and look at a plan."""
+    """Sample with and without classes, repeat a seed, and print the plan."""
     model = create_ddpm(image_size=8, in_channels=1, model_channels=32, num_classes=3)
-    sampler = DiffusionSampler(model, device="cpu", solver="ddim", steps=10)
+    sampler = DiffusionSampler(model, device="cpu", method="ddim:10")
 
     samples = sampler.sample(num_samples=4)
     print("without classes:", tuple(samples.shape), f"in [{samples.min():.2f}, {samples.max():.2f}]")
@@ -24,7 +24,7 @@ def main() -> None:
     many = sampler.sample(num_samples=3, class_labels=[0, 2, 1], seeds=[7, 42, 8])
     print("seed 42 twice:", bool((one[0] == many[1]).all()))
 
-    # What is run is a table of numbers
+    # The sampler runs a table of numbers
     print(sampler.plan)
 
 

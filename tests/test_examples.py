@@ -10,8 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from snowmelt import EMA, create_ddpm
-from snowmelt.models.checkpoint_file import write_contents
+from snowmelt import EMA, Checkpoint, create_ddpm
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -29,10 +28,7 @@ def example(name: str) -> ModuleType:
 def checkpoint(tmp_path_factory) -> Path:
     model = create_ddpm(8, 1, 8, (1, 2), num_classes=2, norm_groups=4, layers_per_block=1)
     path = tmp_path_factory.mktemp("example") / "model.pth"
-    ema = EMA(model).state_dict()
-    write_contents(
-        {"model_config": model.config, "model_state_dict": model.state_dict(), "ema_state_dict": ema}, path
-    )
+    Checkpoint.of(model, EMA(model)).write(path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""One number for any contents, so that damage and differences are seen."""
+"""A digest of any contents, which shows damage and differences."""
 
 from __future__ import annotations
 

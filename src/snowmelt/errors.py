@@ -1,4 +1,4 @@
-"""The error that is the input's fault."""
+"""The error for input that the user can fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long work shows itself."""
+"""Progress bars, and lines for log files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 __all__ = ["progress"]
 
-SECONDS_BETWEEN_LINES = 60.0  # where the output is no terminal, such as in a log file
+SECONDS_BETWEEN_LINES = 60.0  # where the output is not a terminal, such as a log file
 
 
 def progress(items: Iterable[Any] | None, what: str, *, show: bool = True, **options: Any) -> tqdm[Any]:

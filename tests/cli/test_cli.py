@@ -111,22 +111,6 @@ def test_resuming_from_the_command_line_equals_one_run(trained, tmp_path):
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-@pytest.mark.parametrize("scheduler", ["none", "constant", "cosine", "linear"])
-def test_every_optimizer_and_schedule_trains(tmp_path, optimizer, scheduler):
-    config = write(tmp_path / "train.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path)}})
-    overrides = [
-        f"training.optimizer.type={optimizer}",
-        f"training.scheduler.type={scheduler}",
-        "training.scheduler.eta_min=1e-6",
-        "training.epochs=1",
-        "training.visualization.enabled=false",
-        "data.loading.batch_size=360",
-    ]
-    result = run("train", config, *overrides)
-    assert result.exit_code == 0, result.output
-
-
 def test_ctrl_c_saves_and_exits_with_130(tmp_path):
     settings = {**TRAIN, "output": {"base_dir": str(tmp_path)}}
     config = write(tmp_path / "train.yaml", settings)

@@ -42,6 +42,23 @@ def test_a_continuous_schedule_is_a_call_of_create_model(schedule):
     assert configured.parameterization.name == called.parameterization.name
 
 
+@pytest.mark.parametrize(
+    ("conditioning", "num_classes"),
+    [
+        ({"num_classes": 5}, 5),
+        ({"num_classes": 0}, None),
+        ({"type": "none", "num_classes": 5}, None),
+        ({"type": None, "num_classes": 5}, None),
+        ({}, None),
+    ],
+)
+def test_a_model_has_classes_if_the_file_gives_it_some(conditioning, num_classes):
+    model = Model.model_validate({"conditioning": conditioning})
+    assert model.options()["num_classes"] == num_classes
+    if "num_classes" in conditioning:
+        assert model.options(stated_only=True) == {"num_classes": num_classes}
+
+
 def test_an_empty_sampling_section_is_an_empty_call():
     code = defaults_of(DiffusionSampler)
     sampling = Sampling()

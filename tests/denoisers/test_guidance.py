@@ -356,7 +356,7 @@ def test_cfg_plus_plus_takes_every_plan_of_first_order_steps(solver):
 @pytest.mark.parametrize("solver", ["heun", "dpmpp_2m", "unipc", "dpm2", "sa_solver", "ipndm", "dpmpp_sde"])
 def test_cfg_plus_plus_refuses_steps_of_several_evaluations(solver):
     plan = make_plan(RectifiedFlow(), solver, steps=6)
-    with pytest.raises(ValueError, match="combines several in a step"):
+    with pytest.raises(ValueError, match="combines several evaluations in a step"):
         wrapped(CFGPlusPlus(), 0.6, plan)
 
 

@@ -170,6 +170,6 @@ def test_guidance_moves_samples_to_their_class():
 
 def test_cfg_plus_plus_says_why_a_plan_is_not_for_it():
     sampler = DiffusionSampler(small_model(), preset="fast", guidance="cfg++")
-    with pytest.raises(ValueError, match="combines several in a step"):
+    with pytest.raises(ValueError, match="combines several evaluations in a step"):
         sampler.sample(1, [0], 0.6)
     sampler.sample(1, [0])  # without a scale there is no guidance to refuse

@@ -53,7 +53,7 @@ def cell(steps: int, scale: float = 0.0, checkpoint: str = "model.pth") -> Cell:
     method = Method("ddim", steps)
     identity = SAMPLER.with_method(method).identity(replace(REQUEST, guidance_scale=scale))
     evaluations = steps * (2 if scale else 1)
-    return Cell(checkpoint, method, "ddim", steps, scale, evaluations, {**identity, "checkpoint": checkpoint})
+    return Cell(checkpoint, method, scale, evaluations, {**identity, "checkpoint": checkpoint})
 
 
 def result(evaluations: int, seconds: float, *values: float, half: float = 0.0) -> Result:

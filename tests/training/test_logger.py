@@ -143,7 +143,7 @@ def test_without_tensorboard_there_are_no_event_files(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
-# -- files for people ----------------------------------------------------------------------------------
+# -- files to look at ---------------------------------------------------------------------------------
 
 
 def test_settings_can_be_read_back(tmp_path):

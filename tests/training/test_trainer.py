@@ -136,7 +136,7 @@ def test_without_validation_data_there_is_no_validation():
 
 
 @pytest.mark.parametrize("num_classes", [10, None])
-def test_the_network_is_told_the_class_only_if_it_has_classes(num_classes):
+def test_the_network_gets_the_class_only_if_it_has_classes(num_classes):
     model = create_ddpm(
         8, 1, 8, (1, 2), num_classes=num_classes, class_dropout_prob=0.5, norm_groups=4, num_timesteps=20
     )
@@ -308,7 +308,7 @@ def test_another_watched_metric_starts_anew(tmp_path):
     assert read_contents(tmp_path / "best_model.pth")["epoch"] == 2
 
 
-def test_a_checkpoint_without_optimizer_can_be_resumed_only_when_told(tmp_path):
+def test_a_checkpoint_without_optimizer_can_be_resumed_only_on_request(tmp_path):
     make_trainer().train(1, tmp_path, save_optimizer=False)
     trainer = make_trainer(seed=5)
     before = [value.clone() for value in weights(trainer)]

@@ -53,7 +53,7 @@ def from_flow(
         null_class: the label that stands for no condition; None where it knows none.
 
     Raises:
-        ValueError: there is no such convention.
+        ValueError: the convention is unknown.
 
     >>> from snowmelt import DiffusionSampler
     >>> velocity = lambda x, time, class_labels: x * time.view(-1, 1, 1, 1)

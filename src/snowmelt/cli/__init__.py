@@ -1,4 +1,4 @@
-"""The command line, ``snowmelt``: a file for each group of commands, and `main`, which puts them together."""
+"""The command line, ``snowmelt``: one file for each command, and `main`, which lists them."""
 
 from snowmelt.cli.main import app
 

@@ -1,4 +1,4 @@
-"""``snowmelt check``: which conventions does a network really follow, and does it listen to its labels?"""
+"""``snowmelt check``: which conventions a network follows, and whether it uses its labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_command(
         typer.Option("--images", help="Real images: folder, .npz file, or data set such as digits:test."),
     ],
     num_images: Annotated[
-        int, typer.Option("--num-images", min=8, help="How many of them to look at, from all over the set.")
+        int, typer.Option("--num-images", min=8, help="Number of images to use, spread over the whole set.")
     ] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise.")] = 0,
     json: Annotated[
@@ -30,9 +30,9 @@ def check_command(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Measure on real images what a model predicts, is told and expects, and whether that is what it claims.
+    """Measure on real images whether a model's parameterization, time and range are what it claims.
 
-    Exit code 0 if its claim fits, and 2 if it does not, or if the class label changes nothing.
+    The exit code is 0 if they are, and 2 if not, or if the class label changes nothing.
     """
     with user_errors():
         from json import dumps

@@ -1,4 +1,4 @@
-"""``snowmelt import`` and ``snowmelt export``: models from and for other libraries."""
+"""``snowmelt import`` and ``snowmelt export``: read models of other libraries and write for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["export_command", "import_command"]
 
 
 class Format(StrEnum):
-    """What can be exported to."""
+    """The formats of an export."""
 
     DIFFUSERS = "diffusers"
 
@@ -52,7 +52,7 @@ def export_command(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="Model file, such as checkpoints/latest.pth")
     ],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write.")],
     to: Annotated[Format, typer.Option("--to", help="The library that will read it.")],
     no_ema: NoEma = False,
     license: Annotated[

@@ -1,4 +1,4 @@
-"""``snowmelt edit``: one image at a time.
+"""``snowmelt edit``: change and vary single images.
 
 Each command loads a checkpoint, calls one function of `snowmelt.editing`, and writes one file.
 """
@@ -17,27 +17,27 @@ from snowmelt.cli.parsing import expect_suffix, integers, label_each, numbers
 __all__ = ["edits"]
 
 edits = typer.Typer(
-    help="Play with single images: paths between them, relatives, edits, and films of how they come about.",
+    help="Work with single images: interpolate, vary, edit and invert them, and film how they are made.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
 Inputs = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="Image files of the model's size, see --fit.")
+    list[Path], typer.Argument(metavar="IMAGE...", help="Image files of the model's size; see --fit.")
 ]
-Out = Annotated[
-    Path, typer.Option("--out", help="PNG file to write: one image as it is, several as one picture.")
-]
+Out = Annotated[Path, typer.Option("--out", help="PNG file to write. Several images become one picture.")]
 Seeds = Annotated[str, typer.Option("--seeds", metavar="N,N,...", help="Seeds of the images.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the noise; each image gets its own from it.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the noise. Each image gets its own from it.")]
 Classes = Annotated[
-    str | None, typer.Option("--class", metavar="N,N,...", help="Class label: one for all, or one each.")
+    str | None,
+    typer.Option("--class", metavar="N,N,...", help="Class labels: one for all, or one for each."),
 ]
 Scale = Annotated[
-    int | None, typer.Option("--scale", help="Enlarge each pixel so many times; several small images are.")
+    int | None,
+    typer.Option("--scale", help="Enlarge pixels by this factor. Default: only groups of small images."),
 ]
-Fit = Annotated[bool, typer.Option("--fit", help="Resize inputs of another size and cut out their middle.")]
+Fit = Annotated[bool, typer.Option("--fit", help="Resize and center-crop inputs of another size.")]
 
 
 @edits.command("interpolate")
@@ -47,13 +47,13 @@ def interpolate_command(
     method: MethodOptions,
     seeds: Seeds,
     out: Out,
-    num: Annotated[int, typer.Option("--num", min=1, help="Images on the path.")] = 9,
-    loop: Annotated[bool, typer.Option("--loop", help="Go on from the last seed to the first.")] = False,
+    num: Annotated[int, typer.Option("--num", min=1, help="Number of images on the path.")] = 9,
+    loop: Annotated[bool, typer.Option("--loop", help="Continue from the last seed to the first.")] = False,
     classes: Classes = None,
     guidance: GuidanceScale = 0.0,
     scale: Scale = None,
 ) -> None:
-    """Images on a path from seed to seed, and from class to class.
+    """Interpolate from seed to seed, and from class to class.
 
     Give a seed twice, with two classes, to change the class alone: --seeds 5,5 --class 3,8
     """
@@ -77,14 +77,15 @@ def variations_command(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the image to vary.")],
     out: Out,
     strength: Annotated[
-        str, typer.Option("--strength", metavar="X,X,...", help="0: itself, 1: others; a row for each.")
+        str,
+        typer.Option("--strength", metavar="X,X,...", help="0: the same image, 1: unrelated. A row each."),
     ] = "0.3",
-    num: Annotated[int, typer.Option("--num", min=1, help="Images in a row.")] = 8,
-    label: Annotated[int | None, typer.Option("--class", help="Class label of all.")] = None,
+    num: Annotated[int, typer.Option("--num", min=1, help="Number of images in a row.")] = 8,
+    label: Annotated[int | None, typer.Option("--class", help="Class label of all images.")] = None,
     guidance: GuidanceScale = 0.0,
     scale: Scale = None,
 ) -> None:
-    """Relatives of one seed's image."""
+    """Vary the image of one seed."""
     with user_errors():
         import torch
 
@@ -109,7 +110,7 @@ def image_to_image_command(
     out: Out,
     strength: Annotated[
         str,
-        typer.Option("--strength", metavar="X,X,...", help="0: the input, 1: nothing of it; a column each."),
+        typer.Option("--strength", metavar="X,X,...", help="0: the input, 1: nothing of it. A column each."),
     ] = "0.5",
     classes: Classes = None,
     guidance: GuidanceScale = 0.0,
@@ -150,14 +151,14 @@ def invert_command(
     inputs: Inputs,
     out: Annotated[
         Path,
-        typer.Option("--out", help="FILE.npy for the noise; FILE.png for input, noise, and the way back."),
+        typer.Option("--out", help="FILE.npy for the noise; FILE.png for input, noise and reconstruction."),
     ],
     classes: Classes = None,
     guidance: GuidanceScale = 0.0,
     fit: Fit = False,
     scale: Scale = None,
 ) -> None:
-    """Find the noise from which sampling leads to an image, and say how far the way back misses it."""
+    """Find the noise that leads to an image, and print the error of the way back."""
     with user_errors():
         from snowmelt.editing import invert
         from snowmelt.editing.pictures import interleave, read_images, write_noise, write_pictures
@@ -184,16 +185,17 @@ def swap_class_command(
     inputs: Inputs,
     out: Out,
     source: Annotated[
-        str, typer.Option("--from", metavar="N,N,...", help="What the images show: one for all, or one each.")
+        str,
+        typer.Option("--from", metavar="N,N,...", help="Labels of the inputs: one, or one for each."),
     ],
     target: Annotated[
-        str, typer.Option("--to", metavar="N,N,...", help="What they shall show; a column for each label.")
+        str, typer.Option("--to", metavar="N,N,...", help="Target labels; one column for each.")
     ],
     guidance: GuidanceScale = 0.0,
     fit: Fit = False,
     scale: Scale = None,
 ) -> None:
-    """Turn images into members of other classes, with the same noise behind them."""
+    """Change the class of images and keep the noise that they come from."""
     with user_errors():
         from snowmelt.editing import swap_class
         from snowmelt.editing.pictures import interleave, read_images, write_pictures
@@ -216,22 +218,22 @@ def inpaint_command(
     model: ModelOptions,
     method: MethodOptions,
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="Image file of the model's size, see --fit.")
+        Path, typer.Argument(metavar="IMAGE", help="Image file of the model's size; see --fit.")
     ],
     out: Out,
-    mask: Annotated[Path, typer.Option("--mask", help="Image file: white is kept, black is painted anew.")],
-    num: Annotated[int, typer.Option("--num", min=1, help="How many different ones to paint.")] = 1,
+    mask: Annotated[Path, typer.Option("--mask", help="Image file: white is kept, black is painted.")],
+    num: Annotated[int, typer.Option("--num", min=1, help="Number of different results.")] = 1,
     resamplings: Annotated[
-        int, typer.Option("--resamplings", help="How often each stretch of the way down is passed.")
+        int, typer.Option("--resamplings", help="Number of passes over each stretch of time.")
     ] = 10,
-    jump: Annotated[int, typer.Option("--jump", help="Time steps of such a stretch.")] = 5,
+    jump: Annotated[int, typer.Option("--jump", help="Time steps in a stretch.")] = 5,
     label: Annotated[int | None, typer.Option("--class", help="Class label of the image.")] = None,
     guidance: GuidanceScale = 0.0,
     seed: Seed = 0,
     fit: Fit = False,
     scale: Scale = None,
 ) -> None:
-    """Paint what is missing of an image (RePaint)."""
+    """Paint the missing part of an image (RePaint)."""
     with user_errors():
         from snowmelt.editing import inpaint
         from snowmelt.editing.pictures import read_images, read_mask, write_pictures
@@ -260,16 +262,16 @@ def film_command(
     model: ModelOptions,
     method: MethodOptions,
     seeds: Seeds,
-    out: Annotated[Path, typer.Option("--out", help="FILE.png for a strip; FILE.gif or FILE.webp moves.")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.png: a strip. FILE.gif, FILE.webp: an animation.")],
     max_frames: Annotated[
-        int | None, typer.Option("--max-frames", help="8 of a strip, 100 of an animation unless told.")
+        int | None, typer.Option("--max-frames", help="Default: 8 for a strip, 100 for an animation.")
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="How long an animation takes.")] = 5.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of an animation.")] = 5.0,
     classes: Classes = None,
     guidance: GuidanceScale = 0.0,
     scale: Scale = None,
 ) -> None:
-    """Watch images come about: the state, and the image that the model sees in it."""
+    """Film how images are made: the state, and the image that the model predicts from it."""
     with user_errors():
         from snowmelt.editing import choose_frames, save_animation, save_film_strip
 

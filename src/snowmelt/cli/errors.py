@@ -1,4 +1,4 @@
-"""What a command answers when something goes wrong: one message, and an exit code."""
+"""Errors of a command: one message and an exit code."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turn what a user can mend into one message and exit code 2, Ctrl-C into 130.
+    """Turn an error that the user can fix into one message and exit code 2, and Ctrl-C into 130.
 
-    Anything else is a defect or a failure of the machine: it shows its traceback, and Python exits with 1.
+    Any other error is a bug or a failure of the machine. Its traceback is shown, and Python exits with 1.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
@@ -42,6 +42,6 @@ def exit_codes() -> Iterator[None]:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Do the same, and take arguments that make no sense to the library for what a user can mend."""
+    """Do the same, and treat the library's ValueErrors and TypeErrors as errors of the user's input."""
     with exit_codes(), as_input_errors():
         yield

@@ -1,6 +1,6 @@
-"""``snowmelt generate CONFIG``: a checkpoint in, pictures out. No optimizer, no data, no trainer.
+"""``snowmelt generate CONFIG``: make images from a checkpoint, without optimizer, data or trainer.
 
-The network is rebuilt from the checkpoint alone; the file's `model` section is needed only for weights that
+The network is built from the checkpoint alone. The file's `model` section is needed only for weights that
 come without their configuration.
 """
 
@@ -33,15 +33,15 @@ def generate(
     overrides: Overrides = None,
     quiet: Quiet = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove the images that are there, and start anew.")
+        bool, typer.Option("--overwrite", help="Remove the images that exist, and start again.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and say what it would take; write nothing.")
+        bool, typer.Option("--dry-run", help="Check everything and estimate time and memory; write nothing.")
     ] = False,
 ) -> None:
     """Generate images from a checkpoint. Loads no training code and no data.
 
-    The same command again goes on where it was stopped. Start it with torchrun to share the work:
+    If it is stopped, the same command continues. Start it with torchrun to share the work:
     torchrun --nproc-per-node=2 -m snowmelt generate CONFIG
     """
     with exit_codes():
@@ -54,7 +54,7 @@ def generate(
 def generate_from(
     config: Config, *, quiet: bool = False, overwrite: bool = False, dry_run: bool = False
 ) -> None:
-    """Check everything that can fail, then generate what a configuration describes."""
+    """Check everything that can fail, then generate the images of a configuration."""
     from snowmelt.config import save_config
     from snowmelt.formats import GRID_NAME
     from snowmelt.generation import forecast, join_team
@@ -86,7 +86,7 @@ def generate_from(
 def build_job(
     config: Config, team: Team | None = None, *, overwrite: bool = False, quiet: bool = False
 ) -> Job:
-    """Return the job that a configuration describes."""
+    """Return the job of a configuration."""
     from snowmelt.config import resolve_output_path
     from snowmelt.formats import WRITERS, class_numbers
     from snowmelt.generation import ALONE, Job, auto_shard_size, choose_images, grid_step
@@ -148,7 +148,7 @@ def build_job(
 
 
 def build_sampler(config: Config, checkpoint: Checkpoint, *, local_rank: int = 0) -> DiffusionSampler:
-    """Return the sampler that a configuration describes; what it leaves open, the checkpoint says."""
+    """Return the sampler of a configuration; the checkpoint decides what the file does not state."""
     from snowmelt.device import resolve_device
     from snowmelt.models.guidance_files import read_guidance
     from snowmelt.plans import Method
@@ -196,7 +196,7 @@ def _described(checkpoint: Checkpoint, config: Config) -> Checkpoint:
 
 
 def _arguments(config: Config, sampler: DiffusionSampler) -> list[str]:
-    """Return the overrides that make an image of this job again, but for its class and seed."""
+    """Return the overrides that make an image of this job again, without its class and seed."""
     left_out = {
         "num_samples",
         "class_selection",

@@ -1,4 +1,4 @@
-"""``snowmelt inspect FILE``: how a generated image came about."""
+"""``snowmelt inspect FILE``: how a generated image was made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["inspect_command"]
 def inspect_command(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A generated PNG file, or its folder.")],
 ) -> None:
-    """Show how a generated image came about, and the command that makes it again."""
+    """Show how a generated image was made, and the command that makes it again."""
     with exit_codes():
         from snowmelt.generation import inspect
 

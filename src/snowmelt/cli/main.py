@@ -1,6 +1,6 @@
-"""The command line: what there is, and where it stands.
+"""The command line: the list of all commands.
 
-Commands import what they need when they run: ``snowmelt generate`` never loads training code.
+Commands import what they need when they run, so ``snowmelt generate`` never loads training code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arguments that several commands take, each with one help text, and groups of them as one value each."""
+"""Arguments that several commands take, and groups of them as dataclasses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ConfigFile = Annotated[
     Path,
     typer.Argument(
         metavar="CONFIG",
-        help="YAML file; configs/diffusion has commented ones. - stands for an empty file.",
+        help="YAML file; see configs/diffusion. - stands for an empty file.",
     ),
 ]
 Overrides = Annotated[
@@ -44,20 +44,20 @@ Overrides = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto.")]
 GuidanceScale = Annotated[float, typer.Option("--guidance", help="Guidance scale; 0 turns guidance off.")]
-NoEma = Annotated[bool, typer.Option("--no-ema", help="Use the weights themselves, not their average.")]
+NoEma = Annotated[bool, typer.Option("--no-ema", help="Use the raw weights, not their moving average (EMA).")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing but warnings.")]
 
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """How to sample: ``--method ddim:20``, or ``--solver ddim --steps 20``."""
+    """The method: ``--method ddim:20``, or ``--solver ddim --steps 20``."""
 
     method: Annotated[
         str | None,
         typer.Option(
             "--method",
             help="How to sample, such as balanced, ddim:20, 'dpmpp_2m steps=20 grid=karras' or plan.json "
-            "(see `snowmelt plan list`). Default: the model's own method, or else balanced.",
+            "(see `snowmelt plan list`). Default: the checkpoint's own method; if it has none, balanced.",
         ),
     ] = None
     solver: Annotated[
@@ -75,7 +75,7 @@ class MethodOptions:
     ] = None
 
     def value(self) -> Method | None:
-        """Return what is said; None if nothing is.
+        """Return the method; None if no option states one.
 
         >>> str(MethodOptions(solver="ddim", steps="20", option=["eta=0.5"]).value())
         'ddim:20 eta=0.5'
@@ -112,7 +112,7 @@ class ModelOptions:
         return resolve_device(self.device)
 
     def sampler(self, method: Method | None = None) -> DiffusionSampler:
-        """Return the model's sampler; without a method, with the model's own."""
+        """Return a sampler of the model; without a method, it uses the model's own."""
         from snowmelt.sampling import DiffusionSampler
 
         options = {"method": method} if method is not None else {}

@@ -1,4 +1,4 @@
-"""Texts of the command line as values; what does not fit is an error before any work is done."""
+"""Turn texts of the command line into values, or raise an error before any work is done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def expect_suffix(out: Path, *suffixes: str) -> str:
-    """Return the suffix of the file to write; another one than those expected is an error.
+    """Return the suffix of the file to write, or raise an error if it is not one of `suffixes`.
 
     >>> expect_suffix(Path("a.PNG"), ".png", ".gif")
     '.png'
@@ -53,7 +53,7 @@ def _listed(text: str | None, option: str, kind: Callable[[str], T], expected: s
 
 
 def label_each(labels: list[int] | None, count: int, option: str) -> list[int] | None:
-    """Return `count` labels: as they are, or the only one for all.
+    """Return `count` labels; a single label is repeated.
 
     >>> label_each([3], 2, "--class")
     [3, 3]

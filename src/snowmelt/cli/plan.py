@@ -1,4 +1,4 @@
-"""``snowmelt plan list | show``: sampling methods as the tables that they are."""
+"""``snowmelt plan list | show``: show sampling methods as tables."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def show_plan(
         str | None,
         typer.Argument(
             metavar="[METHOD]",
-            help="ddim:8, balanced, plan.json, ...; default: balanced.",
+            help="ddim:8, balanced, plan.json, ... Default: balanced.",
         ),
     ] = None,
     options: Annotated[
@@ -53,16 +53,16 @@ def show_plan(
     ] = "ddpm-linear",
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Take the noise schedule of this checkpoint, and its method."),
+        typer.Option(help="Use the noise schedule and the method of this checkpoint."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the plan to this file (png, svg, pdf) as well.")
+        Path | None, typer.Option(help="Also draw the plan to this file (png, svg, pdf).")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Write the plan to this file as well; - prints it instead.")
+        Path | None, typer.Option(help="Also write the plan to this file; - prints it instead.")
     ] = None,
 ) -> None:
-    """Show a sampling method as the table of numbers that it is."""
+    """Show a sampling method as a table of numbers."""
     with user_errors():
         from snowmelt.core import make_schedule
         from snowmelt.models import Checkpoint
@@ -86,14 +86,14 @@ def show_plan(
 
 
 def _trained(checkpoint: Checkpoint, path: Path) -> tuple[NoiseSchedule, Method | None]:
-    """Return what a checkpoint's model was trained on, and its own method."""
+    """Return the noise schedule of a checkpoint's model, and its own method."""
     if checkpoint.spec is None:
-        raise InputError(f"{path} does not say what it was trained on: name it with --schedule")
+        raise InputError(f"{path} does not state its noise schedule: name one with --schedule")
     return checkpoint.spec.make_schedule(), checkpoint.method
 
 
 def catalogue() -> str:
-    """Return the solvers, grids and presets, a line each."""
+    """Return a text with all solvers, grids and presets."""
     from snowmelt.plans import GRIDS, PRESETS, SOLVERS
 
     solvers = [(name, _summary(make), _options(make)) for name, make in SOLVERS.items()]

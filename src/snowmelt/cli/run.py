@@ -1,4 +1,4 @@
-"""``snowmelt run CONFIG``: train or generate, as the file says."""
+"""``snowmelt run CONFIG``: train or generate, as `mode` in the file says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``snowmelt sample CHECKPOINT``: pictures without a configuration."""
+"""``snowmelt sample CHECKPOINT``: make a picture without a configuration."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["sample_command"]
 def sample_command(
     model: ModelOptions,
     method: MethodOptions,
-    num: Annotated[int, typer.Option("--num", min=1, help="How many images.")] = 16,
+    num: Annotated[int, typer.Option("--num", min=1, help="Number of images.")] = 16,
     classes: Annotated[
         str | None,
         typer.Option("--class", metavar="N,N,...", help="Class labels. Default: all classes in turn."),
     ] = None,
     guidance: GuidanceScale = 0.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Each image gets its own seed from it.")] = 0,
-    out: Annotated[
-        Path, typer.Option("--out", help="PNG file to write: one picture with all images.")
-    ] = Path("samples.png"),
+    out: Annotated[Path, typer.Option("--out", help="PNG file to write; it shows all images.")] = Path(
+        "samples.png"
+    ),
     quiet: Quiet = False,
 ) -> None:
     """Sample some images from a checkpoint into one picture."""

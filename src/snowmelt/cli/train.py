@@ -27,7 +27,7 @@ def train(config_file: ConfigFile, overrides: Overrides = None) -> None:
 
 
 def train_from(config: Config) -> None:
-    """Check everything that can fail, then train what a configuration describes."""
+    """Check everything that can fail, then train the model of a configuration."""
     from snowmelt.device import resolve_device
     from snowmelt.training.run import TrainingRun
 
@@ -45,7 +45,7 @@ def train_from(config: Config) -> None:
 
 
 def _training_metrics(config: Config, device: torch.device) -> Measure:
-    """Return what measures generated images while training."""
+    """Return the metrics of generated images that are computed during training."""
     from snowmelt.evaluation.answers.training_metrics import TrainingMetrics
     from snowmelt.files import user_cache
     from snowmelt.formats import open_images

@@ -70,7 +70,7 @@ def find_time(time: str | Time) -> Time:
     """Return a convention from its key in `TIMES`, or as it is.
 
     Raises:
-        ValueError: there is no such convention.
+        ValueError: the convention is unknown.
 
     >>> from snowmelt.core import RectifiedFlow
     >>> schedule = RectifiedFlow()

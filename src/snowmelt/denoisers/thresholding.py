@@ -86,7 +86,7 @@ def keep_in_range(denoiser: Denoiser, threshold: str | Mapping[str, Any] | None)
         threshold: a key of `THRESHOLDS`, a mapping of its ``type`` and options, or None for no threshold.
 
     Raises:
-        ValueError: there is no such threshold, or it has no such option.
+        ValueError: the threshold or its option is unknown.
 
     >>> import torch
     >>> bright = lambda x_t, level, class_labels=None: 4 * x_t

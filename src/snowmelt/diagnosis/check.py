@@ -1,8 +1,8 @@
-"""What does a network really speak? Ask it, on real images, in every dialect that is in use.
+"""Find out which dialect a network speaks: ask it, on real images, in every dialect that is in use.
 
-A network that is misunderstood raises no error. But whoever misreads it denoises badly: noise is put on real
-images, the network is asked in one dialect after the other, and the error of the image that its answer stands
-for is compared with that of a guess that looks at one pixel at a time and at no network,
+A network that is misread raises no error, but it denoises badly. So noise is added to real images, and the
+network is asked in one dialect after another. The error of its image is compared with that of a guess that
+uses one pixel at a time and no network,
 
     guess = mean + k (x_t - alpha mean),    k = alpha v / (alpha^2 v + sigma^2),
 

@@ -1,4 +1,4 @@
-"""What a check found, for people and for programs."""
+"""The result of a check, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ANOTHER", "NULL", "WORST", "Fit", "LabelEffect", "Report"]
 
 CLOSE = 1.1  # times the best error: a claim this near to it fits
 ALIKE = 1.02  # times the best error: the images cannot tell the two apart
-GUESSING = 2.0  # times the error of guessing pixel by pixel: whoever is worse does not denoise
+GUESSING = 2.0  # times the error of guessing pixel by pixel: a network that is worse does not denoise
 WORST = 1e12  # stands for every larger error, and for none at all
 BLIND = 1e-3  # of the images' spread: a label that changes less changes nothing
 SHOWN = 6

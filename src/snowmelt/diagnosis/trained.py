@@ -1,4 +1,4 @@
-"""Checking a model that stands in a file."""
+"""Check the model of a checkpoint file."""
 
 from __future__ import annotations
 

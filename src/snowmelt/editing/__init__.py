@@ -1,4 +1,4 @@
-"""Playing with single images: paths between them, relatives, edits, and films of how they come about.
+"""Work with single images: interpolate, vary, edit and invert them, and film how they are made.
 
 Every edit is a noise source, a wrapper around the denoiser, or a plan. So it works with any model that
 `DiffusionSampler` takes, and with any solver.

@@ -1,4 +1,4 @@
-"""What all edits check and share."""
+"""Checks and helpers that all edits share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an image comes about, for people to watch: the state and the predicted image, row after row."""
+"""Films of how an image is made: the state and the predicted image, side by side or frame by frame."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def save_animation(
         seconds: how long the way from noise to image takes, > 0 and finite; the image then stays for a while.
 
     Raises:
-        ValueError: there are no frames, or the file's suffix is another one.
+        ValueError: there are no frames, or the file has another suffix.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:

@@ -1,9 +1,9 @@
-"""Painting what is missing of an image: RePaint (Lugmayr et al. 2022, https://arxiv.org/abs/2201.09865).
+"""Paint the missing part of an image: RePaint (Lugmayr et al. 2022, https://arxiv.org/abs/2201.09865).
 
-Of the known pixels the denoised image is no secret: it is the image itself. A denoiser that says so makes
-any plan carry them along at exactly the law that they have, q(x_t | image), and the network sees them beside
-what it has painted so far. One descent is not enough for the two to agree; so each stretch of it is repeated,
-with fresh noise between (the paper's resampling), which is a plan with lifts, as Restart's is.
+At the known pixels the denoised image is the image itself. A denoiser that says so makes any plan carry these
+pixels along with exactly their law, q(x_t | image), and the network sees them beside what it has painted so
+far. One descent is not enough for the two to agree. So each stretch of it is repeated, with fresh
+noise in between (the paper's resampling). That is a plan with lifts, as Restart's is.
 """
 
 from __future__ import annotations

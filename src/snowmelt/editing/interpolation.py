@@ -1,4 +1,4 @@
-"""Pictures between pictures: a path through the noises of several seeds, and through classes."""
+"""Interpolation: a path through the noises of several seeds, and through classes."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def swap_class(
         sampler: its model, guidance, threshold and device are used, and its method.
         images: (B, C, H, W) in [-1, 1].
         from_labels: (B,), what the images show.
-        to_labels: (B,), what they shall show; the same labels give the images back, up to the round trip
+        to_labels: (B,), target labels; the same labels give the images back, up to the round trip
             error of `invert`.
         guidance_scale: of both directions; other arguments as in `invert`.
         use_ema: as in `DiffusionSampler.sample`.

@@ -1,4 +1,4 @@
-"""Images of an edit from files, and into files."""
+"""Read the images of an edit from files, and write them."""
 
 from __future__ import annotations
 

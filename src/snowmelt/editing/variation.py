@@ -1,4 +1,4 @@
-"""Relatives of one image."""
+"""Variations of one image."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from snowmelt.evaluation.matching import check_one_shape
 from snowmelt.files import atomic_write
 from snowmelt.formats import ImageSource
 from snowmelt.images import from_uint8, save_grid
@@ -65,8 +66,8 @@ def draw_side_by_side(
     if generated.labels is not None and real.labels is not None:
         common = set(generated.labels.tolist()) & set(real.labels.tolist())
         labels = [*sorted(common)[:most]] or labels
+    check_one_shape([generated, real])
     left, right = (_first_of_each(source, labels, per_class) for source in (generated, real))
-    _check_one_shape(left[0], right[0])
     gap = left.new_full((len(left), 1, *left.shape[2:]), 255)
     rows = torch.cat([left, gap, right], dim=1)
     save_grid(from_uint8(rows.flatten(0, 1)), path, nrow=rows.shape[1])
@@ -95,8 +96,8 @@ def draw_closest_pairs(
     """
     chosen = found.distances.argsort(stable=True)[:count]
     partners, distances = found.nearest[chosen].tolist(), found.distances[chosen].tolist()
+    check_one_shape([generated, training])
     above, below = generated.take(chosen.tolist()), training.take(partners)
-    _check_one_shape(above, below)
     tops = [f"made {index}" for index in chosen.tolist()]
     bottoms = [f"real {index}: {d:.3g}" for index, d in zip(partners, distances, strict=True)]
     nrow = min(nrow, len(chosen))
@@ -136,14 +137,6 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure as a PNG file, whole or not at all."""
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
-
-
-def _check_one_shape(generated: Tensor, real: Tensor) -> None:
-    if generated.shape[1:] != real.shape[1:]:
-        raise ValueError(
-            f"generated images {tuple(generated.shape[1:])} and real images {tuple(real.shape[1:])} do not "
-            "fit into one picture: open both with the same image_size and channels"
-        )
 
 
 def _first_of_each(source: ImageSource, labels: list[int | None], count: int) -> Tensor:

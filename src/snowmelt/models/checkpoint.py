@@ -8,7 +8,7 @@ A checkpoint file is one dictionary, written whole or not at all and read withou
     class_names            of the classes, in the order of their labels
     ema_state_dict         of `snowmelt.EMA`
     sampling               method, threshold and guidance, where the model states its own
-    config                 the resolved YAML, for people to read
+    config                 the resolved YAML, for information only
     format_version, snowmelt_version
     digest                 of all of the above; reading verifies it
 
@@ -73,7 +73,7 @@ class Checkpoint:
         threshold: as for `snowmelt.DiffusionSampler`; ``"auto"`` where the model says nothing.
         guidance: as for `snowmelt.DiffusionSampler`; None where the model says nothing.
         training: what a trainer needs in order to resume, and whatever else the file holds.
-        config: the configuration of the run, for people to read.
+        config: the configuration of the run; nothing reads it back.
         source: the file or folder that it was read from.
 
     Two checkpoints are equal if their contents are, to the bit.

@@ -84,7 +84,9 @@ def read_contents(path: Path) -> dict[str, Any]:
 
 
 def _read_torch(path: Path) -> Any:
-    whole = zipfile.is_zipfile(path)  # its directory stands at the end; files of torch < 1.6 are no zip
+    whole = zipfile.is_zipfile(
+        path
+    )  # its directory stands at the end; files of torch < 1.6 are not zip files
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # on pickles by other programs
             contents = torch.load(path, map_location="cpu", weights_only=True, mmap=whole)

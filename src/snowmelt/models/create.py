@@ -1,4 +1,4 @@
-"""New models, from the arguments that people set."""
+"""Build untrained models."""
 
 from __future__ import annotations
 

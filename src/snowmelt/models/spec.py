@@ -1,4 +1,4 @@
-"""What a model of snowmelt is, as plain values: enough to build it anew."""
+"""The spec of a model: plain values from which it is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights by name: what wrappers add to names, and loading all of them or none."""
+"""Load weights by name, all of them or none, and take off the prefixes that wrappers add."""
 
 from __future__ import annotations
 

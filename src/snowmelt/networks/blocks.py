@@ -1,4 +1,4 @@
-"""What a U-Net is made of: residual blocks, attention, resampling, and the stages that hold them.
+"""The parts of a U-Net: residual blocks, attention, resampling, and the stages that hold them.
 
 Every block adds a correction to what flows through it, x + f(x), and starts as the identity, because the
 last layer of f starts at zero (Goyal et al. 2017, section 5.1; Dhariwal & Nichol 2021 for diffusion). All

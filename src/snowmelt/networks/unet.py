@@ -58,9 +58,9 @@ _COUNTS = (
 class UNet(nn.Module):
     """A network that maps a noisy image, its time and its class to an image of the same size.
 
-    All biases and weights start as torch makes them, but for the last layer of each residual block and of
-    each attention, and the last convolution: these start at zero, so that the network starts as the zero
-    function, every block as the identity, and training begins gently.
+    The last layer of each residual block and of each attention, and the last convolution, start at zero.
+    Everything else starts as torch makes it. So a new network is the zero function, each of its blocks is the
+    identity, and training begins gently.
 
     Args:
         image_size: side of the square images, or (H, W), that it is made for; None for any. It is checked

@@ -1,4 +1,4 @@
-"""How many images fit, and what to do when they do not."""
+"""Choose a batch size that fits into memory, and make it smaller if memory runs out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
     "used_bytes",
 ]
 
-LARGEST = 256  # a larger batch is no faster, and shows nothing for longer
+LARGEST = 256  # a larger batch is not faster, and shows its first images later
 
 
 def free_bytes(device: str | torch.device) -> int:

@@ -60,7 +60,7 @@ class DiffusionTrainer(BaseTrainer):
         evaluate: `train` calls it with the sampler every `evaluate_frequency` epochs, and it returns metrics
             of the images that it makes, by name. It must leave torch's global generator alone, or resuming is
             not exact.
-        config: kept in checkpoints, for people to read.
+        config: the settings of the run; checkpoints keep a copy.
 
     Attributes:
         sampler: a `DiffusionSampler` that shares the model and the EMA.

@@ -1,7 +1,7 @@
-"""Networks of diffusers as they are, unconverted: `UNet2DModel`, `UNet2DConditionModel`, DiT, autoencoders.
+"""Networks of diffusers, without conversion: `UNet2DModel`, `UNet2DConditionModel`, DiT, autoencoders.
 
-Nothing here imports diffusers: whoever has such a network has imported it. Schedule and parameterization
-stand in a pipeline's scheduler, not in the network, and have to be said.
+Nothing here imports diffusers: if you have such a network, you have imported it. The schedule and the
+parameterization stand in the pipeline's scheduler, not in the network, so you must state them.
 """
 
 from __future__ import annotations

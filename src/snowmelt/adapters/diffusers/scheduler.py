@@ -142,7 +142,7 @@ class SnowmeltScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
         Args:
             num_inference_steps: time steps, as `make_plan` counts them.
-            device: where `timesteps` shall be.
+            device: of `timesteps`.
             timesteps: the evaluations themselves, as falling trained indices, in place of the grid.
             sigmas: the same as falling sigma/alpha.
 

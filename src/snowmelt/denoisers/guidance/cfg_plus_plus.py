@@ -94,8 +94,8 @@ def image_gains(plan: PlanTable) -> dict[Level[float], float]:
     """
     if plan.history > 1 or plan.corrects or any(row.advance.x for row in plan.rows):
         raise ValueError(
-            "cfg++ keeps the unconditional noise of one evaluation, and this plan combines several in a "
-            "step, where there is no one noise to keep: take ddim, euler, ddpm or euler_ancestral, or tame "
+            "cfg++ keeps the unconditional noise of one evaluation, but this plan combines several "
+            "evaluations in a step: take ddim, euler, ddpm or euler_ancestral, or tame "
             "guidance by apg, rescale or an interval"
         )
     gains: dict[Level[float], float] = {}

@@ -50,7 +50,7 @@ class LogProbabilityGradient:
     def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
         if class_labels is None:
             raise ValueError("guidance needs class_labels: without them there is nothing to guide towards")
-        # Whoever samples has autograd off
+        # Samplers switch autograd off
         with torch.inference_mode(False), torch.enable_grad():
             x = x_t.detach().clone().requires_grad_()
             log_p = self.classifier(x, level).log_softmax(dim=1)

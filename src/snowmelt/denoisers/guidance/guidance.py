@@ -1,4 +1,4 @@
-"""What a guidance is, before any method: when it acts, what it costs, and the denoiser it makes."""
+"""The interface of all guidance methods: when one acts, what it costs, and the denoiser that it makes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from snowmelt.evaluation.answers.scores import evaluate
 from snowmelt.evaluation.answers.selection import check_new_folder, check_rule, select, write_selection
 from snowmelt.evaluation.answers.usefulness import usefulness
 from snowmelt.evaluation.cached_images import cache_images
-from snowmelt.evaluation.classes import labels_in_shares_of
 from snowmelt.evaluation.features import (
     Extractor,
     Features,
@@ -28,7 +27,8 @@ from snowmelt.evaluation.features import (
     make_extractor,
     open_reference,
 )
-from snowmelt.evaluation.features.choose import choose_extractor
+from snowmelt.evaluation.features.choose import choose_extractor, usual_extractor
+from snowmelt.evaluation.matching import check_labelled, check_one_shape, labels_in_shares_of
 from snowmelt.evaluation.metrics import check_metrics
 from snowmelt.evaluation.sampled import SampledSource
 from snowmelt.formats import ImageSource, open_images
@@ -121,8 +121,11 @@ class EvaluationJob:
             check_rule(*self.select)
             check_new_folder(self.out / SELECTED)
         _ = self._make_extractor
-        if self.held_out is not None or self.extractor in ("classifier", "pixels"):
-            _check_one_shape([source for source in self._sources if source is not None])
+        sources = [source for source in self._sources if source is not None]
+        if self.held_out is not None or self._extractor_name in ("classifier", "pixels"):
+            check_one_shape(sources)
+        if self.useful:
+            check_labelled(sources)
 
     def run(self) -> Answers:
         """Answer all questions, and write the report if there is a folder for it."""
@@ -178,10 +181,7 @@ class EvaluationJob:
         training = real if self.train is None else self._open(self.train, real)
         held_out = None if self.held_out is None else self._open(self.held_out, training)
         like = real or training
-        is_model = self.generated.suffix in CHECKPOINTS or any(
-            (self.generated / name).is_file() for name in MODEL_FILES
-        )
-        generated = self._sampled(like) if is_model else self._open(self.generated, like)
+        generated = self._sampled(like) if _is_model(self.generated) else self._open(self.generated, like)
         return _Sources(generated, real, training, held_out)
 
     def _open(self, path: Path, like: ImageSource | None = None) -> ImageSource:
@@ -193,20 +193,22 @@ class EvaluationJob:
         checkpoint = Checkpoint.read(self.generated)
         method = {} if self.method is None else {"method": self.method}
         sampler = DiffusionSampler.from_checkpoint(checkpoint, self.device, use_ema=self.use_ema, **method)
-        labels = None
-        if (num_classes := sampler.model.num_classes) is not None:
-            known = renumber_classes(like, checkpoint.class_names) if like is not None else None
-            labels = labels_in_shares_of(known, num_classes, self.num_samples)
+        known = renumber_classes(like, checkpoint.class_names) if like is not None else None
+        labels = labels_in_shares_of(known, sampler.model.num_classes, self.num_samples)
         seeds = image_seeds(self.seed, self.num_samples)
         request = Request.of(self.num_samples, labels, self.guidance_scale, self.use_ema, seeds)
         name = f"{self.generated} by {sampler.plan.name} in {sampler.plan.nfe} evaluations"
         source = SampledSource(sampler, request, checkpoint.class_names, name)
         return renumber_classes(source, like.class_names if like is not None else None)
 
+    @property
+    def _extractor_name(self) -> str:
+        return self.extractor or usual_extractor(self._sources.training)
+
     @cached_property
     def _make_extractor(self) -> Callable[[Path | None], Extractor]:
         return choose_extractor(
-            self.extractor,
+            self._extractor_name,
             self._sources.training,
             weights=self.weights,
             device=self.device,
@@ -230,14 +232,7 @@ class EvaluationJob:
         }
 
 
-def _check_one_shape(sources: Sequence[ImageSource]) -> None:
-    """Check that images can be compared pixel by pixel, before any is sampled."""
-    shapes = {}
-    for source in sources:
-        if isinstance(source, SampledSource):
-            shapes[source.name] = tuple(source.sampler.model.image_shape)
-        else:
-            shapes[source.name] = tuple(source.take([0]).shape[1:])
-    if len(set(shapes.values())) > 1:
-        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise InputError(f"all images must have one shape, got {listed}: give --image-size and --channels")
+def _is_model(path: Path) -> bool:
+    if path.is_dir():
+        return any((path / name).is_file() for name in MODEL_FILES)
+    return path.suffix in CHECKPOINTS

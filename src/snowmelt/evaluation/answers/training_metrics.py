@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from snowmelt.evaluation.answers.scores import evaluate
-from snowmelt.evaluation.classes import labels_in_shares_of
 from snowmelt.evaluation.features import extract_features, open_reference
 from snowmelt.evaluation.features.choose import choose_extractor
+from snowmelt.evaluation.matching import labels_in_shares_of
 from snowmelt.evaluation.sampled import SampledSource
 from snowmelt.formats import ImageSource
 from snowmelt.sampling import DiffusionSampler, Request, image_seeds
@@ -60,9 +60,7 @@ class TrainingMetrics:
 
     def __call__(self, sampler: DiffusionSampler) -> dict[str, float]:
         """Return the metrics by name. Warns about those that cannot be computed."""
-        num_classes, labels = sampler.model.num_classes, None
-        if num_classes is not None:
-            labels = labels_in_shares_of(self.real, num_classes, len(self.seeds))
+        labels = labels_in_shares_of(self.real, sampler.model.num_classes, len(self.seeds))
         request = Request.of(len(self.seeds), labels, self.guidance_scale, seeds=self.seeds)
         features = extract_features(
             SampledSource(sampler, request), self.extractor, batch_size=SAMPLED_TOGETHER, show_progress=True

@@ -27,6 +27,7 @@ from torch import Tensor
 from snowmelt.errors import optional
 from snowmelt.evaluation.features.small_classifier import SmallClassifier, default_steps, train_classifier
 from snowmelt.evaluation.json_files import plain
+from snowmelt.evaluation.matching import check_labelled, check_one_shape
 from snowmelt.evaluation.report import INTERVALS, Chapter, Table
 from snowmelt.evaluation.uncertainty import LEVEL, Estimate, Z, influence_std, proportion_interval
 from snowmelt.formats import ImageSource
@@ -143,8 +144,9 @@ def usefulness(
     if not 2 <= len(set(seeds)) == len(seeds):
         raise ValueError(f"an interval needs two different seeds or more, got {seeds}")
     sources = (real, generated, held_out)
+    check_labelled(sources)
+    check_one_shape(sources)
     loaded = [_loaded(source) for source in sources]
-    _check_shapes(sources, loaded)
     names = _class_names(sources, loaded)
     both = _Labelled(*(torch.cat(parts) for parts in zip(*loaded[:2], strict=True)))
     sets, test = dict(zip(SETS, (*loaded[:2], both), strict=True)), loaded[2]
@@ -187,18 +189,8 @@ def _percent(each: Estimate) -> str:
 
 
 def _loaded(source: ImageSource) -> _Labelled:
-    if source.labels is None:
-        raise ValueError(f"{source.name} has no labels, which the classifiers learn: give labelled images")
+    assert source.labels is not None  # checked
     return _Labelled(torch.cat(list(source.batches(ROWS))), source.labels)
-
-
-def _check_shapes(sources: Sequence[ImageSource], loaded: Sequence[_Labelled]) -> None:
-    shapes = [tuple(each.images.shape[1:]) for each in loaded]
-    if len(set(shapes)) > 1:
-        listed = ", ".join(f"{source.name} {shape}" for source, shape in zip(sources, shapes, strict=True))
-        raise ValueError(
-            f"all images must have one shape, got {listed}: give one image_size and channels to all"
-        )
 
 
 def _class_names(sources: Sequence[ImageSource], loaded: Sequence[_Labelled]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os.path import commonpath, relpath
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -31,20 +31,26 @@ class Cell:
     Attributes:
         checkpoint: the path of the model.
         method: how to sample.
-        sampler: the name of the method without the comparison's number of steps.
-        steps: this number of steps; None if the method has its own.
         guidance_scale: as in `DiffusionSampler.sample`.
         evaluations: of a network for an image (NFE), including those of guidance.
         identity: all that decides the images: `DiffusionSampler.identity`.
     """
 
     checkpoint: str
-    method: Method = field(repr=False)
-    sampler: str
-    steps: int | None
+    method: Method
     guidance_scale: float
     evaluations: int
     identity: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def sampler(self) -> str:
+        """The name of the method without its number of steps."""
+        return str(self.method if self.method.solver is None else replace(self.method, steps=None))
+
+    @property
+    def steps(self) -> int | None:
+        """The number of steps; None for a preset or a finished plan, and for all trained steps."""
+        return self.method.steps if isinstance(self.method.steps, int) else None
 
     @property
     def series(self) -> Series:
@@ -111,7 +117,7 @@ class Result:
 def series_names(cells: Iterable[Cell]) -> dict[Series, str]:
     """Return a name for each series of cells, in their order; what all have in common is left out.
 
-    >>> cells = [Cell("model.pth", Method("ddim", 4), "ddim", 4, scale, 4, {}) for scale in (0.0, 2.0)]
+    >>> cells = [Cell("model.pth", Method("ddim", 4), scale, 4, {}) for scale in (0.0, 2.0)]
     >>> list(series_names(cells).values())
     ['ddim, guidance 0', 'ddim, guidance 2']
     """

@@ -130,8 +130,10 @@ class Comparison:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """The grid: cells of one checkpoint together, equal cells once."""
-        return list({content_digest(cell.identity): cell for cell in self._all_cells()}.values())
+        """The grid, equal cells once: those of one series, which differ in steps only, follow each other."""
+        cells = list({content_digest(cell.identity): cell for cell in self._all_cells()}.values())
+        series = list(dict.fromkeys(cell.series for cell in cells))
+        return sorted(cells, key=lambda cell: series.index(cell.series))
 
     @cached_property
     def _load(self) -> Any:
@@ -161,7 +163,6 @@ class Comparison:
         return CommonImages(request, names, self.batch_size, places)
 
     def _all_cells(self) -> Iterator[Cell]:
-        """Yield the cells of each checkpoint, those that differ in steps only one after the other."""
         first = self._load(self.checkpoints[0]).sampler.model
         for path in self.checkpoints:
             base = self._load(path).sampler
@@ -171,18 +172,11 @@ class Comparison:
                         f"{self.checkpoints[0]} has {what} {here}, but {path} has {there}: compare models of "
                         "the same images"
                     )
-            for scale, sampler in product(self.guidance_scales, [_with(base, each) for each in self.methods]):
-                request, method = replace(self._images.request, guidance_scale=scale), sampler.method
+            for sampler, scale in product([_with(base, each) for each in self.methods], self.guidance_scales):
+                request = replace(self._images.request, guidance_scale=scale)
                 sampler.check(request)
-                yield Cell(
-                    path,
-                    method,
-                    str(replace(method, steps=None)) if method.solver is not None else str(method),
-                    method.steps if isinstance(method.steps, int) else None,
-                    scale,
-                    network_evaluations(sampler.plan, sampler.guidance, scale),
-                    sampler.identity(request),
-                )
+                evaluations = network_evaluations(sampler.plan, sampler.guidance, scale)
+                yield Cell(path, sampler.method, scale, evaluations, sampler.identity(request))
 
     @cached_property
     def _sources(self) -> tuple[ImageSource | Path, ImageSource | None]:

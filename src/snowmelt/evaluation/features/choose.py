@@ -13,7 +13,7 @@ from snowmelt.evaluation.features import Extractor, make_extractor
 from snowmelt.evaluation.features.small_classifier import check_trainable, classifier
 from snowmelt.formats import ImageSource
 
-__all__ = ["choose_extractor"]
+__all__ = ["choose_extractor", "usual_extractor"]
 
 SMALL_SIDE = 64  # pixels; up to this side the small classifier is chosen
 
@@ -31,8 +31,7 @@ def choose_extractor(
     All that can fail happens here. Only the training of a classifier is left to the function.
 
     Args:
-        name: as in `make_extractor`; None takes ``classifier`` for labelled images of up to 64 pixels a side
-            and ``inception`` for others.
+        name: as in `make_extractor`; None takes `usual_extractor`.
         training: images to train a classifier on; None if only statistics are known.
         weights: a file, for ``inception`` and timm.
         device: where to compute.
@@ -44,7 +43,7 @@ def choose_extractor(
     >>> choose_extractor("pixels", None)(None).name
     'pixels'
     """
-    name = name if name is not None else _usual_extractor(training)
+    name = name if name is not None else usual_extractor(training)
     if name == "classifier":
         if training is None:
             raise InputError(
@@ -63,7 +62,8 @@ def choose_extractor(
     return lambda cache: extractor
 
 
-def _usual_extractor(training: ImageSource | None) -> str:
+def usual_extractor(training: ImageSource | None) -> str:
+    """Return ``classifier`` for labelled images of up to 64 pixels a side, else ``inception``."""
     if training is None or training.labels is None or len(training.labels.unique()) < 2:
         return "inception"
     return "classifier" if max(training.take([0]).shape[2:]) <= SMALL_SIDE else "inception"

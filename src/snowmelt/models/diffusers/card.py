@@ -1,4 +1,4 @@
-"""The model card: what a folder on the Hub says of itself, in the README.md that people and the Hub read."""
+"""The model card: the README.md of a folder on the Hub."""
 
 from __future__ import annotations
 

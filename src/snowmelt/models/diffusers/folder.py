@@ -65,7 +65,7 @@ def read_folder(path: str | PathLike[str]) -> Checkpoint:
         A checkpoint without averaged weights, whose method and threshold are those of the scheduler.
 
     Raises:
-        CheckpointError: it is no such folder, or its weights are missing, broken or a pickle.
+        CheckpointError: it is not such a folder, or its weights are missing, broken or a pickle.
         InputError: an option cannot be expressed; the message names it.
     """
     path = Path(path)

@@ -1,4 +1,4 @@
-"""What the tables of options share: defaults for what a configuration leaves out, and refusals by name."""
+"""Shared code of the tables of options: defaults for absent options, and errors that name an option."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What diffusers' schedulers are told, in our words: the schedule, what the network predicts, how to sample.
+"""Translate the options of diffusers' schedulers: the schedule, the parameterization and the method.
 
-The first two belong to the trained model, and what cannot be expressed of them is refused. The third is a
-choice that whoever samples may make anew: what our plans do otherwise is said in one warning.
+The first two belong to the trained model, so an option that cannot be expressed is an error. The method is a
+choice that can be made again, so options that no plan can reproduce are listed in one warning.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ def _block(table: Mapping[str, tuple[bool, str | None]], attends: bool, resampli
 
 
 def _classes(num_embeddings: int | None, null_class: int | None) -> dict[str, Any]:
-    """Return the options of so many class embeddings, of which the last may be the null class's."""
+    """Return the options of a number of class embeddings; the last may belong to the null class."""
     if num_embeddings is None:
         return {"num_classes": None}
     if null_class is None:  # without a null class, no label can be dropped
