@@ -176,6 +176,7 @@ CASES = [
     of("restart", 2, inner="pndm"),
     of("restart", 2, inner="dpmpp_2m", inner_options={"solver_type": "heun"}),
     of("restart", 2, inner="adams", inner_options={"quantity": "eps", "order": 2}),
+    of("restart", 2, inner="dpmpp_3m", inner_options=EXACT),  # every descent starts in first order again
 ]
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from itertools import count
 
 import numpy as np
 import pytest
 import torch
 
-from snowmelt.core import CosineVP, DiscreteSchedule, LinearVP, RectifiedFlow, make_betas
+from snowmelt.core import CosineVP, LinearVP, RectifiedFlow
 from snowmelt.denoisers import GaussianMixture
-from snowmelt.plans import Plan, ddim, integrate
+from snowmelt.plans import ddim, integrate
 from snowmelt.plans.joining import join, lift
 from snowmelt.plans.solvers.adams import adams
 from snowmelt.plans.solvers.deis import deis
@@ -22,11 +21,9 @@ from snowmelt.plans.solvers.restart import restart
 from snowmelt.plans.solvers.unipc import unipc
 from snowmelt.plans.unrolling import unrolled
 
-FROM_PURE_NOISE = {
-    "flow": RectifiedFlow(),
-    "vp-cosine": CosineVP(),
-    "ddpm-zero-snr": DiscreteSchedule(make_betas(), zero_terminal_snr=True),
-}
+from .cases import KINDS
+from .coefficients import known_image, last_weights, normal, variance
+
 BALANCED = partial(adams, order=3, corrector_order=4, quantity="eps", coordinate="u")  # as the preset
 ON_EPS = {
     "adams": BALANCED,
@@ -39,14 +36,14 @@ MIXTURE = GaussianMixture(torch.tensor([[-1.0], [0.3], [0.8]], dtype=torch.float
 
 
 @pytest.mark.parametrize("name", ON_EPS)
-def test_a_plan_written_on_x0_makes_the_same_states(name, schedule):
-    plan = ON_EPS[name](schedule, [0.9, 0.7, 0.5, 0.4, 0.25, 0.1, 0.0])
-    on_x0 = unrolled(plan)
-    assert (plan.quantity, on_x0.quantity) == ("eps", "x0")
-    x = plan.prior_std * torch.linspace(-2, 2, 7, dtype=torch.float64)[:, None]
-    torch.testing.assert_close(
-        integrate(on_x0, MIXTURE, x), integrate(plan, MIXTURE, x), rtol=1e-9, atol=1e-9
-    )
+def test_a_plan_written_on_x0_makes_the_same_states(name):
+    for kind, schedule in KINDS.items():
+        plan = ON_EPS[name](schedule, [0.9, 0.7, 0.5, 0.4, 0.25, 0.1, 0.0])
+        on_x0 = unrolled(plan)
+        assert (plan.quantity, on_x0.quantity) == ("eps", "x0")
+        x = plan.prior_std * torch.linspace(-2, 2, 7, dtype=torch.float64)[:, None]
+        result, expected = (integrate(table, MIXTURE, x) for table in (on_x0, plan))
+        torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9, msg=kind)
 
 
 def test_v_too_can_be_written_on_x0():
@@ -57,11 +54,11 @@ def test_v_too_can_be_written_on_x0():
     )
 
 
-@pytest.mark.parametrize("schedule", FROM_PURE_NOISE.values(), ids=FROM_PURE_NOISE)
+@pytest.mark.parametrize("kind", ["flow", "ddpm-zero-snr"])
 @pytest.mark.parametrize("inner", ON_EPS.values(), ids=ON_EPS)
-def test_restart_on_eps_out_of_pure_noise_is_its_inner_solver_piece_by_piece(inner, schedule):
+def test_restart_on_eps_out_of_pure_noise_is_its_inner_solver_piece_by_piece(inner, kind):
     """The first piece starts where eps says nothing and is on x0; the others are on eps."""
-    times = [1.0, 0.85, 0.7, 0.5, 0.4, 0.3, 0.1, 0.0]
+    schedule, times = KINDS[kind], [1.0, 0.85, 0.7, 0.5, 0.4, 0.3, 0.1, 0.0]
     pieces = [inner(schedule, part) for part in (times[:6], times[2:6], times[5:])]
     assert [piece.quantity for piece in pieces] == ["x0", "eps", "eps"]
     plan = restart(schedule, times, inner=inner, interval=(0.3, 0.7), repeats=2)
@@ -78,23 +75,7 @@ def test_restart_on_eps_out_of_pure_noise_is_its_inner_solver_piece_by_piece(inn
     torch.testing.assert_close(joined, state, rtol=1e-9, atol=1e-9)
 
 
-MEAN, STD = 0.7, 0.5
-
-
-def moments(plan: Plan) -> tuple[float, float]:
-    """Mean and variance of what the plan makes of N(MEAN, STD^2) with pure noise at t = 1.
-
-    All is linear, so the loop runs on coefficients: of 1, of the first noise, of every fresh noise.
-    """
-
-    def denoiser(x_t, level, class_labels):
-        gain = level.alpha * STD**2 / (level.alpha**2 * STD**2 + level.sigma**2)
-        return gain * x_t + (MEAN - gain * level.alpha * MEAN) * unit[0]
-
-    unit = torch.eye(2 + plan.nfe, dtype=torch.float64)[:, None]
-    free = count(2)
-    mean, *weights = integrate(plan, denoiser, unit[1], noise=lambda: unit[next(free)])[0].tolist()
-    return mean, sum(weight**2 for weight in weights)
+MEAN, STD = torch.tensor([[0.7]], dtype=torch.float64), torch.tensor([[0.5]], dtype=torch.float64)
 
 
 def test_joined_pieces_lead_to_the_law_of_the_data():
@@ -106,20 +87,22 @@ def test_joined_pieces_lead_to_the_law_of_the_data():
         spans = ((1.0, 0.3), (0.6, 0.3), (0.6, end.t))
         parts = [BALANCED(schedule, (start - (start - stop) * ramp).tolist()) for start, stop in spans]
         assert {part.quantity for part in parts} == {"x0", "eps"}
-        mean, variance = moments(join(parts))
-        assert mean == pytest.approx(end.alpha * MEAN, abs=1e-12)
-        errors.append(abs(variance - (end.alpha**2 * STD**2 + end.sigma**2)))
+        weights = last_weights(join(parts), normal(MEAN, STD), 0.0, 1.0)
+        assert weights[0, 0].item() == pytest.approx(end.alpha * MEAN.item(), abs=1e-12)
+        errors.append((variance(weights) - (end.alpha**2 * STD**2 + end.sigma**2)).abs().item())
     assert errors[1] < 1e-6
     assert math.log2(errors[0] / errors[1]) > 3.4
 
 
-def test_a_constant_image_is_reached_through_joined_pieces(schedule):
-    first = BALANCED(schedule, [1.0, 0.8, 0.6, 0.4])
-    plan = join([first, ddim(schedule, [0.6, 0.5, 0.4]), BALANCED(schedule, [0.5, 0.3, 0.2, 0.1, 0.0])])
-    assert plan.quantity == "x0"
-    x = plan.prior_std * torch.randn(3, 2, dtype=torch.float64)
-    result = integrate(plan, lambda x_t, level, _: torch.full_like(x_t, 0.7), x)
-    torch.testing.assert_close(result, torch.full_like(x, 0.7), rtol=1e-7, atol=1e-7)
+def test_if_the_image_is_known_joined_pieces_end_at_its_marginal():
+    for kind, schedule in KINDS.items():
+        first = BALANCED(schedule, [1.0, 0.8, 0.6, 0.4])
+        plan = join([first, ddim(schedule, [0.6, 0.5, 0.4]), BALANCED(schedule, [0.5, 0.3, 0.2, 0.1])])
+        assert plan.quantity == "x0"
+        start, end = plan.levels[0], plan.end
+        weights = last_weights(plan, known_image, start.alpha, start.sigma)
+        assert weights[0, 0].item() == pytest.approx(end.alpha, rel=1e-7), kind
+        assert variance(weights).item() == pytest.approx(end.sigma**2, rel=1e-6), kind
 
 
 def test_plans_on_one_output_are_joined_as_they_are():

@@ -11,13 +11,12 @@ everywhere:
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from snowmelt.core import NoiseSchedule
 from snowmelt.plans.grids import GRIDS, explicit
@@ -26,10 +25,9 @@ from snowmelt.plans.plan_file import read_plan
 from snowmelt.plans.presets import PRESETS, Preset
 from snowmelt.plans.reverse import reverse
 from snowmelt.plans.solvers import SOLVERS, Solver
+from snowmelt.plans.words import key_value, lookup, plain, suggest, value_of, written
 
 __all__ = ["DEFAULT_GRID", "DEFAULT_PRESET", "DEFAULT_STEPS", "Method", "make_plan", "make_preset"]
-
-V = TypeVar("V")
 
 DEFAULT_PRESET = "balanced"  # where nothing is said
 DEFAULT_STEPS = 50  # of a solver without steps, or every trained index if there are fewer
@@ -78,8 +76,13 @@ class Method:
                 "a plan is complete in itself, and so is a preset: give one of them, or solver, steps, grid "
                 "and options"
             )
-        if self.solver in PRESETS and (self.steps, self.grid) == (None, None) and not self.options:
+        alone = (self.steps, self.grid) == (None, None) and not self.options
+        if self.solver in PRESETS and alone:
             self._set(solver=None, preset=self.solver)
+        elif self.solver in PRESETS and self.solver not in SOLVERS:
+            raise ValueError(
+                f"{self.solver} has its steps, grid and options already: leave them out, or name a solver"
+            )
         elif self.table is None and not described and self.preset is None:
             self._set(preset=DEFAULT_PRESET)
         elif described and self.solver is None:
@@ -91,9 +94,9 @@ class Method:
                 grid=self.grid if listed or self.grid is not None else default.grid,
                 options={**default.options, **self.options},
             )
-        self._set(options=dict(self.options))
+        self._set(options=plain(self.options))
         if self.preset is not None:
-            _lookup("preset", self.preset, PRESETS)
+            lookup("preset", self.preset, PRESETS)
         elif self.table is None:
             self._check_options()
 
@@ -122,6 +125,8 @@ class Method:
             return cls(table=method)
         if isinstance(method, str):
             return cls.parse(method)
+        if method is not None and not isinstance(method, Mapping):
+            raise TypeError(f"method must be a Method, a Plan, a text or a mapping, got {method!r}")
         return cls.from_dict(keywords if method is None else method)
 
     @classmethod
@@ -141,21 +146,19 @@ class Method:
         if text.strip().endswith(".json"):
             return cls(table=read_plan(text.strip()))
         words = text.split()
-        name = words.pop(0) if words and "=" not in words[0] else None
-        values = dict(_key_value(word) for word in words)
-        if name is not None:
-            solver, colon, steps = name.partition(":")
-            if colon and "steps" in values:
-                raise ValueError(f"{text!r} states the steps twice")
-            values |= {"solver": solver, **({"steps": _value(steps)} if colon else {})}
-        if values.get("solver") in PRESETS and values["solver"] not in SOLVERS:
-            preset = values.pop("solver")
-            if values:
-                raise ValueError(
-                    f"{preset} has its steps, grid and options already: leave them out, or name a solver"
-                )
-            return cls(preset=preset)
-        return cls.from_dict(values)
+        if not words:
+            raise ValueError(
+                "an empty text does not say a method: give a preset or a solver, such as ddim:20"
+            )
+        stated: list[tuple[str, Any]] = []
+        if "=" not in words[0]:
+            solver, colon, steps = words.pop(0).partition(":")
+            stated = [("solver", solver), *([("steps", value_of(steps))] if colon else [])]
+        stated += [key_value(word) for word in words]
+        names = [name for name, _ in stated]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{text!r} states {max(names, key=names.count)} twice")
+        return cls.from_dict(dict(stated))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Method:
@@ -167,6 +170,8 @@ class Method:
         """
         rest = {name: value for name, value in values.items() if value is not None}
         if "type" in rest:
+            if "solver" in rest:
+                raise ValueError(f"type and solver are one: got {rest['type']!r} and {rest['solver']!r}")
             rest["solver"] = rest.pop("type")
         plan = rest.pop("plan", None)
         if isinstance(plan, Mapping):
@@ -193,7 +198,7 @@ class Method:
             return self.preset
         steps = f":{self.steps}" if self.steps is not None else ""
         stated = {**({"grid": self.grid} if self.grid is not None else {}), **self.options}
-        return " ".join([f"{self.solver}{steps}", *(f"{name}={_text(stated[name])}" for name in stated)])
+        return " ".join([f"{self.solver}{steps}", *(f"{name}={written(stated[name])}" for name in stated)])
 
     @property
     def has_own_steps(self) -> bool:
@@ -255,6 +260,8 @@ class Method:
         >>> method.times_from(RectifiedFlow(), 0.6), method.times_from(RectifiedFlow(), 0.51)
         ((0.6, 0.5, 0.25, 0.0), (0.51, 0.25, 0.0))
         """
+        if not 0 < t <= 1:
+            raise ValueError(f"t must lie in (0, 1] (1 is noise), got {t}")
         times = self.times(schedule)
         above = min((time for time in times if time >= t), default=1.0)
         first, *others = [time for time in times if time < t]
@@ -273,7 +280,7 @@ class Method:
         solver = SOLVERS[settings.solver or ""]
         options = {name: settings.options[name] for name in settings.options if name in _options_of(solver)}
         if isinstance(options.get("inner"), str):  # a solver that runs another one
-            options["inner"] = _lookup("solver", options["inner"], SOLVERS)
+            options["inner"] = lookup("solver", options["inner"], SOLVERS)
         return solver, options
 
     def _grid(self) -> Callable[..., tuple[float, ...]]:
@@ -282,7 +289,7 @@ class Method:
         return explicit if listed else GRIDS[settings.grid or DEFAULT_GRID]
 
     def _check_options(self) -> None:
-        solver = _lookup("solver", self.solver or "", SOLVERS)
+        solver = lookup("solver", self.solver or "", SOLVERS)
         if self.options.keys() & LISTS:
             if self.grid not in (None, DEFAULT_GRID):
                 raise ValueError(
@@ -291,12 +298,14 @@ class Method:
             grid_name, place = DEFAULT_GRID, explicit
         else:
             grid_name = self.grid or DEFAULT_GRID
-            place = _lookup("grid", grid_name, GRIDS)
+            place = lookup("grid", grid_name, GRIDS)
+        if isinstance(self.options.get("inner"), str):
+            lookup("solver", self.options["inner"], SOLVERS)
         known = sorted(_options_of(solver) | _options_of(place))
         for name in self.options.keys() - known:
             raise ValueError(
                 f"solver {self.solver!r} on grid {grid_name!r} has no option "
-                f"{_suggest(name, known)}{_owners(name)}"
+                f"{suggest(name, known)}{_owners(name)}"
             )
         for function in (solver, place):
             _check_numbers(function, self.options)
@@ -358,7 +367,7 @@ def _count(schedule: NoiseSchedule, steps: int | Literal["all"] | None) -> int:
 
 def _check_steps(steps: object) -> None:
     if not isinstance(steps, int) or isinstance(steps, bool):
-        raise TypeError(f"steps must be an integer or 'all', got {type(steps).__name__}")
+        raise TypeError(f"steps must be an integer or 'all', got {steps!r}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
 
@@ -387,35 +396,3 @@ def _owners(option: str) -> str:
     """Return the solvers and grids that have the option."""
     owners = [name for name, make in {**SOLVERS, **GRIDS}.items() if option in _options_of(make)]
     return f". {option!r} is an option of {', '.join(owners)}" if owners else ""
-
-
-def _lookup(kind: str, name: str, table: Mapping[str, V]) -> V:
-    if name not in table:
-        raise ValueError(f"unknown {kind} {_suggest(name, table)}")
-    return table[name]
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else "."
-    return f"{name!r}{hint} Known: {', '.join(known) or 'none'}"
-
-
-def _key_value(word: str) -> tuple[str, Any]:
-    name, equals, value = word.partition("=")
-    if not (name.isidentifier() and equals):
-        raise ValueError(f"{word!r} is not an option: expected key=value, such as eta=0.5")
-    return name, _value(value)
-
-
-def _value(text: str) -> Any:
-    """Return a value in JSON, or the text itself where it is a plain word."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

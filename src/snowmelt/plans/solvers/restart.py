@@ -58,4 +58,6 @@ def restart(
     parts = [down, *[again] * repeats]
     if low < len(times) - 1:
         parts.append(solve(times[low:]))
-    return replace(join(parts), name="restart")
+    joined = join(parts)
+    # Each descent starts anew: a multistep method does so in first order, which costs its step squared
+    return replace(joined, order=min(joined.order, 2), name="restart")
