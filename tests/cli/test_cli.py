@@ -306,7 +306,7 @@ def test_the_mode_can_come_from_the_file(trained, tmp_path, how):
     ("overrides", "message"),
     [
         (["generation.checkpoint=nowhere.pth"], "Checkpoint not found: nowhere.pth"),
-        (["generation.checkpoint=."], "Checkpoint is a folder"),
+        (["generation.checkpoint=."], "is a folder, but none of diffusers"),
         (["generation.checkpoint={config}"], "cannot be read"),
         (["generation.sampling.sampler.type=dimm"], "did you mean 'ddim'"),
         (["generation.sampling.sampler.steps=21"], "steps must be at most 20"),

@@ -424,6 +424,10 @@ class DiffusionSampler:
                     f"got {low if low < 0 else high}"
                 )
         if self.guidance.needs_labels and guidance_scale not in (0.0, 1.0) and labels is None:
+            if num_classes is None:
+                raise ValueError(
+                    f"guidance_scale is {guidance_scale:g}, but the model is unconditional: set it to 0.0"
+                )
             raise ValueError(
                 f"guidance_scale {guidance_scale:g} needs class_labels: without them there is nothing to "
                 "guide towards; pass class_labels, or guidance_scale=0.0"
