@@ -222,7 +222,7 @@ def test_models_of_different_images_are_not_compared(config, models):
     assert "has image_shape (1, 8, 8), but" in result.output
     unconditional = run(config, f"compare.checkpoints=[{models / 'plain.pth'}]")
     assert unconditional.exit_code == 2
-    assert "guidance_scale 2 needs class_labels" in unconditional.output
+    assert "guidance_scale is 2, but the model is unconditional" in unconditional.output
 
 
 def test_the_line_of_a_key_in_a_list_is_told(config):

@@ -197,7 +197,7 @@ def test_a_list_of_evaluations_stands_in_place_of_steps_and_grid(name, values, t
     assert method.times(schedule) == pytest.approx(times)
     assert method.has_own_steps
     with pytest.raises(ValueError, match=f"steps is 5, but {name} lists 2 evaluations"):
-        method.with_steps(5).plan(schedule)
+        method.changed(5).plan(schedule)
     with pytest.raises(ValueError, match="give either grid, got 'karras', or a list"):
         Method("ddim", grid="karras", options={name: values})
 
@@ -274,10 +274,10 @@ def test_a_method_knows_whether_it_has_its_own_steps(method, own):
     assert method.has_own_steps is own
 
 
-def test_with_steps_changes_the_steps_alone():
+def test_changed_steps_leave_the_rest_alone():
     method = Method("ddim", 5, "karras", {"eta": 0.5})
-    assert method.with_steps(9) == Method("ddim", 9, "karras", {"eta": 0.5})
-    assert Method("ddim").with_steps(9) == Method("ddim", 9)
+    assert method.changed(9) == Method("ddim", 9, "karras", {"eta": 0.5})
+    assert Method("ddim").changed(9) == Method("ddim", 9)
 
 
 # -- tables --------------------------------------------------------------------------------------------
