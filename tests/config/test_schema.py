@@ -8,7 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from snowmelt.config import Config
-from snowmelt.config.schema import Architecture, Diffusion, Model, Sampler, Sampling, Training, known_keys
+from snowmelt.config.generation import Sampler, Sampling
+from snowmelt.config.model import Architecture, Diffusion, Model
+from snowmelt.config.schema import known_keys
+from snowmelt.config.training import Training
 from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS, SCHEDULES
 from snowmelt.denoisers import THRESHOLDS
 from snowmelt.evaluation.metrics import METRICS

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from snowmelt.config.schema import Compute, Guidance, Name, NullIsNone, Sampler, Section
+from snowmelt.config.generation import Guidance, Sampler
+from snowmelt.config.schema import Compute
+from snowmelt.config.section import Name, NullIsNone, Section
 
 __all__ = ["Compare", "ComparedSampler", "ComparisonConfig"]
 

@@ -22,7 +22,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from snowmelt.config.schema import Config, Section, Subdirs, known_keys
+from snowmelt.config.schema import Config, Subdirs, known_keys
+from snowmelt.config.section import Section
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
 
@@ -94,7 +95,7 @@ def save_config(config: Config, path: str | Path) -> None:
 def resolve_output_path(config: Config, name: Literal["logs", "checkpoints", "samples", "generated"]) -> Path:
     """Return the folder for `name`, a key of `output.subdirs`. It need not exist.
 
-    >>> from snowmelt.config.schema import Data, Paths
+    >>> from snowmelt.config.training import Data, Paths
     >>> resolve_output_path(Config(data=Data(paths=Paths(train="digits"))), "samples").as_posix()
     'outputs/diffusion/samples'
     """

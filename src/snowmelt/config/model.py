@@ -1,0 +1,106 @@
+"""The sections of the model: the network, its noise schedule and its classes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
+
+from snowmelt.config.section import NullIsNone, Probability, Section, Share
+
+__all__ = ["Architecture", "Conditioning", "Diffusion", "Model"]
+
+
+class Architecture(Section):
+    """The U-Net. `channel_multipliers` has one entry for each stage; so has a list of `use_attention`."""
+
+    image_size: PositiveInt = 32
+    in_channels: PositiveInt = 3
+    model_channels: PositiveInt = 64
+    channel_multipliers: list[PositiveInt] = Field(
+        default=[1, 2, 2], min_length=1, description="a list of positive integers, one for each stage"
+    )
+    use_attention: Annotated[
+        bool | list[bool], Field(description="true, false, or a list of them, one for each stage")
+    ] = False
+    layers_per_block: PositiveInt = 2
+    norm_groups: PositiveInt = 32
+    attention_head_dim: Annotated[
+        PositiveInt | None, Field(description="a positive integer, or null for one head")
+    ] = 8
+    dropout: Probability = 0.0
+
+    @field_validator("use_attention")
+    @classmethod
+    def _one_per_stage(cls, value: bool | list[bool], info: ValidationInfo) -> bool | list[bool]:
+        stages = len(info.data.get("channel_multipliers", ()))
+        if stages and isinstance(value, list) and len(value) != stages:
+            raise ValueError(f"{stages} entries, one for each of the channel_multipliers, or true or false")
+        return value
+
+
+# The keys that describe a discrete schedule
+_OF_BETAS = {"num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr"}
+
+
+class Diffusion(Section):
+    """The noise schedule, and what the network predicts.
+
+    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys and `zero_terminal_snr`. The other
+    schedules are continuous in time: they read `schedule_options` only.
+    """
+
+    schedule: Literal["ddpm", "flow", "edm", "vp", "cosine", "ve"] = "ddpm"
+    schedule_options: dict[str, FiniteFloat] = Field(default_factory=dict)
+    num_timesteps: Annotated[int, Field(ge=2)] = 1000
+    beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "linear"
+    beta_start: Share = 1e-4
+    beta_end: Annotated[Share, Field(validate_default=True)] = 0.02
+    parameterization: Annotated[
+        Literal["eps", "x0", "v", "flow", "edm"] | None,
+        Field(description="eps, x0, v, flow, edm, or null for the usual one of the schedule"),
+    ] = None
+    zero_terminal_snr: bool = False
+
+    @field_validator("beta_end")
+    @classmethod
+    def _betas_rise(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("beta_start", 0.0):
+            raise ValueError(f"more than beta_start, which is {info.data['beta_start']}")
+        return value
+
+
+class Conditioning(Section):
+    """The classes. The model is unconditional if `type` is none or `num_classes` is null or 0."""
+
+    type: Annotated[Literal["none", "class"], NullIsNone] = "class"
+    num_classes: Annotated[
+        NonNegativeInt | None, Field(description="a number of classes, or null for none")
+    ] = None
+    class_dropout_prob: Probability = 0.1
+
+
+class Model(Section):
+    """The model to train. Generating takes the checkpoint's model, and warns if a file contradicts it."""
+
+    architecture: Architecture = Architecture()
+    diffusion: Diffusion = Diffusion()
+    conditioning: Conditioning = Conditioning()
+
+    def options(self, *, stated_only: bool = False) -> dict[str, Any]:
+        """Return the model as `snowmelt.models.ModelSpec.from_config` takes it.
+
+        Args:
+            stated_only: leave out the defaults: return only what the file or an override states.
+        """
+        discrete = self.diffusion.schedule == "ddpm"
+        unused = {"schedule", "schedule_options"} if discrete else _OF_BETAS
+        options: dict[str, Any] = {}
+        for section in (self.architecture, self.diffusion, self.conditioning):
+            options |= section.model_dump(exclude_unset=stated_only, exclude={"type", *unused})
+        if options.get("parameterization") is None:
+            options.pop("parameterization", None)
+        if "num_classes" in options:
+            conditional = self.conditioning.type == "class"
+            options["num_classes"] = options["num_classes"] or None if conditional else None
+        return options

@@ -1,0 +1,56 @@
+"""What all sections of a configuration share: their base class, and the types of their values."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    ValidationError,
+)
+from pydantic_core import InitErrorDetails
+
+__all__ = [
+    "ClassLabel",
+    "Name",
+    "NonNegative",
+    "NullIsNone",
+    "Positive",
+    "Probability",
+    "Section",
+    "Seed",
+    "Share",
+    "errors_at",
+]
+
+Share = Annotated[FiniteFloat, Field(gt=0, lt=1)]
+Name = Annotated[str, Field(min_length=1)]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+NonNegative = Annotated[FiniteFloat, Field(ge=0)]
+Probability = Annotated[FiniteFloat, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+# Keys that travel as JSON come back as text
+ClassLabel = Annotated[
+    NonNegativeInt,
+    BeforeValidator(lambda key: int(key) if isinstance(key, str) and key.isdecimal() else key),
+]
+# `null` and "none" are two spellings of one choice
+NullIsNone = BeforeValidator(lambda value: "none" if value is None else value)
+
+
+class Section(BaseModel):
+    """Abstract: a group of keys. Unknown keys are errors, and nothing can be changed after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def errors_at(kind: str, *paths: tuple[str, ...]) -> ValidationError:
+    """Return pydantic's own error of that `kind` at `paths`, relative to the section that raises it."""
+    return ValidationError.from_exception_data(
+        "Config", [InitErrorDetails(type=kind, loc=path, input=None) for path in paths]
+    )

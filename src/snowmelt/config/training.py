@@ -1,0 +1,192 @@
+"""The sections of training: the images, and how a model learns from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+
+from snowmelt.config.section import NonNegative, NullIsNone, Positive, Probability, Section, Share
+
+__all__ = [
+    "Augmentation",
+    "Checkpointing",
+    "ColorJitter",
+    "Data",
+    "Ema",
+    "Evaluation",
+    "Loading",
+    "Optimizer",
+    "Paths",
+    "Performance",
+    "Resume",
+    "Scheduler",
+    "Training",
+    "Validation",
+    "Visualization",
+]
+
+
+class Paths(Section):
+    """Where the images are: a folder with one sub-folder for each class, or the name of a data set."""
+
+    train: Annotated[
+        str | None, Field(description="a folder of images, or a data set's name such as digits")
+    ] = None
+    val: str | None = None
+
+
+class Loading(Section):
+    """Batches of training images."""
+
+    batch_size: PositiveInt = 64
+    num_workers: NonNegativeInt = 0
+    pin_memory: bool = False
+    shuffle_train: bool = True
+    drop_last: bool = False
+
+
+class ColorJitter(Section):
+    """Random brightness, contrast and saturation."""
+
+    enabled: bool = False
+    strength: NonNegative = 0.1
+
+
+class Augmentation(Section):
+    """Random changes to training images. `rotation_degrees` is the largest angle, in either direction."""
+
+    horizontal_flip: bool = False
+    rotation_degrees: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
+    color_jitter: ColorJitter = ColorJitter()
+
+
+class Data(Section):
+    """The images to train on."""
+
+    paths: Paths = Paths()
+    loading: Loading = Loading()
+    augmentation: Augmentation = Augmentation()
+
+
+class Optimizer(Section):
+    """The optimizer; for sgd, the first of `betas` is the momentum."""
+
+    type: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Positive = 1e-4
+    weight_decay: NonNegative = 0.0
+    betas: Annotated[
+        tuple[Probability, Probability],
+        Field(strict=False, description="a list of two numbers from 0 to below 1"),
+    ] = (0.9, 0.999)
+    gradient_clip_norm: Annotated[
+        Positive | None, Field(description="a positive number, or null not to clip")
+    ] = 1.0
+
+
+class Scheduler(Section):
+    """The learning rate falls to `eta_min` in `T_max` epochs; ``auto`` takes `training.epochs`."""
+
+    type: Annotated[Literal["none", "constant", "cosine", "linear"], NullIsNone] = "none"
+    T_max: Annotated[
+        Literal["auto"] | PositiveInt, Field(description="auto, or a number of epochs above 0")
+    ] = "auto"
+    eta_min: NonNegative = 0.0
+
+
+class Ema(Section):
+    """The moving average of the weights."""
+
+    enabled: bool = True
+    decay: Share = 0.9999
+
+
+class Checkpointing(Section):
+    """Which checkpoints are written; `save_frequency` counts epochs."""
+
+    save_frequency: PositiveInt = 10
+    save_best_only: bool = False
+    save_optimizer: bool = True
+
+
+# Metrics of generated images: the keys of snowmelt.evaluation's METRICS
+Metric = Literal[
+    "fid", "fid_infinity", "kid", "inception_score", "precision", "recall", "density", "coverage"
+]
+
+
+class Validation(Section):
+    """The loss on `data.paths.val` every `frequency` epochs; `metric` decides which model is the best."""
+
+    enabled: bool = True
+    frequency: PositiveInt = 1
+    metric: Literal["loss", Metric] = "loss"
+
+
+class Evaluation(Section):
+    """Metrics that compare generated with training images, every `frequency` epochs."""
+
+    enabled: bool = False
+    frequency: PositiveInt = 10
+    metrics: list[Metric] = Field(
+        default=["fid", "kid", "precision", "recall"],
+        min_length=1,
+        description="a list of metrics, such as [fid, recall]",
+    )
+    num_samples: Annotated[int, Field(ge=2)] = 1000
+    guidance_scale: FiniteFloat = 0.0
+    extractor: Annotated[
+        str | None, Field(description="an extractor's name, or null to take one that suits the images")
+    ] = None
+
+
+class Visualization(Section):
+    """Grids of samples, every `interval` epochs."""
+
+    enabled: bool = True
+    interval: PositiveInt = 10
+    num_samples: PositiveInt = 16
+    guidance_scale: FiniteFloat = 0.0
+
+
+class Performance(Section):
+    """Options for speed. Most of them act on CUDA only."""
+
+    use_amp: bool = False
+    use_tf32: bool = True
+    cudnn_benchmark: bool = True
+    compile_model: bool = False
+
+
+class Resume(Section):
+    """Continue from a checkpoint; without a path, from the latest one of this run."""
+
+    enabled: bool = False
+    checkpoint: str | None = None
+    reset_optimizer: bool = False
+    reset_scheduler: bool = False
+
+
+class Training(Section):
+    """How to train."""
+
+    epochs: PositiveInt = 100
+    optimizer: Optimizer = Optimizer()
+    scheduler: Scheduler = Scheduler()
+    ema: Ema = Ema()
+    checkpointing: Checkpointing = Checkpointing()
+    validation: Validation = Validation()
+    evaluation: Evaluation = Evaluation()
+    visualization: Visualization = Visualization()
+    performance: Performance = Performance()
+    resume: Resume = Resume()
+
+    @model_validator(mode="after")
+    def _what_is_watched_is_measured(self) -> Training:
+        metric, evaluation = self.validation.metric, self.evaluation
+        if metric != "loss" and not (evaluation.enabled and metric in evaluation.metrics):
+            raise ValueError(
+                f"a validation.metric that is measured, not {metric}: set evaluation.enabled to true and add "
+                f"{metric} to evaluation.metrics"
+            )
+        return self
