@@ -70,11 +70,14 @@ def compare_command(
             print(f"\n{summary(results, wanted.metrics[0])}\nThe report is {report}")
 
 
-def _methods(wanted: Compare) -> Iterator[Method]:
+def _methods(wanted: Compare) -> Iterator[Method | None]:
     """Yield the methods of the grid: each one without steps of its own in each number of steps."""
     from snowmelt.plans import Method
 
     for number, sampler in enumerate(wanted.samplers):
+        if sampler.preset == "own":
+            yield None
+            continue
         stated = sampler.words()
         for steps in [None] if sampler.has_own_steps else wanted.steps:
             try:

@@ -62,7 +62,7 @@ def interpolate_command(
         from snowmelt.editing.pictures import write_pictures
 
         expect_suffix(out, ".png")
-        sampler = model.sampler(method.value())
+        sampler = model.sampler(method.text())
         knots = integers(seeds, "--seeds") or []
         labels = label_each(integers(classes, "--class"), len(knots), "--class")
         images = interpolate(sampler, knots, num, class_labels=labels, guidance_scale=guidance, loop=loop)
@@ -93,7 +93,7 @@ def variations_command(
         from snowmelt.editing.pictures import write_pictures
 
         expect_suffix(out, ".png")
-        sampler = model.sampler(method.value())
+        sampler = model.sampler(method.text())
         rows = [
             variations(sampler, seed, num, strength=share, class_label=label, guidance_scale=guidance)
             for share in numbers(strength, "--strength")
@@ -125,7 +125,7 @@ def image_to_image_command(
         from snowmelt.sampling import image_seeds
 
         expect_suffix(out, ".png")
-        sampler = model.sampler(method.value())
+        sampler = model.sampler(method.text())
         images = read_images(inputs, sampler.model.image_shape, fit=fit)
         labels = label_each(integers(classes, "--class"), len(images), "--class")
         strengths = numbers(strength, "--strength")
@@ -164,7 +164,7 @@ def invert_command(
         from snowmelt.editing.pictures import interleave, read_images, write_noise, write_pictures
 
         expect_suffix(out, ".npy", ".png")
-        sampler = model.sampler(method.value())
+        sampler = model.sampler(method.text())
         images = read_images(inputs, sampler.model.image_shape, fit=fit).to(sampler.device)
         labels = label_each(integers(classes, "--class"), len(images), "--class")
         found = invert(sampler, images, labels, guidance_scale=guidance)
@@ -201,7 +201,7 @@ def swap_class_command(
         from snowmelt.editing.pictures import interleave, read_images, write_pictures
 
         expect_suffix(out, ".png")
-        sampler = model.sampler(method.value())
+        sampler = model.sampler(method.text())
         images = read_images(inputs, sampler.model.image_shape, fit=fit)
         shown = label_each(integers(source, "--from"), len(images), "--from") or []
         wanted = integers(target, "--to") or []
@@ -240,7 +240,7 @@ def inpaint_command(
         from snowmelt.sampling import image_seeds
 
         expect_suffix(out, ".png")
-        sampler = model.sampler(method.value())
+        sampler = model.sampler(method.text())
         shape = sampler.model.image_shape
         images = read_images([image], shape, fit=fit).expand(num, *shape)
         painted = inpaint(
@@ -276,7 +276,7 @@ def film_command(
         from snowmelt.editing import choose_frames, save_animation, save_film_strip
 
         strip = expect_suffix(out, ".png", ".gif", ".webp") == ".png"
-        sampler = model.sampler(method.value())
+        sampler = model.sampler(method.text())
         each_seed = integers(seeds, "--seeds") or []
         labels = label_each(integers(classes, "--class"), len(each_seed), "--class")
         states = sampler.trajectory(len(each_seed), labels, guidance, seeds=each_seed)

@@ -116,7 +116,7 @@ def evaluate_command(
             seed=seed,
             guidance_scale=guidance,
             use_ema=not no_ema,
-            method=method.value(),
+            method=method.text(),
             device=resolve_device(device),
             batch_size=batch_size,
             cache=None if no_cache else cache or user_cache(),

@@ -177,7 +177,8 @@ def _described(checkpoint: Checkpoint, config: Config) -> Checkpoint:
 
     stated = config.model.options(stated_only=True)
     if checkpoint.spec is not None:
-        saved = checkpoint.spec.to_config()
+        spec = checkpoint.spec
+        saved = {"schedule": "ddpm", **spec.to_config(), "parameterization": spec.prediction}
         for name, value in stated.items():
             if value != saved.get(name, value):
                 warnings.warn(

@@ -16,7 +16,6 @@ from snowmelt.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from snowmelt.plans import Method
     from snowmelt.sampling import DiffusionSampler
 
 __all__ = [
@@ -74,14 +73,12 @@ class MethodOptions:
         ),
     ] = None
 
-    def value(self) -> Method | None:
-        """Return the method; None if no option states one.
+    def text(self) -> str | None:
+        """Return the text form of the method; None if no option states one.
 
-        >>> str(MethodOptions(solver="ddim", steps="20", option=["eta=0.5"]).value())
-        'ddim:20 eta=0.5'
+        >>> MethodOptions(solver="ddim", steps="20", option=["eta=0.5"]).text()
+        'ddim steps=20 eta=0.5'
         """
-        from snowmelt.plans import Method
-
         for option in self.option or ():
             if "=" not in option:
                 raise InputError(f"{option!r} is not an option: expected key=value, such as eta=0.5")
@@ -89,7 +86,7 @@ class MethodOptions:
         words = [text for text in (self.method, self.solver) if text is not None]
         words += [f"{name}={value}" for name, value in stated.items() if value is not None]
         words += ["".join(option.split()) for option in self.option or ()]
-        return Method.parse(" ".join(words)) if words else None
+        return " ".join(words) if words else None
 
 
 @dataclass(frozen=True)
@@ -111,13 +108,12 @@ class ModelOptions:
 
         return resolve_device(self.device)
 
-    def sampler(self, method: Method | None = None) -> DiffusionSampler:
+    def sampler(self, method: str | None = None) -> DiffusionSampler:
         """Return a sampler of the model; without a method, it uses the model's own."""
         from snowmelt.sampling import DiffusionSampler
 
-        options = {"method": method} if method is not None else {}
         return DiffusionSampler.from_pretrained(
-            self.checkpoint, self.resolved_device(), use_ema=not self.no_ema, **options
+            self.checkpoint, self.resolved_device(), use_ema=not self.no_ema, method=method
         )
 
 

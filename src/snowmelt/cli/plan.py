@@ -69,12 +69,12 @@ def show_plan(
         from snowmelt.plans import Method, write_plan
         from snowmelt.plans.drawing import draw_plan
 
-        said = MethodOptions(name, None, steps, grid, options).value()
+        text = MethodOptions(name, None, steps, grid, options).text()
         if checkpoint is None:
             noise, own = make_schedule(schedule), None
         else:
             noise, own = _trained(Checkpoint.read(checkpoint), checkpoint)
-        plan = (said or own or Method()).plan(noise)
+        plan = Method.of(text, default=own).plan(noise)
         if json is not None and str(json) != "-":
             write_plan(plan, json)
         if plot is not None:

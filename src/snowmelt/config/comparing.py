@@ -22,7 +22,10 @@ class ComparedSampler(Sampler):
     A solver without `steps` takes each number of the comparison; presets and plans have their own.
     """
 
-    preset: Literal["draft", "fast", "balanced", "quality", "ddpm"] | None = None
+    preset: Annotated[
+        Literal["own", "draft", "fast", "balanced", "quality", "ddpm"] | None,
+        Field(description="draft, fast, balanced, quality, ddpm, or own for the model's own method"),
+    ] = None
     plan: Annotated[str | None, Field(description="the path of a plan's JSON file")] = None
 
     @model_validator(mode="after")
@@ -46,7 +49,7 @@ class Compare(Section):
 
     checkpoints: list[Name] = Field(min_length=1, description="a list of checkpoints, one or more")
     samplers: list[ComparedSampler] = Field(
-        [ComparedSampler(type="ddim"), ComparedSampler(preset="fast"), ComparedSampler(preset="balanced")],
+        [ComparedSampler(preset="own"), ComparedSampler(preset="fast"), ComparedSampler(type="ddim")],
         min_length=1,
         description="a list of solvers, presets and plans, such as [{type: ddim}]",
     )

@@ -93,8 +93,7 @@ class Model(Section):
         Args:
             stated_only: leave out the defaults: return only what the file or an override states.
         """
-        discrete = self.diffusion.schedule == "ddpm"
-        unused = {"schedule", "schedule_options"} if discrete else _OF_BETAS
+        unused = {"schedule_options"} if self.diffusion.schedule == "ddpm" else _OF_BETAS
         options: dict[str, Any] = {}
         for section in (self.architecture, self.diffusion, self.conditioning):
             options |= section.model_dump(exclude_unset=stated_only, exclude={"type", *unused})

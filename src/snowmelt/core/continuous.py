@@ -26,6 +26,8 @@ class LinearVP(NoiseSchedule):
         beta_min: rate at t = 0, > 0.
         beta_max: rate at t = 1, > beta_min.
 
+    >>> LinearVP()
+    LinearVP(beta_min=0.1, beta_max=20.0)
     >>> LinearVP()(0.0)
     Level(t=0.0, alpha=1.0, sigma=0.0)
     """

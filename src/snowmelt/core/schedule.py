@@ -15,6 +15,7 @@ t = (k + 1) / T, so that t = 0 is the image before the first noise was added.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import overload
 
@@ -52,6 +53,11 @@ class NoiseSchedule(ABC):
 
     @abstractmethod
     def _t_of_lam(self, lam: Tensor) -> Tensor: ...
+
+    def __repr__(self) -> str:
+        """Return the call of the class with its arguments, as far as attributes keep them."""
+        names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def network_time(self, level: Level[Number]) -> Number:
         """Return what a network trained on this schedule is told about `level`."""

@@ -55,6 +55,11 @@ class ModelSpec:
     parameterization: str | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def prediction(self) -> str:
+        """What the network predicts, a key of `PARAMETERIZATIONS`: the usual one where none is stated."""
+        return self.parameterization or self.make_schedule().usual_prediction
+
     def make_schedule(self) -> NoiseSchedule:
         """Return the noise schedule."""
         return make_schedule(self.schedule, **self.schedule_options)
@@ -66,7 +71,7 @@ class ModelSpec:
             ValueError, TypeError: an option is unknown or out of range, or they contradict each other.
         """
         schedule = self.make_schedule()
-        parameterization = self.parameterization or schedule.usual_prediction
+        parameterization = self.prediction
         if parameterization == "eps" and schedule(1.0).alpha == 0:
             raise ValueError(
                 f"{self.schedule} ends in pure noise here (zero_terminal_snr), where a network that predicts "
@@ -98,7 +103,7 @@ class ModelSpec:
 
         Args:
             config: flat: the attributes above, the options of the network, and either ``schedule`` and
-                ``schedule_options``, or ``beta_schedule`` and what belongs to it.
+                ``schedule_options``, or (``schedule="ddpm"`` or none) ``beta_schedule`` and what belongs to it.
         """
         rest = dict(config)
         own = {name: rest.pop(name) for name in _OWN if name in rest}
@@ -109,7 +114,9 @@ class ModelSpec:
         if betas.get("betas") is not None:
             betas["num_timesteps"] = len(betas["betas"])
         curve = rest.pop("beta_schedule", "linear")
-        schedule = rest.pop("schedule", None) or f"{DISCRETE}{curve}"
+        schedule = rest.pop("schedule", "ddpm")
+        if schedule == "ddpm":
+            schedule = f"{DISCRETE}{curve}"
         options = rest.pop("schedule_options", {}) or (betas if schedule.startswith(DISCRETE) else {})
         return cls(**own, schedule=schedule, schedule_options=options, network=rest)
 

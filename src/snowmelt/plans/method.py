@@ -86,14 +86,7 @@ class Method:
         elif self.table is None and not described and self.preset is None:
             self._set(preset=DEFAULT_PRESET)
         elif described and self.solver is None:
-            default = PRESETS[DEFAULT_PRESET]
-            listed = bool(self.options.keys() & LISTS)
-            self._set(
-                solver=default.solver,
-                steps=self.steps if listed or self.steps is not None else default.steps,
-                grid=self.grid if listed or self.grid is not None else default.grid,
-                options={**default.options, **self.options},
-            )
+            self._set(**_changed(PRESETS[DEFAULT_PRESET], self.steps, self.grid, self.options))
         self._set(options=plain(self.options))
         if self.preset is not None:
             lookup("preset", self.preset, PRESETS)
@@ -105,16 +98,27 @@ class Method:
             object.__setattr__(self, name, value)  # the class is frozen, and this is its constructor
 
     @classmethod
-    def of(cls, method: Method | Plan | str | Mapping[str, Any] | None = None, **keywords: Any) -> Method:
-        """Return a method from whatever says one: this is where every spelling meets.
+    def of(
+        cls,
+        method: Method | Plan | str | Mapping[str, Any] | None = None,
+        *,
+        default: Method | None = None,
+        **keywords: Any,
+    ) -> Method:
+        """Return a method from any of its spellings: this is where they meet.
 
         Args:
             method: a method, a plan, the text form, or a mapping as in YAML.
-            keywords: in place of it: ``solver``, ``steps``, ``grid``, ``preset``, ``plan``, and options.
+            default: what is meant where neither solver nor preset nor plan is named, such as a checkpoint's
+                own method; steps, grid and options alone change it. None is ``Method()``.
+            keywords: in place of `method`: ``solver``, ``steps``, ``grid``, ``preset``, ``plan``, and
+                options.
 
         >>> method = Method.of(solver="ddim", steps=20)
         >>> method == Method.of("ddim:20") == Method.of({"type": "ddim", "steps": 20})
         True
+        >>> str(Method.of("steps=10 eta=1.0", default=method))
+        'ddim:10 eta=1.0'
         """
         keywords = {name: value for name, value in keywords.items() if value is not None}
         if method is not None and keywords:
@@ -124,18 +128,19 @@ class Method:
         if isinstance(method, Plan):
             return cls(table=method)
         if isinstance(method, str):
-            return cls.parse(method)
+            return cls.parse(method, default)
         if method is not None and not isinstance(method, Mapping):
             raise TypeError(f"method must be a Method, a Plan, a text or a mapping, got {method!r}")
-        return cls.from_dict(keywords if method is None else method)
+        return cls.from_dict(keywords if method is None else method, default)
 
     @classmethod
-    def parse(cls, text: str) -> Method:
+    def parse(cls, text: str, default: Method | None = None) -> Method:
         """Return the method that a text says; ``str(method)`` is such a text.
 
         Args:
             text: a preset, a solver, ``solver:steps``, or the path of a plan's JSON file; then perhaps
                 ``key=value`` for steps, grid and options, each value in JSON or a plain word.
+            default: as for `of`.
 
         Raises:
             ValueError: the text says no method.
@@ -158,15 +163,16 @@ class Method:
         names = [name for name, _ in stated]
         if len(set(names)) < len(names):
             raise ValueError(f"{text!r} states {max(names, key=names.count)} twice")
-        return cls.from_dict(dict(stated))
+        return cls.from_dict(dict(stated), default)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Method:
+    def from_dict(cls, values: Mapping[str, Any], default: Method | None = None) -> Method:
         """Return the method that a mapping says: a section of YAML, or what `to_dict` returned.
 
         Args:
             values: ``preset``; or ``plan``, a `Plan`, the path of its JSON file, or its contents; or
                 ``solver`` (also called ``type``), ``steps``, ``grid``, and options.
+            default: as for `of`.
         """
         rest = {name: value for name, value in values.items() if value is not None}
         if "type" in rest:
@@ -178,6 +184,8 @@ class Method:
             plan = Plan.from_json(json.dumps(plan))
         elif plan is not None and not isinstance(plan, Plan):
             plan = read_plan(plan)
+        if default is not None and plan is None and not rest.keys() & {"solver", "preset"}:
+            return default.changed(**rest)
         own = {name: rest.pop(name) for name in ("solver", "steps", "grid", "preset") if name in rest}
         return cls(**own, options=rest, table=plan)
 
@@ -205,15 +213,18 @@ class Method:
         """Whether it says where to evaluate, so that another number of steps would contradict it."""
         return self.solver is None or self.steps is not None or bool(self.options.keys() & LISTS)
 
-    def changed(self, steps: int | Literal["all"] | None = None, **options: Any) -> Method:
-        """Return the method with other steps or options; a preset or a table takes none.
+    def changed(
+        self, steps: int | Literal["all"] | None = None, grid: str | None = None, **options: Any
+    ) -> Method:
+        """Return the method with other steps, grid or options; a table takes none.
 
         >>> str(Method("ddim", 50, "leading").changed(steps=20, eta=1.0))
         'ddim:20 grid=leading eta=1.0'
         """
-        if steps is None and not options:
+        if steps is None and grid is None and not options:
             return self
-        return replace(self, steps=steps or self.steps, options={**self.options, **options})
+        now = self if self.table is not None else self._settings()
+        return replace(self, preset=None, **_changed(now, steps, grid, options))
 
     def plan(self, schedule: NoiseSchedule, times: Sequence[float] | None = None) -> Plan:
         """Return the method as a table on a schedule.
@@ -345,6 +356,19 @@ def make_preset(schedule: NoiseSchedule, name: str) -> Plan:
     ValueError: unknown preset 'best'. Known: draft, fast, balanced, quality, ddpm
     """
     return Method(preset=name).plan(schedule)
+
+
+def _changed(
+    now: Method | Preset, steps: int | Literal["all"] | None, grid: str | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a changed method; a new list of evaluations replaces steps and grid."""
+    listed = bool(options.keys() & LISTS)
+    return {
+        "solver": now.solver,
+        "steps": steps if listed or steps is not None else now.steps,
+        "grid": grid if listed or grid is not None else now.grid,
+        "options": {**now.options, **options},
+    }
 
 
 def _options_of(function: Callable[..., Any]) -> set[str]:

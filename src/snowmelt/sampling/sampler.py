@@ -141,12 +141,11 @@ class DiffusionSampler:
         """
         model = checkpoint.model().to(device)
         ema = checkpoint.averaged(model, device) if use_ema else None
-        own: dict[str, Any] = {"threshold": checkpoint.threshold, "guidance": checkpoint.guidance}
-        chosen = {name: value for name, value in options.items() if name not in _NOT_METHOD}
-        if checkpoint.method is not None and cls is DiffusionSampler and not chosen.keys() & _WHOLE_METHOD:
-            own["method"] = checkpoint.method.changed(**chosen)
-            options = {name: value for name, value in options.items() if name in _NOT_METHOD}
-        return cls(model, device, ema, **{**own, **options})
+        options = {"threshold": checkpoint.threshold, "guidance": checkpoint.guidance, **options}
+        if cls is DiffusionSampler:  # its subclasses have a method
+            words = {name: options.pop(name) for name in options.keys() - _NOT_METHOD}
+            options["method"] = Method.of(words.pop("method", None), default=checkpoint.method, **words)
+        return cls(model, device, ema, **options)
 
     def with_method(self, method: Method | Plan | str | Mapping[str, Any]) -> DiffusionSampler:
         """Return a sampler that differs in its method alone; the model is shared."""
@@ -503,8 +502,7 @@ class DiffusionSampler:
         return self.ema.applied() if use_ema and self.ema is not None else nullcontext()
 
 
-# Options of the constructor that choose a method of their own, and those that do not choose one
-_WHOLE_METHOD = {"method", "solver", "grid", "preset", "plan", "times", "sigmas", "indices"}
+# Options of the constructor that do not say a method
 _NOT_METHOD = {"guidance", "threshold", "micro_batch", "memory_share"}
 
 

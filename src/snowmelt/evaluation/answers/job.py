@@ -70,7 +70,8 @@ class EvaluationJob:
         extractor, weights: as in `choose_extractor`.
         num_samples, seed, guidance_scale, use_ema: the images to sample from a model, in the classes of the
             real images and in their shares.
-        method: how to sample; None takes the model's own method, or the default.
+        method: how to sample, in any form that `Method.of` takes; None takes the model's own method, or the
+            default.
         device: where to sample and to compute.
         batch_size: the number of images whose features are computed together.
         cache: a folder that keeps images, features and classifiers; None keeps nothing.
@@ -94,7 +95,7 @@ class EvaluationJob:
     seed: int = 0
     guidance_scale: float = 0.0
     use_ema: bool = True
-    method: Method | None = None
+    method: Method | str | None = None
     device: str | torch.device = "cpu"
     batch_size: int = 64
     cache: Path | None = None
@@ -121,7 +122,7 @@ class EvaluationJob:
             check_rule(*self.select)
             check_new_folder(self.out / SELECTED)
         _ = self._make_extractor
-        sources = [source for source in self._sources if source is not None]
+        sources = [source for source in self.sources if source is not None]
         if self.held_out is not None or self._extractor_name in ("classifier", "pixels"):
             check_one_shape(sources)
         if self.useful:
@@ -130,7 +131,7 @@ class EvaluationJob:
     def run(self) -> Answers:
         """Answer all questions, and write the report if there is a folder for it."""
         self.check()
-        generated, real, training, held_out = self._sources
+        generated, real, training, held_out = self.sources
         if isinstance(generated, SampledSource):  # sampled once, and looked at several times
             generated = cache_images(
                 generated, self.cache, batch_size=SAMPLED_TOGETHER, show_progress=self.show_progress
@@ -181,7 +182,7 @@ class EvaluationJob:
         )
 
     @cached_property
-    def _sources(self) -> _Sources:
+    def sources(self) -> _Sources:
         real = None if is_statistics(self.real) else self._open(self.real)
         training = real if self.train is None else self._open(self.train, real)
         held_out = None if self.held_out is None else self._open(self.held_out, training)
@@ -196,9 +197,8 @@ class EvaluationJob:
 
     def _sampled(self, like: ImageSource | None) -> ImageSource:
         checkpoint = Checkpoint.read(self.generated)
-        method = self.method or checkpoint.method
         sampler = DiffusionSampler.from_checkpoint(
-            checkpoint, self.device, use_ema=self.use_ema, method=method
+            checkpoint, self.device, use_ema=self.use_ema, method=self.method
         )
         known = renumber_classes(like, checkpoint.class_names) if like is not None else None
         labels = labels_in_shares_of(known, sampler.model.num_classes, self.num_samples)
@@ -210,13 +210,13 @@ class EvaluationJob:
 
     @property
     def _extractor_name(self) -> str:
-        return self.extractor or usual_extractor(self._sources.training)
+        return self.extractor or usual_extractor(self.sources.training)
 
     @cached_property
     def _make_extractor(self) -> Callable[[Path | None], Extractor]:
         return choose_extractor(
             self._extractor_name,
-            self._sources.training,
+            self.sources.training,
             weights=self.weights,
             device=self.device,
             show_progress=self.show_progress,
@@ -225,7 +225,7 @@ class EvaluationJob:
     def _about(
         self, features: Features, reference: Features | Moments, extractor: Extractor
     ) -> dict[str, str]:
-        generated, real, *_ = self._sources
+        generated, real, *_ = self.sources
         if isinstance(reference, Features):
             described = f"{real.name if real is not None else self.real}, {len(reference):,} images"
         else:

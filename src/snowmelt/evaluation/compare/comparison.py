@@ -47,7 +47,8 @@ class Comparison:
 
     Attributes:
         checkpoints: files or folders of models that make images of one shape and the same classes.
-        methods: the ways to sample. Those that differ in steps only make a line in the plots.
+        methods: the ways to sample; None is the model's own. Those that differ in steps only make a line in
+            the plots.
         guidance_scales: as in `DiffusionSampler.sample`.
         real: images to measure by, as for `open_images`, or a file of their statistics.
         metrics: the most important one first.
@@ -68,7 +69,7 @@ class Comparison:
     """
 
     checkpoints: Sequence[str]
-    methods: Sequence[Method]
+    methods: Sequence[Method | None]
     guidance_scales: Sequence[float]
     real: str
     metrics: Sequence[str]
@@ -223,7 +224,9 @@ class Comparison:
         }
 
 
-def _with(base: DiffusionSampler, method: Method) -> DiffusionSampler:
+def _with(base: DiffusionSampler, method: Method | None) -> DiffusionSampler:
+    if method is None:
+        return base
     try:
         return base.with_method(method)
     except (TypeError, ValueError) as error:  # such as an option of the wrong type
