@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from snowmelt.plans import Method, Plan, State
-from snowmelt.sampling import Request, SeededNoise
-from snowmelt.sampling.sampler import DiffusionSampler, last_state
+from snowmelt.plans import Method, Plan, State, last_state
+from snowmelt.sampling import DiffusionSampler, Request, SeededNoise
 
 __all__ = ["Spoken", "check_images", "check_strength", "choose_method", "last", "seeded_noise"]
 
