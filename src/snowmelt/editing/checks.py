@@ -13,7 +13,7 @@ from snowmelt.sampling import DiffusionSampler, Request, SeededNoise
 
 __all__ = ["Spoken", "check_images", "check_strength", "choose_method", "last", "seeded_noise"]
 
-Spoken = Method | Plan | str | Mapping[str, Any] | None  # whatever says a method; None is the sampler's
+Spoken = Method | Plan | str | Mapping[str, Any] | None  # any spelling of a method; None is the sampler's
 
 
 def check_images(sampler: DiffusionSampler, images: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Method:
     Args:
         solver: a key of `SOLVERS`. The name of a preset by itself, such as ``ddpm``, is that preset.
         steps: number of time steps, >= 1; ``"all"`` takes every trained index. None takes 50, or every
-            trained index if there are fewer. Without a solver, the default preset is taken in so many steps.
+            trained index if there are fewer. Without a solver, the default preset runs in this many steps.
         grid: a key of `GRIDS`; None takes ``trailing``.
         options: of the solver (``eta``, ...) or of the grid (``rho``, ...). A list of the evaluations, as
             ``times``, ``sigmas`` (sigma/alpha) or ``indices`` (trained ones), stands in place of `steps` and
