@@ -305,6 +305,21 @@ def test_the_state_keeps_its_dtype(dtype):
             assert state.dtype == image.dtype == (torch.float64 if name == "exact" else dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_once_a_step(dtype):
+    """In between it is computed with in float32: a step is the one of float32 states, rounded."""
+    half, single = (SnowmeltScheduler(**SCHEDULE, solver="ddim", clip_sample=True) for _ in range(2))
+    half.set_timesteps(10)
+    single.set_timesteps(10)
+    state = torch.randn(SHAPE).to(dtype)
+    for t in half.timesteps:
+        output = wave(state, t)
+        expected = single.step(output.float(), t, state.float(), return_dict=False)
+        found = half.step(output, t, state, return_dict=False)
+        assert all(torch.equal(mine, exact.to(dtype)) for mine, exact in zip(found, expected, strict=True))
+        state = found[0]
+
+
 def test_every_image_may_have_its_own_generator():
     def run(generator) -> torch.Tensor:
         scheduler = SnowmeltScheduler(**SCHEDULE, solver="ddpm")

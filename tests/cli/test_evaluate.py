@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from snowmelt import DiffusionSampler, create_ddpm
+from snowmelt import EMA, Checkpoint, DiffusionSampler, create_ddpm
 from snowmelt.cli import app
 from snowmelt.evaluation import evaluate, extract_features, make_extractor, open_images
 from snowmelt.evaluation.features import small_classifier
@@ -80,6 +81,19 @@ def test_a_checkpoint_is_sampled_in_the_classes_of_the_real_images(folder, tmp_p
     assert all(abs(shares[str(label)] - count / 10) < 1 for label, count in enumerate(real))
     again = done(folder / "model.pth", *DIGITS, *arguments, "--metrics", "fid", "--no-cache")
     assert once.replace(f"\nWrote {tmp_path / 'out'}\n", "").strip() == again.strip()
+
+
+def test_no_ema_judges_the_standard_weights(folder, tmp_path):
+    arguments = ("--num-samples", 12, "--method", "ddim:2", "--metrics", "fid", "--no-classes", "--no-cache")
+    checkpoint, path = Checkpoint.read(folder / "model.pth"), tmp_path / "model.pth"
+    checkpoint.write(path)
+    plain = done(path, *DIGITS, *arguments, "--no-ema")
+    ema = EMA(checkpoint.model())
+    for value in ema.shadow.values():
+        value.normal_()
+    replace(checkpoint, ema=ema.state_dict()).write(path)
+    assert done(path, *DIGITS, *arguments, "--no-ema") == plain
+    assert done(path, *DIGITS, *arguments) != plain
 
 
 def test_what_was_made_and_computed_is_kept(folder, tmp_path):

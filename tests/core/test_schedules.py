@@ -77,6 +77,12 @@ def test_training_times_lie_on_the_line(schedule):
         assert index.round().max() <= schedule.num_timesteps - 1
 
 
+def test_every_trained_index_is_drawn():
+    schedule = DiscreteSchedule(make_betas("linear", 10))
+    index = schedule.index_of_t(schedule.draw_t(1000, torch.Generator().manual_seed(0)))
+    assert index.round().unique().tolist() == list(range(10))
+
+
 def test_ve_trains_at_edms_noise_levels():
     schedule = VE()
     log_sigma = -schedule(schedule.draw_t(20_000, torch.Generator().manual_seed(0))).lam

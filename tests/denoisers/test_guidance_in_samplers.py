@@ -102,6 +102,18 @@ def test_plain_guidance_is_classifier_free(guidance):
     assert sampler.guidance == CFG()
 
 
+def test_the_threshold_is_around_guidance():
+    """Guidance leads out of the range, and what a step goes on with is inside, not only the last image."""
+    inside, outside = (
+        DiffusionSampler(Oracle(), solver="ddim", steps=4, threshold=threshold).trajectory(
+            3, [0, 1, 2], 8.0, seeds=[1, 2, 3]
+        )
+        for threshold in ("clip", None)
+    )
+    assert all(state.x0.abs().max() > 1 for state in outside)
+    assert all(state.x0.abs().max() <= 1 for state in inside)
+
+
 @pytest.mark.parametrize("name", ["autoguidance", "classifier"])
 def test_a_second_network_is_treated_as_the_model_is(name):
     """On the sampler's device, without dropout, without autograd, and given back as it was."""

@@ -320,6 +320,23 @@ def test_where_nothing_is_known_it_is_plain_sampling(model, images):
     assert torch.equal(painted, sampler.sample(3, [0, 1, 2], seeds=[1, 2, 3]))
 
 
+def test_known_pixels_begin_as_the_noised_image(images):
+    """Its law at the first level is the image's own: alpha x0 + sigma z, with the noise of the seeds."""
+    seen = []
+
+    def gray(x_t, level, class_labels=None, /):
+        seen.append((x_t.clone(), level))
+        return torch.zeros_like(x_t)
+
+    sampler = exact_sampler(gray, DiscreteSchedule(make_betas("linear", 20, 1e-4, 0.3)), (1, 8, 8), size=3)
+    mask = torch.rand(8, 8) < 0.5
+    inpaint(sampler, images, mask, seeds=[1, 2, 3])
+    x_t, level = seen[0]
+    z = SeededNoise([1, 2, 3], (1, 8, 8))()
+    noised = level.alpha * images + level.sigma * z
+    torch.testing.assert_close(x_t, torch.where(mask, noised, z), rtol=0, atol=1e-6)
+
+
 def test_unknown_pixels_may_have_any_value(model, images):
     sampler = DiffusionSampler(model)
     mask = torch.rand(3, 1, 8, 8) < 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,21 @@ def test_where_nothing_changes_nothing_is_claimed():
     assert gain.value == gain.std == 0
     assert gain.low < 0 < gain.high  # forty images cannot rule out what one in forty would show
     assert result.answer("ant").startswith("Unclear: ")
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "verdict"),
+    [
+        (0.1, 0.2, 0.3, "Yes"),
+        (-0.1, 0.1, 0.3, "Unclear"),
+        (-0.3, -0.1, 0.1, "Unclear"),
+        (-0.3, -0.2, -0.1, "No"),
+    ],
+)
+def test_a_gain_that_may_be_chance_is_no_answer(rare, low, value, high, verdict):
+    gain = replace(rare.gain.per_class["dog"], low=low, value=value, high=high)
+    result = replace(rare, gain=replace(rare.gain, per_class={"dog": gain}))
+    assert result.answer().startswith(f"{verdict}: ")
 
 
 def test_the_parts_add_up_to_the_whole(rare):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from torch.nn.utils import parameters_to_vector
 
 from snowmelt import Checkpoint, DiffusionSampler
 from snowmelt.config import Config
@@ -98,6 +99,17 @@ def test_the_optimizer_takes_the_steps_of_its_paper(tmp_path, name, expected):
             torch.testing.assert_close(parameter, torch.full_like(parameter, weight), rtol=1e-5, atol=1e-6)
 
 
+def test_gradients_are_clipped_at_the_norm_of_the_file(tmp_path):
+    """Without momentum, all weights together move by the rate times that norm."""
+    norm = 0.01
+    settings = {"type": "sgd", "learning_rate": RATE, "betas": [0.0, 0.0], "gradient_clip_norm": norm}
+    trainer = make_run(tmp_path, {"optimizer": settings}).trainer
+    before = parameters_to_vector(trainer.model.parameters()).detach().clone()
+    trainer.train_epoch()  # one step
+    moved = parameters_to_vector(trainer.model.parameters()).detach() - before
+    assert moved.norm().item() == pytest.approx(RATE * norm, rel=1e-3)
+
+
 def cosine(share: float, start: float, end: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
@@ -180,6 +192,14 @@ def test_a_compiled_network_has_the_same_loss_and_gradients(tmp_path, monkeypatc
     for one, other in zip(plain.model.parameters(), compiled.model.parameters(), strict=True):
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-5)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.parametrize(("has_bfloat16", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_cuda_takes_bfloat16_where_it_is_there(monkeypatch, has_bfloat16, precision):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bfloat16)
+    assert accelerator._precision(torch.device("cuda"), True) == precision
+    assert accelerator._precision(torch.device("cuda"), False) == "no"
+    assert accelerator._precision(CPU, True) == "no"
 
 
 @pytest.fixture

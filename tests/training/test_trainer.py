@@ -119,6 +119,14 @@ def test_the_trainer_trains_and_the_sampler_samples():
     assert trainer.sampler.sample(2, [0, 1]).shape == (2, 1, 8, 8)
 
 
+def test_the_average_takes_in_the_weights_that_a_step_has_made():
+    """With decay 0, it is the latest weights."""
+    trainer = make_trainer(ema_decay=0.0)
+    for _ in islice(trainer.steps(), 2):
+        live = dict(trainer.model.named_parameters())
+        assert all(torch.equal(value, live[name]) for name, value in trainer.ema.shadow.items())
+
+
 @pytest.mark.parametrize("use_ema", [True, False])
 def test_validation_is_repeatable_and_leaves_no_trace(use_ema):
     data = digits(val_path="digits:train")
