@@ -36,6 +36,8 @@ def exit_codes(after_full_disk: str = "run the same command again") -> Iterator[
             typer.echo("Interrupted.", err=True)
             # As shells have it: 128 and the number of the signal, which is 2 for Ctrl-C
             raise typer.Exit(128 + getattr(error, "signum", signal.SIGINT)) from None
+        except typer.Exit:  # of a command in a command, which has said all
+            raise
         except Exception as error:
             if _is_full_disk(error):
                 typer.echo(f"Error: the disk is full. Make room, and {after_full_disk}.", err=True)
@@ -47,10 +49,13 @@ def exit_codes(after_full_disk: str = "run the same command again") -> Iterator[
 
 
 def _is_full_disk(error: BaseException) -> bool:
-    """Whether a full disk or a used up quota lies behind an error: torch raises another one on top."""
-    cause = error.__cause__ or error.__context__
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or (cause is not None and _is_full_disk(cause))
+    """Return whether a full disk or a used up quota lies behind an error: torch raises others on top."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in seen)
 
 
 @contextmanager

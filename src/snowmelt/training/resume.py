@@ -170,11 +170,10 @@ def saved_state(
 
 
 def restore(
-    trainer: DiffusionTrainer, path: str | Path, *, reset_optimizer: bool, reset_scheduler: bool
+    trainer: DiffusionTrainer, checkpoint: Checkpoint, *, reset_optimizer: bool, reset_scheduler: bool
 ) -> None:
     """Do what `DiffusionTrainer.load_checkpoint` says."""
-    checkpoint = read_resumable(path)
-    state = checkpoint.training
+    state, path = checkpoint.training, checkpoint.source
     reset = {"optimizer": reset_optimizer, "scaler": reset_optimizer, "scheduler": reset_scheduler}
     parts = {name: part for name, part in trainer.parts.items() if not reset[name]}
     check_resumable(state, parts, path)
@@ -183,7 +182,7 @@ def restore(
     check_position(state, order, trainer.dataloader.batches_per_epoch(trainer.process), path)
     load_weights(trainer.model, checkpoint.weights, source=path)
     if trainer.ema is not None and checkpoint.ema is None:
-        warnings.warn(f"{path} holds no EMA weights: the average starts from its weights", stacklevel=4)
+        warnings.warn(f"{path} holds no EMA weights: the average starts from its weights", stacklevel=3)
         trainer.ema = trainer.sampler.ema = EMA(trainer.model, trainer.ema.decay, warmup=True)
     with name_file_in_errors(path):
         if trainer.ema is not None and checkpoint.ema is not None:

@@ -26,7 +26,7 @@ from snowmelt.training.bar import make_clock
 from snowmelt.training.clock import STEPS
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer, make_scheduler
-from snowmelt.training.resume import newest_first, read_resumable
+from snowmelt.training.resume import newest_first, read_resumable, restore
 from snowmelt.training.trainer import DiffusionTrainer
 
 __all__ = ["TrainingRun"]
@@ -68,8 +68,9 @@ class TrainingRun:
         self._resumed: Path | None = None
 
     def check(self) -> None:
-        """Do all that can fail before any work is done, and write nothing: open the data, build the model, read
-        the checkpoint.
+        """Do all that can fail before any work is done: open the data, build the model, read the checkpoint.
+
+        Nothing is written.
 
         Raises:
             InputError: something is missing or does not fit; the message says what to change.
@@ -81,9 +82,8 @@ class TrainingRun:
             self._check_folder()
         done, epochs = self.trainer.progress, self.config.training.epochs
         if self._resumed is not None:
-            self._say(
-                f"Resumed from {self._resumed} after {done.epoch} epochs and {done.batch} steps of the next"
-            )
+            steps = f" and {done.batch} steps" if done.batch else ""
+            self._say(f"Resumed from {self._resumed} after {done.epoch} epochs{steps}")
             if done.epoch >= epochs:
                 self._say(f"Nothing is left to train: training.epochs is {epochs}; raise it to go on")
         elif self.config.training.resume.enabled:
@@ -92,6 +92,8 @@ class TrainingRun:
     def run(self) -> Path:
         """Train, and return the folder of the checkpoints."""
         config, training, trainer = self.config, self.config.training, self.trainer
+        if trainer.epoch >= training.epochs:
+            return self.folder
         with self._open_logger() as logger:
             self._say(self.summary())
             if logger is not None:
@@ -152,8 +154,8 @@ class TrainingRun:
         if not goes_on and (there := next(newest_first(self.folder), None)):
             raise InputError(
                 f"{there} is there already, from an earlier run. Choose: go on from it "
-                "(training.resume.enabled=true), remove that run and start anew (--overwrite), or keep it and "
-                "take another folder (output.base_dir=...)"
+                "(training.resume.enabled=true), remove that run and start anew (--overwrite), or keep it "
+                "and take another folder (output.base_dir=...)"
             )
 
     @contextmanager
@@ -223,39 +225,38 @@ class TrainingRun:
     def _resume(self, trainer: DiffusionTrainer) -> None:
         """Go on from the checkpoint that is named, or from the newest one of this folder that is whole."""
         resume = self.config.training.resume
-        path = Path(resume.checkpoint) if resume.checkpoint else _newest_whole(self.folder)
-        if path is None:
+        named = Path(resume.checkpoint) if resume.checkpoint else None
+        checkpoint = read_resumable(named) if named is not None else _newest_whole(self.folder)
+        if checkpoint is None:
             return
-        trainer.load_checkpoint(
-            path, reset_optimizer=resume.reset_optimizer, reset_scheduler=resume.reset_scheduler
+        restore(
+            trainer,
+            checkpoint,
+            reset_optimizer=resume.reset_optimizer,
+            reset_scheduler=resume.reset_scheduler,
         )
-        self._resumed = path
-        checkpoint = Checkpoint.read(path)
-        lines = differences(_settings(checkpoint.config), _settings(self.config.model_dump(mode="json")))
-        groups = checkpoint.training.get("optimizer_state_dict", {}).get("param_groups", [])
-        was, now = (group["lr"] for group in (*groups[:1], trainer.optimizer.param_groups[0]))
-        if not math.isclose(was, now, rel_tol=1e-6):
-            lines.append(f"the learning rate at this position: {was:.4g} there, {now:.4g} now")
-        if checkpoint.config is not None and lines and is_first_process():
+        self._resumed = checkpoint.source
+        lines = _changes(checkpoint, self.config, trainer.optimizer.param_groups[0]["lr"])
+        if lines and is_first_process():
             warnings.warn(
-                f"{path} goes on with the settings of this run, which differ ({'; '.join(lines)})",
+                f"{checkpoint.source} goes on with this run's settings, which differ ({'; '.join(lines)})",
                 stacklevel=2,
             )
 
 
-def _newest_whole(folder: Path) -> Path | None:
+def _newest_whole(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint of a run that can be read; a warning names those that cannot."""
     damaged: list[CheckpointError] = []
     for path in newest_first(folder):
         try:
-            read_resumable(path)
+            checkpoint = read_resumable(path)
         except CheckpointError as error:
             damaged.append(error)
         else:
             if damaged and is_first_process():
                 said = "\n".join(map(str, damaged))
                 warnings.warn(f"{said}\nThe one before is used instead: {path}", stacklevel=2)
-            return path
+            return checkpoint
     if damaged:
         raise damaged[0]
     return None
@@ -294,6 +295,17 @@ def _dataloader(config: Config) -> DiffusionDataLoader:
         color_jitter=jitter.strength if jitter.enabled else None,
         seed=config.compute.seed,
     )
+
+
+def _changes(checkpoint: Checkpoint, config: Config, rate: float) -> list[str]:
+    """Return a line for each setting of learning in which a run differs from that of its checkpoint."""
+    lines = []
+    if checkpoint.config is not None:
+        lines = differences(_settings(checkpoint.config), _settings(config.model_dump(mode="json")))
+    for group in checkpoint.training.get("optimizer_state_dict", {}).get("param_groups", [])[:1]:
+        if not math.isclose(group["lr"], rate, rel_tol=1e-6):
+            lines.append(f"the learning rate at this position: {group['lr']:.4g} there, {rate:.4g} now")
+    return lines
 
 
 def _settings(config: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.loss import denoising_loss, drop_labels
 from snowmelt.training.old_words import old_words
 from snowmelt.training.processes import from_first, largest, of_all, own_stream
-from snowmelt.training.resume import restore, saved_state
+from snowmelt.training.resume import read_resumable, restore, saved_state
 from snowmelt.training.state import Progress, random_state
 
 __all__ = ["DiffusionTrainer"]
@@ -388,7 +388,8 @@ class DiffusionTrainer(BaseTrainer):
                 inside an epoch that has other images now, or holds no state of this optimizer or schedule
                 where it is wanted. The trainer is as it was before.
         """
-        restore(self, path, reset_optimizer=reset_optimizer, reset_scheduler=reset_scheduler)
+        checkpoint = read_resumable(path)
+        restore(self, checkpoint, reset_optimizer=reset_optimizer, reset_scheduler=reset_scheduler)
 
     @property
     def process(self) -> tuple[int, int]:
