@@ -87,6 +87,7 @@ def guidance_pictures() -> None:
         str(ROOT / "configs" / "diffusion" / "digits.yaml"),
         "training.epochs=10",
         f"output.base_dir={WEAK.parents[1]}",
+        "--overwrite",
     )
     loaded = DiffusionSampler.from_pretrained(CHECKPOINT, steps=1)
     weak = DiffusionSampler.from_pretrained(WEAK, steps=1).model

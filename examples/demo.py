@@ -47,7 +47,7 @@ def generated() -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> int:
     """Train, generate, judge; return 0 if the digits are good."""
-    training = snowmelt("train", str(CONFIGS / "digits.yaml"))
+    training = snowmelt("train", str(CONFIGS / "digits.yaml"), "--overwrite")
     generation = snowmelt("generate", str(CONFIGS / "digits_generate.yaml"), "--overwrite")
     beside = ("--real", "digits:test", "--train", "digits:train", "--held-out", "digits:test")
     options = ("--metrics", "fid,kid,precision,recall", "--no-classes", "--quiet")

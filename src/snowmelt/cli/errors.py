@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,31 +14,48 @@ from snowmelt.errors import InputError, as_input_errors
 
 __all__ = ["exit_codes", "user_errors"]
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, BAD_INPUT = 1, 2
 
 
 @contextmanager
-def exit_codes() -> Iterator[None]:
+def exit_codes(after_full_disk: str = "run the same command again") -> Iterator[None]:
     """Turn an error that the user can fix into one message and exit code 2, and Ctrl-C into 130.
 
-    Any other error is a bug or a failure of the machine. Its traceback is shown, and Python exits with 1.
+    A full disk and numbers that are not finite any more are one message too, with exit code 1. Any other
+    error is a bug or a failure of the machine. Its traceback is shown, and Python exits with 1.
+
+    Args:
+        after_full_disk: what to do when there is room again.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, *_, **__: typer.echo(f"Warning: {message}", err=True)
         try:
             yield
-        except InputError as error:
-            typer.echo(f"Error: {error}", err=True)
-            raise typer.Exit(BAD_INPUT) from error
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            typer.echo("Error: the disk is full. Make room, and run the same command again.", err=True)
-            raise typer.Exit(FAILED) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             typer.echo("Interrupted.", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+            # As shells have it: 128 and the number of the signal, which is 2 for Ctrl-C
+            raise typer.Exit(128 + getattr(error, "signum", signal.SIGINT)) from None
+        except typer.Exit:  # of a command in a command, which has said all
+            raise
+        except Exception as error:
+            if _is_full_disk(error):
+                typer.echo(f"Error: the disk is full. Make room, and {after_full_disk}.", err=True)
+                raise typer.Exit(FAILED) from error
+            if not isinstance(error, InputError | FloatingPointError):
+                raise
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(BAD_INPUT if isinstance(error, InputError) else FAILED) from error
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    """Return whether a full disk or a used up quota lies behind an error: torch raises others on top."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in seen)
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from snowmelt.cli.errors import exit_codes
 from snowmelt.cli.options import ConfigFile, Overrides
@@ -17,16 +19,32 @@ if TYPE_CHECKING:
 
 __all__ = ["train", "train_from"]
 
+RESUME = "set training.resume.enabled=true, which goes on from the last checkpoint"
 
-def train(config_file: ConfigFile, overrides: Overrides = None) -> None:
-    """Train a model. Ctrl-C saves the work so far; resume with training.resume.enabled=true."""
-    with exit_codes():
+
+def train(
+    config_file: ConfigFile,
+    overrides: Overrides = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove the run that is in the folder, and start anew.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and estimate the time; write nothing.")
+    ] = False,
+) -> None:
+    """Train a model. Ctrl-C and SIGTERM save the work so far.
+
+    With training.resume.enabled=true, the same command goes on where the run stopped, and starts it the first
+    time.
+    """
+    with exit_codes(after_full_disk=RESUME):
         from snowmelt.config import load_config
 
-        train_from(load_config(config_file, [*(overrides or []), "mode=train"]))
+        config = load_config(config_file, [*(overrides or []), "mode=train"])
+        train_from(config, overwrite=overwrite, dry_run=dry_run)
 
 
-def train_from(config: Config) -> None:
+def train_from(config: Config, *, overwrite: bool = False, dry_run: bool = False) -> None:
     """Check everything that can fail, then train the model of a configuration."""
     from snowmelt.device import resolve_device
     from snowmelt.training.run import TrainingRun
@@ -39,9 +57,13 @@ def train_from(config: Config) -> None:
             device,
             partial(_training_metrics, config, device) if evaluated else None,
             maximize=_more_is_better(config.training.validation.metric),
+            overwrite=overwrite,
         )
         run.check()
-    run.run()
+    if dry_run:
+        typer.echo(run.forecast())
+    else:
+        run.run()
 
 
 def _training_metrics(config: Config, device: torch.device) -> Measure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,7 @@ class DiffusionDataLoader:
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             collate_fn=_collate,
+            worker_init_fn=_leave_signals_to_the_main_process,
             generator=torch.Generator(),  # otherwise each new iterator would draw from the global one
         )
 
@@ -221,6 +223,13 @@ class _Loader(DataLoader[Batch]):
         except InputError as error:
             # A worker's error arrives as the text of its whole traceback, with the message at the end
             raise InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip()) from error
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Ignore what reaches a whole group of processes, such as Ctrl-C: a worker that ends breaks the step."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _open(path: str | Path, image_size: int | tuple[int, int], in_channels: int) -> Any:

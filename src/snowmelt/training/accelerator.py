@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,12 @@ import torch
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["make_accelerator"]
+__all__ = ["is_first_process", "make_accelerator"]
+
+
+def is_first_process() -> bool:
+    """Return whether this process speaks and writes for all that torchrun or accelerate have started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def make_accelerator(device: str | torch.device, use_amp: bool) -> Accelerator:

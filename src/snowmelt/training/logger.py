@@ -89,7 +89,9 @@ class DiffusionLogger:
             self._board.flush()
 
     def rewind(self, step: int) -> None:
-        """Forget the rows after `step`: those of a run that is being resumed from there."""
+        """Forget the rows after `step`: those of a run that goes on from there, or that begins anew (0)."""
+        if not self._rows:
+            return
         kept = [row for row in self._rows if int(row["step"]) <= step]
         if len(kept) < len(self._rows):
             self._rows = kept

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +18,21 @@ from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.differences import differences
 from snowmelt.errors import InputError
-from snowmelt.models import create_ddpm, create_model
+from snowmelt.files import remove_leftovers
+from snowmelt.models import Checkpoint, CheckpointError, create_ddpm, create_model
 from snowmelt.sampling import DiffusionSampler
+from snowmelt.training.accelerator import is_first_process
+from snowmelt.training.bar import make_clock
+from snowmelt.training.clock import STEPS
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer, make_scheduler
+from snowmelt.training.resume import newest_first, read_resumable, restore
 from snowmelt.training.trainer import DiffusionTrainer
 
 __all__ = ["TrainingRun"]
 
 LIBRARIES = ("accelerate", "matplotlib", "tensorboard")  # sampling does without them
-# What the states of optimizer and schedule bring along, by torch's names
-RESUMED = ("learning_rate", "betas", "momentum", "weight_decay", "T_max", "total_iters", "eta_min")
+LEARNING = ("optimizer", "scheduler", "ema")  # the sections of `training` that change what is learned
 
 Measure = Callable[[DiffusionSampler], Mapping[str, float]]
 
@@ -38,6 +45,7 @@ class TrainingRun:
         device: where.
         evaluation: makes the function that measures generated images while training; None measures nothing.
         maximize: whether more of `training.validation.metric` is better.
+        overwrite: remove a run that is in the folder already.
 
     Attributes:
         trainer: made by the first access, and resumed if the configuration says so.
@@ -50,14 +58,19 @@ class TrainingRun:
         evaluation: Callable[[], Measure] | None = None,
         *,
         maximize: bool = False,
+        overwrite: bool = False,
     ) -> None:
         self.config = config
         self.device = device
         self.evaluation = evaluation
         self.maximize = maximize
+        self.overwrite = overwrite
+        self._resumed: Path | None = None
 
     def check(self) -> None:
         """Do all that can fail before any work is done: open the data, build the model, read the checkpoint.
+
+        Nothing is written.
 
         Raises:
             InputError: something is missing or does not fit; the message says what to change.
@@ -65,23 +78,33 @@ class TrainingRun:
         for library in LIBRARIES:
             if find_spec(library) is None:
                 raise InputError(f"training needs {library}: pip install 'snowmelt[train]'")
-        trainer = self.trainer
-        if self.config.training.resume.enabled:
-            print(f"Resumed from {self._checkpoint} after {trainer.epoch} epochs")
+        if is_first_process() and not self.overwrite:
+            self._check_folder()
+        done, epochs = self.trainer.progress, self.config.training.epochs
+        if self._resumed is not None:
+            steps = f" and {done.batch} steps" if done.batch else ""
+            self._say(f"Resumed from {self._resumed} after {done.epoch} epochs{steps}")
+            if done.epoch >= epochs:
+                self._say(f"Nothing is left to train: training.epochs is {epochs}; raise it to go on")
+        elif self.config.training.resume.enabled:
+            self._say(f"No checkpoint in {self.folder} yet: training starts at the beginning")
 
     def run(self) -> Path:
         """Train, and return the folder of the checkpoints."""
         config, training, trainer = self.config, self.config.training, self.trainer
-        folder = resolve_output_path(config, "checkpoints")
-        save_config(config, resolve_output_path(config, "logs") / "config.yaml")
-        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-        print(f"Training {parameters:,} parameters on {trainer.dataloader.num_train_images:,} images")
-        with self.logger as logger:
-            logger.log_hyperparameters(config.model_dump(mode="json"))
+        if trainer.epoch >= training.epochs:
+            return self.folder
+        with self._open_logger() as logger:
+            self._say(self.summary())
+            if logger is not None:
+                trainer.logger = logger
+                logger.rewind(trainer.global_step)
+                save_config(config, logger.log_dir / "config.yaml")
+                logger.log_hyperparameters(config.model_dump(mode="json"))
             try:
                 trainer.train(
                     training.epochs,
-                    folder,
+                    self.folder,
                     save_frequency=training.checkpointing.save_frequency,
                     save_best_only=training.checkpointing.save_best_only,
                     save_optimizer=training.checkpointing.save_optimizer,
@@ -91,16 +114,63 @@ class TrainingRun:
                     maximize=self.maximize,
                 )
             finally:
-                logger.plot_losses()
-        print(f"Saved checkpoints to: {folder}")
-        return folder
+                if logger is not None:
+                    logger.plot_losses()
+        self._say(f"Saved checkpoints to: {self.folder}")
+        return self.folder
 
-    @cached_property
-    def logger(self) -> DiffusionLogger:
-        """Where metrics and pictures go."""
-        return DiffusionLogger(
-            resolve_output_path(self.config, "logs"), samples_dir=resolve_output_path(self.config, "samples")
+    def forecast(self) -> str:
+        """Take a few steps in memory, write nothing, and return what the run holds and how long it takes."""
+        clock = make_clock(self.trainer, self.config.training.epochs)
+        clock.say = None
+        for _ in islice(clock.over(self.trainer.steps()), STEPS):
+            pass
+        return f"{self.summary()}\n{clock.sentence()}"
+
+    def summary(self) -> str:
+        """Return the numbers of parameters, images and steps in a sentence."""
+        trainer, epochs = self.trainer, self.config.training.epochs
+        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+        steps = trainer.dataloader.batches_per_epoch(trainer.process)
+        return (
+            f"Training {parameters:,} parameters on {trainer.dataloader.num_train_images:,} images: "
+            f"{epochs:,} epochs of {steps:,} steps"
         )
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints go."""
+        return resolve_output_path(self.config, "checkpoints")
+
+    def _say(self, text: str) -> None:
+        if is_first_process():
+            print(text, flush=True)
+
+    def _check_folder(self) -> None:
+        """Raise if training would mix with a run that is in the folder already."""
+        resume = self.config.training.resume
+        source = Path(resume.checkpoint).absolute().parent if resume.checkpoint else self.folder.absolute()
+        goes_on = resume.enabled and source == self.folder.absolute()
+        if not goes_on and (there := next(newest_first(self.folder), None)):
+            raise InputError(
+                f"{there} is there already, from an earlier run. Choose: go on from it "
+                "(training.resume.enabled=true), remove that run and start anew (--overwrite), or keep it "
+                "and take another folder (output.base_dir=...)"
+            )
+
+    @contextmanager
+    def _open_logger(self) -> Iterator[DiffusionLogger | None]:
+        """Clear what is not to be kept, and open the logger of the first process."""
+        if not is_first_process():
+            yield None
+            return
+        logs, samples = (resolve_output_path(self.config, name) for name in ("logs", "samples"))
+        for folder in (self.folder, logs, samples):
+            remove_leftovers(folder)
+        if self._resumed is None:
+            _remove_run(self.folder, logs, samples)
+        with DiffusionLogger(logs, samples_dir=samples) as logger:
+            yield logger
 
     @cached_property
     def trainer(self) -> DiffusionTrainer:
@@ -134,8 +204,7 @@ class TrainingRun:
             model,
             data,
             optimizer,
-            self.logger,
-            self.device,
+            device=self.device,
             show_progress=True,
             use_ema=training.ema.enabled,
             ema_decay=training.ema.decay,
@@ -153,22 +222,56 @@ class TrainingRun:
             self._resume(trainer)
         return trainer
 
-    @property
-    def _checkpoint(self) -> Path:
-        latest = resolve_output_path(self.config, "checkpoints") / "latest.pth"
-        return Path(self.config.training.resume.checkpoint or latest)
-
     def _resume(self, trainer: DiffusionTrainer) -> None:
-        resume, stated = self.config.training.resume, _settings(trainer)
-        trainer.load_checkpoint(
-            self._checkpoint, reset_optimizer=resume.reset_optimizer, reset_scheduler=resume.reset_scheduler
+        """Go on from the checkpoint that is named, or from the newest one of this folder that is whole."""
+        resume = self.config.training.resume
+        named = Path(resume.checkpoint) if resume.checkpoint else None
+        checkpoint = read_resumable(named) if named is not None else _newest_whole(self.folder)
+        if checkpoint is None:
+            return
+        restore(
+            trainer,
+            checkpoint,
+            reset_optimizer=resume.reset_optimizer,
+            reset_scheduler=resume.reset_scheduler,
         )
-        if lines := differences(_settings(trainer), stated):
+        self._resumed = checkpoint.source
+        lines = _changes(checkpoint, self.config, trainer.optimizer.param_groups[0]["lr"])
+        if lines and is_first_process():
             warnings.warn(
-                f"{self._checkpoint} goes on with its own settings ({'; '.join(lines)}): to take this run's, "
-                "set training.resume.reset_optimizer or reset_scheduler to true",
+                f"{checkpoint.source} goes on with this run's settings, which differ ({'; '.join(lines)})",
                 stacklevel=2,
             )
+
+
+def _newest_whole(folder: Path) -> Checkpoint | None:
+    """Return the newest checkpoint of a run that can be read; a warning names those that cannot."""
+    damaged: list[CheckpointError] = []
+    for path in newest_first(folder):
+        try:
+            checkpoint = read_resumable(path)
+        except CheckpointError as error:
+            damaged.append(error)
+        else:
+            if damaged and is_first_process():
+                said = "\n".join(map(str, damaged))
+                warnings.warn(f"{said}\nThe one before is used instead: {path}", stacklevel=2)
+            return checkpoint
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+def _remove_run(checkpoints: Path, logs: Path, samples: Path) -> None:
+    """Remove what an earlier run has written, and nothing else."""
+    files = [
+        *newest_first(checkpoints),
+        *(logs / name for name in ("metrics.csv", "losses.png")),
+        *logs.glob("events.out.tfevents.*"),
+        *(path for name in ("samples", "denoising") for path in samples.glob(f"{name}_{'[0-9]' * 7}.png")),
+    ]
+    for path in files:
+        path.unlink(missing_ok=True)
 
 
 def _dataloader(config: Config) -> DiffusionDataLoader:
@@ -194,9 +297,24 @@ def _dataloader(config: Config) -> DiffusionDataLoader:
     )
 
 
-def _settings(trainer: DiffusionTrainer) -> dict[str, Any]:
-    """Return those settings that resuming takes from the checkpoint and not from the file."""
-    group = trainer.optimizer.param_groups[0]
-    schedule = trainer.scheduler.state_dict() if trainer.scheduler is not None else {}
-    known = {**group, **schedule, "learning_rate": group.get("initial_lr", group["lr"])}
-    return {name: known[name] for name in RESUMED if name in known}
+def _changes(checkpoint: Checkpoint, config: Config, rate: float) -> list[str]:
+    """Return a line for each setting of learning in which a run differs from that of its checkpoint."""
+    lines = []
+    if checkpoint.config is not None:
+        lines = differences(_settings(checkpoint.config), _settings(config.model_dump(mode="json")))
+    for group in checkpoint.training.get("optimizer_state_dict", {}).get("param_groups", [])[:1]:
+        if not math.isclose(group["lr"], rate, rel_tol=1e-6):
+            lines.append(f"the learning rate at this position: {group['lr']:.4g} there, {rate:.4g} now")
+    return lines
+
+
+def _settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return those settings of a run that its weights depend on."""
+    config = config or {}
+    training = {k: v for k, v in config.get("training", {}).items() if k in LEARNING}
+    data = {k: v for k, v in config.get("data", {}).items() if k == "augmentation"}
+    loading = config.get("data", {}).get("loading", {})
+    data["loading"] = {k: v for k, v in loading.items() if k not in ("num_workers", "pin_memory")}
+    data["paths"] = {"train": config.get("data", {}).get("paths", {}).get("train")}
+    seed = config.get("compute", {}).get("seed")
+    return {"compute.seed": seed, "model": config.get("model", {}), "data": data, "training": training}

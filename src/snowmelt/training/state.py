@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snowmelt.models import CheckpointError
-
-__all__ = ["Progress", "check_resumable", "random_state", "set_random_state"]
+__all__ = ["Progress", "random_state", "set_random_state"]
 
 
 @dataclass
@@ -44,6 +42,18 @@ class Progress:
         self.batch += 1
         self.loss_sum = self.loss_sum.to(loss.device) + loss
 
+    def is_best(self, value: float | None, *, maximize: bool) -> bool:
+        """Take note of a value of the watched metric, and return whether it is better than all before."""
+        best = self.best_metric
+        if value is None or not (value > best if maximize else value < best):
+            return False
+        self.best_metric = value
+        return True
+
+    def wait(self) -> None:
+        """Wait until the device has done the steps so far."""
+        self.loss_sum.item()
+
     def end_epoch(self) -> None:
         """Count one epoch."""
         self.epoch += 1
@@ -58,33 +68,6 @@ class Progress:
         """Take over what `state` holds; files of older versions lack some attributes, which stay."""
         for item in fields(self):
             setattr(self, item.name, state.get(item.name, getattr(self, item.name)))
-
-
-def check_resumable(state: Mapping[str, Any], parts: Mapping[str, object], source: object) -> None:
-    """Raise unless a checkpoint's training state fits this run.
-
-    Args:
-        state: what the checkpoint holds, by its keys.
-        parts: what is to take its state from there: optimizer, scheduler, scaler.
-        source: the checkpoint's file, for the message.
-
-    Raises:
-        CheckpointError: something is missing, or belongs to another kind of optimizer or schedule.
-    """
-    needed = [*(f"{name}_state_dict" for name in parts), "epoch", "global_step", "rng_state"]
-    if missing := [key for key in needed if key not in state]:
-        raise CheckpointError(
-            f"{source} cannot be resumed from: it lacks {', '.join(missing)}. It was saved without its "
-            "optimizer, or not by a trainer; resume with reset_optimizer and reset_scheduler, or load "
-            "its weights alone"
-        )
-    for name, part in parts.items():
-        there, here = state.get(f"{name}_type"), type(part).__name__
-        if there not in (None, here):
-            raise CheckpointError(
-                f"{source} was trained with the {name} {there}, this run has {here}: take the same, or "
-                f"resume with reset_{name}"
-            )
 
 
 def random_state() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,19 +12,24 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from tqdm import tqdm
 
 from snowmelt.data import DiffusionDataLoader
-from snowmelt.models import EMA, Checkpoint, DiffusionModel, load_weights
-from snowmelt.models.weights import name_file_in_errors
-from snowmelt.progress import progress
-from snowmelt.sampling import DiffusionSampler, image_seeds
+from snowmelt.errors import InputError
+from snowmelt.models import EMA, Checkpoint, DiffusionModel
+from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.accelerator import make_accelerator
+from snowmelt.training.bar import make_bar, make_clock, show_metrics
 from snowmelt.training.base import BaseTrainer
-from snowmelt.training.interrupt import CtrlC
+from snowmelt.training.finite import check_training, diverged
+from snowmelt.training.grids import log_samples
+from snowmelt.training.interrupt import Interrupted, Interruption
+from snowmelt.training.learning_rate import LearningRate
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.loss import denoising_loss, drop_labels
-from snowmelt.training.state import Progress, check_resumable, random_state, set_random_state
+from snowmelt.training.old_words import old_words
+from snowmelt.training.processes import from_first, largest, of_all, own_stream
+from snowmelt.training.resume import read_resumable, restore, saved_state
+from snowmelt.training.state import Progress, random_state
 
 __all__ = ["DiffusionTrainer"]
 
@@ -36,8 +40,9 @@ class DiffusionTrainer(BaseTrainer):
     """Trains a diffusion model. For inference, use `snowmelt.DiffusionSampler` directly.
 
     Resuming is exact: on the same machine, a run that was stopped and resumed ends with the same bits as
-    one that was not. Checkpoints hold weights, EMA, optimizer, learning rate schedule, the position in the
-    epoch and the state of the random generators; the order of the data follows from seed and epoch.
+    one that was not. Checkpoints hold weights, EMA, optimizer, the position and the state of the random
+    generators of every process; the order of the data follows from seed and epoch. All settings are those of
+    this trainer: its learning rates are those of its schedule at the position, whatever the checkpoint had.
 
     Args:
         model: what to train, on any noise schedule; moved to `device`.
@@ -127,7 +132,14 @@ class DiffusionTrainer(BaseTrainer):
         self.progress = Progress()
         # What has a state of its own, besides model and EMA; under these names in checkpoints
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": self.accelerator.scaler}
-        self._parts = {name: part for name, part in parts.items() if part is not None}
+        self.parts = {name: part for name, part in parts.items() if part is not None}
+        self.rate = LearningRate(optimizer, scheduler)
+        if not dataloader.batches_per_epoch(self.process):
+            raise InputError(
+                f"{dataloader.num_train_images} images in batches of {dataloader.batch_size} are too few for "
+                f"{self.accelerator.num_processes} processes: lower batch_size, or start fewer processes"
+            )
+        own_stream(self.accelerator)
 
     @property
     def epoch(self) -> int:
@@ -139,6 +151,15 @@ class DiffusionTrainer(BaseTrainer):
         """Optimizer steps so far."""
         return self.progress.global_step
 
+    @property
+    def use_ema(self) -> bool:
+        """Whether an average of the weights is kept."""
+        return self.ema is not None
+
+    @old_words(
+        checkpoint_frequency="it is save_frequency now, in epochs",
+        save_best="best_model.pth is always written; save_best_only=True writes no file for each saved epoch",
+    )
     def train(
         self,
         num_epochs: int,
@@ -156,8 +177,9 @@ class DiffusionTrainer(BaseTrainer):
 
         Writes ``latest.pth`` every `save_frequency` epochs and at the end, ``best_model.pth`` whenever the
         watched metric is better than ever, and one file for each saved epoch unless `save_best_only`. On
-        Ctrl-C the step at hand is finished, ``latest.pth`` written, and KeyboardInterrupt raised; a resumed
-        run goes on at the next batch. A second Ctrl-C interrupts at once, and nothing is written.
+        Ctrl-C, SIGTERM or SIGHUP the step at hand is finished, ``latest.pth`` written, and `Interrupted` (a
+        KeyboardInterrupt) raised; a resumed run goes on at the next batch. A second Ctrl-C interrupts at
+        once, and nothing is written.
 
         Args:
             num_epochs: >= 1.
@@ -165,21 +187,22 @@ class DiffusionTrainer(BaseTrainer):
             save_frequency: epochs between two saves, >= 1.
             save_best_only: keep no file for each saved epoch.
             save_optimizer: without its state a checkpoint is smaller and cannot be resumed exactly.
-            validate_frequency: epochs between two validations; None never validates.
-            evaluate_frequency: epochs between two evaluations of generated images; None never evaluates.
-            watch: ``"loss"`` (that of the validation where there is one, of the training otherwise), or the
-                name of a metric of the evaluation.
+            validate_frequency: epochs between two validations; None or 0 never validates.
+            evaluate_frequency: epochs between two evaluations of generated images; None or 0 never evaluates.
+            watch: ``"loss"`` (where there is validation, its loss in the epochs that have one; otherwise the
+                training's), or the name of a metric of the evaluation.
             maximize: whether more of the watched metric is better.
 
         Returns:
             The metrics of the last epoch.
 
         Raises:
-            FloatingPointError: the loss is not finite any more. No checkpoint is overwritten.
+            FloatingPointError: loss or weights are not finite any more. No checkpoint is overwritten.
         """
         folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
         done = self.progress
         metrics: dict[str, float] = {}
+        validates = bool(validate_frequency) and self.dataloader.val_loader() is not None
         if watch != done.watched:
             done.watched, done.best_metric = watch, -math.inf if maximize else math.inf
 
@@ -188,37 +211,42 @@ class DiffusionTrainer(BaseTrainer):
                 self.save_checkpoint(folder / name, save_optimizer=save_optimizer)
 
         def is_due(frequency: int | None) -> bool:
-            return frequency is not None and (done.epoch % frequency == 0 or done.epoch == num_epochs)
+            return bool(frequency) and (done.epoch % (frequency or 1) == 0 or done.epoch == num_epochs)
 
-        with CtrlC() as ctrl_c, self._bar(num_epochs) as bar:
+        self._check_finite()
+        clock = make_clock(self, num_epochs)
+        with Interruption() as interruption, make_bar(self, num_epochs) as bar:
             while done.epoch < num_epochs:
-                for images in self.steps():
+                for images in clock.over(self.steps()):
                     bar.update(images)
                     if done.batch % STEPS_BETWEEN_LOSSES == 0 and self.show_progress:
-                        _show(bar, done.epoch, {**metrics, "train_loss": self._mean_loss()})
-                    if ctrl_c.pressed:
+                        show_metrics(bar, done.epoch, {**metrics, "train_loss": self._mean_loss()})
+                    if signum := largest(self.accelerator, interruption.signum):
                         self._mean_loss()  # or what is saved would be of no use
                         save("latest.pth")
-                        raise KeyboardInterrupt
+                        raise Interrupted(signum)
                 learning_rate = self.optimizer.param_groups[0]["lr"]
                 metrics = _named("train", self._end_epoch())
+                try:
+                    # Alone, a process may leave these at once; others would wait for it
+                    alone = self.accelerator.num_processes == 1
+                    with interruption.at_once() if alone else nullcontext():
+                        if is_due(validate_frequency):
+                            metrics |= _named("val", self.validate_epoch())
+                        if is_due(evaluate_frequency):
+                            metrics |= _named("eval", self.evaluate_epoch())
+                        if self.sample_images and done.epoch % self.sample_interval == 0:
+                            self._generate_samples(self.logger)
+                except Interrupted:
+                    self._log({**metrics, "learning_rate": learning_rate})
+                    save("latest.pth")
+                    raise
+                show_metrics(bar, done.epoch, metrics)
+                self._log({**metrics, "learning_rate": learning_rate})
 
-                if is_due(validate_frequency):
-                    metrics |= _named("val", self.validate_epoch())
-                if is_due(evaluate_frequency):
-                    metrics |= _named("eval", self.evaluate_epoch())
-                _show(bar, done.epoch, metrics)
-                if self.logger is not None:
-                    row = {**metrics, "learning_rate": learning_rate}
-                    self.logger.log_metrics(row, step=done.global_step, epoch=done.epoch)
-                    if self.sample_images and done.epoch % self.sample_interval == 0:
-                        self._generate_samples(self.logger)
-
-                loss = metrics.get("val_loss", metrics["train_loss"])
+                loss = metrics.get("val_loss", None if validates else metrics["train_loss"])
                 watched = loss if watch == "loss" else metrics.get(f"eval_{watch}")
-                best = done.best_metric
-                if watched is not None and (watched > best if maximize else watched < best):
-                    done.best_metric = watched
+                if done.is_best(from_first(self.accelerator, watched), maximize=maximize):
                     save("best_model.pth")
                 if is_due(save_frequency):
                     save("latest.pth")
@@ -232,7 +260,7 @@ class DiffusionTrainer(BaseTrainer):
         Nothing in here waits for the device. The caller may stop between two steps, and go on later.
         """
         self.model.train()
-        batches = self.dataloader.train_loader(self.progress.epoch, self.progress.batch, self._process)
+        batches = self.dataloader.train_loader(self.progress.epoch, self.progress.batch, self.process)
         for x0, class_labels in batches:
             loss = self._loss(x0, class_labels, self.model.class_dropout_prob)
             self._optimizer.zero_grad()
@@ -254,11 +282,8 @@ class DiffusionTrainer(BaseTrainer):
 
     def _end_epoch(self) -> dict[str, float]:
         loss = self._mean_loss(self.accelerator.reduce(self.progress.loss_sum, "mean"))
-        if self.scheduler is not None:
-            with warnings.catch_warnings():
-                # Torch warns if a run is resumed behind an epoch's last batch, for it has taken no step
-                warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step", UserWarning)
-                self.scheduler.step()
+        self._check_finite()
+        self.rate.step()
         self.progress.end_epoch()
         return {"loss": loss}
 
@@ -266,10 +291,7 @@ class DiffusionTrainer(BaseTrainer):
         """Return the mean loss of the epoch at hand, by default that of this process."""
         loss: float = (self.progress.loss_sum if loss_sum is None else loss_sum).item() / self.progress.batch
         if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss is {loss} in epoch {self.progress.epoch + 1}: lower the learning rate or "
-                "clip gradients; the last checkpoint is as it was before this epoch"
-            )
+            raise diverged(f"the training loss is {loss}", self.progress.epoch + 1)
         return loss
 
     def _loss(
@@ -312,27 +334,38 @@ class DiffusionTrainer(BaseTrainer):
             return {}
         return dict(self.evaluate(self.sampler))
 
-    def _generate_samples(self, logger: DiffusionLogger) -> None:
-        """Log a grid of samples and how the first ones came about, with the same seeds every time."""
-        classes = range(self.model.num_classes or 0)
-        labels = [label for label in classes for _ in range(self.samples_per_class)] or None
-        count = len(labels or range(self.samples_per_class))
-        scale = self.guidance_scale if labels else 0.0
-        states = list(self.sampler.trajectory(count, labels, scale, seeds=image_seeds(0, count)))
-        images = self.model.decode(states[-1].x_t).clamp(-1, 1)
-        logger.log_images(images, "samples", self.global_step, class_labels=labels)
-        chosen = [*states[:: max(1, len(states) // 8)], states[-1]]
-        # On exploding schedules, noise would be all white and black
-        shown = [state.x_t[:8] / max(1.0, math.hypot(*state.level[1:])) for state in chosen]
-        logger.log_film_strip(shown, "denoising", self.global_step)
+    def _generate_samples(self, logger: DiffusionLogger | None, step: int | None = None) -> None:
+        if logger is not None:
+            step = self.global_step if step is None else step
+            log_samples(self.sampler, logger, step, self.samples_per_class, self.guidance_scale)
 
+    def _log(self, row: Mapping[str, float]) -> None:
+        if self.logger is not None:
+            self.logger.log_metrics(row, step=self.global_step, epoch=self.epoch)
+
+    def _check_finite(self) -> None:
+        state = {"weights": dict(self.model.state_dict()), "optimizer": self.optimizer.state_dict()["state"]}
+        if self.ema is not None:
+            state["average"] = self.ema.shadow
+        check_training(state, self.epoch + 1)
+
+    @old_words(
+        epoch="the checkpoint holds trainer.epoch by itself",
+        metrics="they are in the logger's metrics.csv",
+    )
     def save_checkpoint(self, path: str | Path, *, save_optimizer: bool = True) -> None:
-        """Write model, EMA, optimizer, position and random state to `path`, whole or not at all."""
+        """Write model, EMA, optimizer, position and random states to `path`, whole or not at all.
+
+        With several processes, all of them call this, and the first one writes.
+
+        Raises:
+            FloatingPointError: the weights are not finite, or what else is saved. Nothing is written.
+        """
+        self._check_finite()
+        states = of_all(self.accelerator, random_state())
         if not self.accelerator.is_main_process:
             return
-        training = {**self.progress.state_dict(), "rng_state": random_state()}
-        for name, part in self._parts.items() if save_optimizer else ():
-            training |= {f"{name}_type": type(part).__name__, f"{name}_state_dict": part.state_dict()}
+        training = saved_state(self, states, save_optimizer=save_optimizer)
         class_names = getattr(self.dataloader, "class_names", None)
         values = {"class_names": class_names, "training": training, "config": self.config}
         Checkpoint.of(self.model, self.ema, **values).write(path)
@@ -342,58 +375,26 @@ class DiffusionTrainer(BaseTrainer):
     ) -> None:
         """Go on from a checkpoint.
 
+        Every setting is this trainer's: learning rates, betas, decays. What the optimizer and the EMA have
+        gathered is the checkpoint's.
+
         Args:
             path: what `save_checkpoint` wrote.
             reset_optimizer: keep this trainer's fresh optimizer instead of the checkpoint's.
-            reset_scheduler: the same for the learning rate schedule.
+            reset_scheduler: begin the learning rate schedule anew.
 
         Raises:
-            CheckpointError: the file cannot be read, does not fit the model, or holds no state of this
-                optimizer or schedule where it is wanted. The trainer is as it was before.
+            CheckpointError: the file cannot be read, was trained as another model or on other classes, stands
+                inside an epoch that has other images now, or holds no state of this optimizer or schedule
+                where it is wanted. The trainer is as it was before.
         """
-        checkpoint = Checkpoint.read(path)
-        state = checkpoint.training
-        reset = {"optimizer": reset_optimizer, "scaler": reset_optimizer, "scheduler": reset_scheduler}
-        parts = {name: part for name, part in self._parts.items() if not reset[name]}
-        check_resumable(state, parts, path)
-        load_weights(self.model, checkpoint.weights, source=path)
-        if self.ema is not None and checkpoint.ema is None:
-            warnings.warn(f"{path} holds no EMA weights: the average starts from its weights", stacklevel=2)
-            self.ema = self.sampler.ema = EMA(self.model, self.ema.decay, warmup=True)
-        with name_file_in_errors(path):
-            if self.ema is not None and checkpoint.ema is not None:
-                self.ema.load_state_dict(checkpoint.ema)
-            for name, part in parts.items():
-                part.load_state_dict(state[f"{name}_state_dict"])
-        self.progress.load_state_dict(state)
-        if "images" not in state:  # a file from before images were counted
-            self.progress.images = self._images_in(self.progress.epoch, self.progress.batch)
-        if self.logger is not None:
-            self.logger.rewind(self.global_step)
-        set_random_state(state["rng_state"])
+        checkpoint = read_resumable(path)
+        restore(self, checkpoint, reset_optimizer=reset_optimizer, reset_scheduler=reset_scheduler)
 
     @property
-    def _process(self) -> tuple[int, int]:
+    def process(self) -> tuple[int, int]:
         return self.accelerator.process_index, self.accelerator.num_processes
-
-    def _images_in(self, epochs: int, batches: int) -> int:
-        a_batch = self.dataloader.batch_size * self.accelerator.num_processes
-        batches_an_epoch = self.dataloader.batches_per_epoch(self._process)
-        an_epoch = min(batches_an_epoch * a_batch, self.dataloader.num_train_images)
-        images: int = epochs * an_epoch + batches * a_batch
-        return images
-
-    def _bar(self, num_epochs: int) -> tqdm[Any]:
-        """Return the bar over the images of the run, those before a resume included."""
-        done = self.progress
-        ahead = max(0, self._images_in(num_epochs - done.epoch, -done.batch))
-        options = {"initial": done.images, "total": done.images + ahead, "unit": " images"}
-        return progress(None, "Training", show=self.show_progress, unit_scale=True, **options)
 
 
 def _named(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
     return {f"{kind}_{name}": value for name, value in metrics.items()}
-
-
-def _show(bar: tqdm[Any], epoch: int, metrics: Mapping[str, float]) -> None:
-    bar.set_postfix({"epoch": epoch, **{k: f"{v:.4f}" for k, v in metrics.items()}}, refresh=False)

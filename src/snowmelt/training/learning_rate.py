@@ -1,0 +1,61 @@
+"""The learning rate as a function of this run's settings and of the position, whatever came before."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+__all__ = ["LearningRate"]
+
+
+class LearningRate:
+    """The rate of every parameter group: that of a schedule of torch, or a constant one.
+
+    torch's schedules compute each rate from the one before. So a state that another run has saved would carry
+    that run's rates on, a rate of 0 for ever. Here the schedule of this run goes from its beginning to the
+    position instead, which takes microseconds a step.
+
+    Args:
+        optimizer: its groups state the rates at position 0.
+        scheduler: made for the optimizer, and not yet stepped; None keeps the rates.
+
+    >>> from torch import nn
+    >>> from torch.optim import SGD
+    >>> from torch.optim.lr_scheduler import LinearLR
+    >>> optimizer = SGD([nn.Parameter()], lr=0.1)
+    >>> rate = LearningRate(optimizer, LinearLR(optimizer, 1.0, end_factor=0.0, total_iters=4))
+    >>> rate.go_to(3)
+    >>> round(optimizer.param_groups[0]["lr"], 4)
+    0.025
+    """
+
+    def __init__(self, optimizer: Optimizer, scheduler: LRScheduler | None) -> None:
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self._options = [deepcopy(_options(group)) for group in optimizer.param_groups]
+        self._start = deepcopy(scheduler.state_dict()) if scheduler is not None else {}
+
+    def step(self) -> None:
+        """Go one position on."""
+        if self.scheduler is not None:
+            with warnings.catch_warnings():
+                # Torch warns if no optimizer step came before, as on the way to a position
+                warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step", UserWarning)
+                self.scheduler.step()
+
+    def go_to(self, position: int) -> None:
+        """Give every group the options of this run, and the rate that its schedule has at `position`."""
+        for group, options in zip(self.optimizer.param_groups, self._options, strict=True):
+            group.update(deepcopy(options))
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(deepcopy(self._start))
+            for _ in range(position):
+                self.step()
+
+
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}

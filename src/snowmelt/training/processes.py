@@ -1,0 +1,53 @@
+"""What the processes of a training run tell each other, and the random stream that each of them has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from snowmelt.data.transforms import derived_seed
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["from_first", "largest", "of_all", "own_stream"]
+
+T = TypeVar("T")
+
+
+def of_all(accelerator: Accelerator, value: T) -> list[T]:
+    """Return what each process gives, in their order. All of them must call this."""
+    if accelerator.num_processes == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    values: list[T] = gather_object([value])
+    return values
+
+
+def largest(accelerator: Accelerator, value: int) -> int:
+    """Return the largest of what the processes give. All of them must call this."""
+    if accelerator.num_processes == 1:
+        return value
+    return int(accelerator.gather(torch.tensor([value], device=accelerator.device)).max())
+
+
+def from_first(accelerator: Accelerator, value: T) -> T:
+    """Return what the first process gives. All of them must call this."""
+    if accelerator.num_processes == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    values: list[Any] = broadcast_object_list([value])
+    first: T = values[0]
+    return first
+
+
+def own_stream(accelerator: Accelerator, step: int = 0) -> None:
+    """Give each process but the first a stream of times, noise and dropout of its own.
+
+    The stream follows from the seed that all of them share, the process and the step.
+    """
+    if rank := accelerator.process_index:
+        torch.manual_seed(derived_seed(torch.initial_seed() % 2**63, rank, step))

@@ -1,0 +1,235 @@
+"""What a checkpoint must agree with, so that a run can go on from it."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import Optimizer
+
+from snowmelt.differences import differences
+from snowmelt.models import EMA, Checkpoint, CheckpointError, DiffusionModel, ModelSpec, load_weights
+from snowmelt.models.weights import name_file_in_errors, some
+from snowmelt.networks import UNet
+from snowmelt.training.bar import images_in
+from snowmelt.training.finite import check_checkpoint
+from snowmelt.training.processes import own_stream
+from snowmelt.training.state import set_random_state
+
+if TYPE_CHECKING:
+    from snowmelt.training.trainer import DiffusionTrainer
+
+__all__ = ["newest_first", "read_resumable", "restore", "saved_state"]
+
+# What decides which images a position in an epoch stands for
+DATA_ORDER = ("batch_size", "num_train_images", "seed", "shuffle_train", "drop_last")
+DROPOUT = ("dropout", "class_dropout_prob")  # act while training only: weights mean the same with any
+
+
+def newest_first(folder: Path) -> Iterator[Path]:
+    """Yield the checkpoints of a run: the latest, then those of the saved epochs, last of all the best."""
+    epochs = sorted(folder.glob("epoch_*.pth"), key=lambda path: (len(path.name), path.name), reverse=True)
+    yield from (path for path in (folder / "latest.pth", *epochs, folder / "best_model.pth") if path.exists())
+
+
+def read_resumable(path: str | Path) -> Checkpoint:
+    """Read a checkpoint whose weights and states are finite.
+
+    Raises:
+        CheckpointError: it cannot be read, or holds numbers that are not finite.
+    """
+    checkpoint = Checkpoint.read(path)
+    tensors = {
+        "model_state_dict": checkpoint.weights,
+        "ema_state_dict": checkpoint.ema or {},
+        "optimizer_state_dict": checkpoint.training.get("optimizer_state_dict", {}),
+    }
+    check_checkpoint(tensors, path)
+    return checkpoint
+
+
+def check_resumable(state: Mapping[str, Any], parts: Mapping[str, object], source: object) -> None:
+    """Raise unless a checkpoint's training state fits this run.
+
+    Args:
+        state: what the checkpoint holds, by its keys.
+        parts: what is to take its state from there: optimizer, scheduler, scaler.
+        source: the checkpoint's file, for the message.
+
+    Raises:
+        CheckpointError: something is missing, or belongs to another kind of optimizer or schedule.
+    """
+    needed = [*(f"{name}_state_dict" for name in parts), "epoch", "global_step", "rng_state"]
+    missing = [key for key in needed if key not in state]
+    if "optimizer_state_dict" in state:  # then its run had a constant rate or no scaler
+        missing = [key for key in missing if key not in ("scheduler_state_dict", "scaler_state_dict")]
+    if missing:
+        raise CheckpointError(
+            f"{source} cannot be resumed from: it lacks {', '.join(missing)}. It was saved without its "
+            "optimizer, or not by a trainer; resume with reset_optimizer and reset_scheduler, or load "
+            "its weights alone"
+        )
+    for name, part in parts.items():
+        there, here = state.get(f"{name}_type"), type(part).__name__
+        if there not in (None, here):
+            raise CheckpointError(
+                f"{source} was trained with the {name} {there}, this run has {here}: take the same, or "
+                f"resume with reset_{name}"
+            )
+
+
+def check_meaning(checkpoint: Checkpoint, model: DiffusionModel, class_names: Sequence[str] | None) -> None:
+    """Raise unless the checkpoint's weights mean in `model` what they meant in their own run.
+
+    Raises:
+        CheckpointError: the network, the noise schedule, the parameterization or the classes are others.
+    """
+    specs = [checkpoint.spec, model.spec]
+    there, here = (_meaning(spec) if spec is not None else {} for spec in specs)
+    if there and here and there != here:
+        raise CheckpointError(
+            f"{checkpoint.source} does not fit the model ({'; '.join(differences(there, here))}): "
+            "its weights would mean something else. Take the settings that it was trained with, or train anew"
+        )
+    pairs = zip(checkpoint.class_names or (), class_names or (), strict=False)
+    moved = [
+        f"class {label}: {there} there, {here} now"
+        for label, (there, here) in enumerate(pairs)
+        if there != here
+    ]
+    if model.num_classes and moved:
+        raise CheckpointError(
+            f"{checkpoint.source} was trained on other classes ({some(moved)}): labels would mean "
+            "something else. Name the folders as they were, or train anew"
+        )
+
+
+def data_order(dataloader: object, processes: int) -> dict[str, Any]:
+    """Return what decides which images a position in an epoch stands for."""
+    known = {name: getattr(dataloader, name, None) for name in DATA_ORDER}
+    return {**known, "processes": processes}
+
+
+def check_position(state: Mapping[str, Any], order: Mapping[str, Any], batches: int, source: object) -> None:
+    """Raise if a checkpoint stands inside an epoch that has another order of images now.
+
+    Args:
+        state: what the checkpoint holds, by its keys.
+        order: of this run, from `data_order`.
+        batches: of an epoch, in this run.
+        source: the checkpoint's file, for the message.
+
+    Raises:
+        CheckpointError: some images of the epoch would be seen twice, and others never.
+    """
+    batch = state.get("batch", 0)
+    lines = differences(state.get("data_order", order), order)
+    if batch and (lines or batch > batches):
+        lines = lines or [f"{batch} batches done there, {batches} in an epoch now"]
+        raise CheckpointError(
+            f"{source} was saved inside epoch {state['epoch'] + 1}, whose images have another order now "
+            f"({'; '.join(lines)}): some would be seen twice and others never. Take the same settings until "
+            "the epoch ends, or set training.resume.checkpoint to the file of a whole epoch, such as "
+            f"epoch_{state['epoch']:04d}.pth"
+        )
+
+
+def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Take over what an optimizer has gathered (its moments), and keep this run's options.
+
+    Raises:
+        ValueError: it was for other groups of parameters.
+    """
+    options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(dict(state))
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update(own)
+
+
+def saved_state(
+    trainer: DiffusionTrainer, random_states: Sequence[Mapping[str, Any]], *, save_optimizer: bool
+) -> dict[str, Any]:
+    """Return what `restore` needs beside the model and its average.
+
+    Args:
+        trainer: at a position between two steps.
+        random_states: of the processes, in their order.
+        save_optimizer: with the states of optimizer, learning rate schedule and loss scale.
+    """
+    order = data_order(trainer.dataloader, trainer.accelerator.num_processes)
+    state = {**trainer.progress.state_dict(), "data_order": order, "rng_state": random_states[0]}
+    if len(random_states) > 1:
+        state["rng_states"] = list(random_states)
+    for name, part in trainer.parts.items() if save_optimizer else ():
+        state |= {f"{name}_type": type(part).__name__, f"{name}_state_dict": part.state_dict()}
+    return state
+
+
+def restore(
+    trainer: DiffusionTrainer, checkpoint: Checkpoint, *, reset_optimizer: bool, reset_scheduler: bool
+) -> None:
+    """Do what `DiffusionTrainer.load_checkpoint` says."""
+    state, path = checkpoint.training, checkpoint.source
+    reset = {"optimizer": reset_optimizer, "scaler": reset_optimizer, "scheduler": reset_scheduler}
+    parts = {name: part for name, part in trainer.parts.items() if not reset[name]}
+    check_resumable(state, parts, path)
+    check_meaning(checkpoint, trainer.model, getattr(trainer.dataloader, "class_names", None))
+    order = data_order(trainer.dataloader, trainer.accelerator.num_processes)
+    check_position(state, order, trainer.dataloader.batches_per_epoch(trainer.process), path)
+    load_weights(trainer.model, checkpoint.weights, source=path)
+    if trainer.ema is not None and checkpoint.ema is None:
+        warnings.warn(f"{path} holds no EMA weights: the average starts from its weights", stacklevel=3)
+        trainer.ema = trainer.sampler.ema = EMA(trainer.model, trainer.ema.decay, warmup=True)
+    with name_file_in_errors(path):
+        if trainer.ema is not None and checkpoint.ema is not None:
+            decay = trainer.ema.decay
+            trainer.ema.load_state_dict(checkpoint.ema)
+            trainer.ema.decay = decay
+        if "optimizer" in parts:
+            load_optimizer(trainer.optimizer, state["optimizer_state_dict"])
+        if "scaler" in parts and "scaler_state_dict" in state:
+            trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
+        trainer.progress.load_state_dict(state)
+        position = state.get("scheduler_state_dict", {}).get("last_epoch", trainer.epoch)
+        trainer.rate.go_to(0 if reset_scheduler else position)
+    if "images" not in state:  # a file from before images were counted
+        trainer.progress.images = images_in(trainer, trainer.progress.epoch, trainer.progress.batch)
+    if trainer.logger is not None:
+        trainer.logger.rewind(trainer.global_step)
+    states = state.get("rng_states", [state["rng_state"]])
+    if len(states) == trainer.accelerator.num_processes:
+        set_random_state(states[trainer.accelerator.process_index])
+    else:
+        set_random_state(states[0])
+        own_stream(trainer.accelerator, trainer.global_step)
+
+
+def _meaning(spec: ModelSpec) -> dict[str, Any]:
+    """Return what a model's weights mean, with all defaults filled in."""
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(UNet).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    stated = ModelSpec.from_config({**defaults, **spec.to_config()}).to_config()
+    schedule = spec.make_schedule()
+    t = torch.linspace(0.0, 1.0, 5, dtype=torch.float64)
+    levels = [[round(float(number), 9) for number in numbers] for numbers in schedule(t)[1:]]
+    of_schedule = {"beta_schedule", "num_timesteps", "beta_start", "beta_end", "betas", "zero_terminal_snr"}
+    left_out = {*DROPOUT, *of_schedule, "schedule", "schedule_options", "parameterization", "out_channels"}
+    plain = {name: _plain(value) for name, value in stated.items() if name not in left_out}
+    return {
+        **plain,
+        "parameterization": spec.prediction,
+        "schedule": spec.schedule,
+        "num_timesteps": schedule.num_timesteps,
+        "levels": levels,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
