@@ -221,7 +221,7 @@ class Job:
     def _finish(self, drawn: list[Tensor], this_run: Mapping[str, Any]) -> None:
         if self.writer is not None:
             self.writer.finish()
-            write_labels(self.writer)
+            write_labels(self.writer, self.class_names)
         if self.grid_nrow is not None:
             source = self.writer.written() if self.writer is not None else TensorSource(torch.cat(drawn))
             shown = range(0, len(source), grid_step(len(source)))

@@ -75,7 +75,9 @@ class TrainingRun:
         folder = resolve_output_path(config, "checkpoints")
         save_config(config, resolve_output_path(config, "logs") / "config.yaml")
         parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-        print(f"Training {parameters:,} parameters on {trainer.dataloader.num_train_images:,} images")
+        classes = f"{trainer.model.num_classes} classes" if trainer.model.num_classes else "no classes"
+        images = trainer.dataloader.num_train_images
+        print(f"Training {parameters:,} parameters on {images:,} images, {classes}")
         with self.logger as logger:
             logger.log_hyperparameters(config.model_dump(mode="json"))
             try:
@@ -113,12 +115,14 @@ class TrainingRun:
 
         data = _dataloader(config)
         options = {**config.model.options(), "device": self.device}
-        model = create_model(**options) if "schedule" in options else create_ddpm(**options)
-        if model.num_classes is not None and data.num_classes > model.num_classes:
+        # A single class tells nothing
+        number = options.setdefault("num_classes", data.num_classes if data.num_classes > 1 else None)
+        if number is not None and number != data.num_classes:
             raise InputError(
-                f"model.conditioning.num_classes is {model.num_classes}, but {config.data.paths.train} has "
-                f"{data.num_classes} classes: set it to {data.num_classes}"
+                f"model.conditioning.num_classes is {number}, but {config.data.paths.train} has "
+                f"{data.num_classes} classes: set it to {data.num_classes}, or to null for those of the data"
             )
+        model = create_model(**options) if "schedule" in options else create_ddpm(**options)
         if training.performance.compile_model:
             model.get_submodule("network").compile()
         optimizer = make_optimizer(
@@ -143,7 +147,7 @@ class TrainingRun:
             gradient_clip_norm=training.optimizer.gradient_clip_norm,
             sample_images=training.visualization.enabled,
             sample_interval=training.visualization.interval,
-            samples_per_class=max(1, training.visualization.num_samples // (model.num_classes or 1)),
+            num_samples=training.visualization.num_samples,
             guidance_scale=training.visualization.guidance_scale,
             scheduler=make_scheduler(schedule.type, optimizer, epochs, schedule.eta_min),
             evaluate=self.evaluation() if self.evaluation is not None else None,
@@ -187,6 +191,8 @@ def _dataloader(config: Config) -> DiffusionDataLoader:
         pin_memory=data.loading.pin_memory,
         shuffle_train=data.loading.shuffle_train,
         drop_last=data.loading.drop_last,
+        classes=config.model.options().get("num_classes", 1) is not None,
+        background=data.background,
         horizontal_flip=data.augmentation.horizontal_flip,
         rotation_degrees=data.augmentation.rotation_degrees,
         color_jitter=jitter.strength if jitter.enabled else None,

@@ -60,6 +60,7 @@ class DiffusionTrainer(BaseTrainer):
         evaluate: `train` calls it with the sampler every `evaluate_frequency` epochs, and it returns metrics
             of the images that it makes, by name. It must leave torch's global generator alone, or resuming is
             not exact.
+        num_samples: images of all classes together in a sample grid; None takes `samples_per_class`.
         config: the settings of the run; checkpoints keep a copy.
 
     Attributes:
@@ -100,6 +101,7 @@ class DiffusionTrainer(BaseTrainer):
         sampler: DiffusionSampler | None = None,
         evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
+        num_samples: int | None = None,
     ) -> None:
         self.accelerator = make_accelerator(device, use_amp)
         self.show_progress = show_progress and self.accelerator.is_main_process
@@ -112,7 +114,7 @@ class DiffusionTrainer(BaseTrainer):
         self.gradient_clip_norm = gradient_clip_norm
         self.sample_images = sample_images
         self.sample_interval = sample_interval
-        self.samples_per_class = samples_per_class
+        self.num_samples = num_samples or samples_per_class * (model.num_classes or 1)
         self.guidance_scale = guidance_scale
         self.evaluate = evaluate
         self.config = dict(config) if config is not None else None
@@ -314,9 +316,8 @@ class DiffusionTrainer(BaseTrainer):
 
     def _generate_samples(self, logger: DiffusionLogger) -> None:
         """Log a grid of samples and how the first ones came about, with the same seeds every time."""
-        classes = range(self.model.num_classes or 0)
-        labels = [label for label in classes for _ in range(self.samples_per_class)] or None
-        count = len(labels or range(self.samples_per_class))
+        classes, count = self.model.num_classes, self.num_samples
+        labels = [index * classes // count for index in range(count)] if classes else None
         scale = self.guidance_scale if labels else 0.0
         states = list(self.sampler.trajectory(count, labels, scale, seeds=image_seeds(0, count)))
         images = self.model.decode(states[-1].x_t).clamp(-1, 1)
