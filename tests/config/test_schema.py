@@ -29,6 +29,7 @@ def defaults_of(*functions):
 def test_an_empty_model_section_is_an_empty_call():
     code = defaults_of(UNet, create_ddpm)
     options = Model().options()
+    assert options.pop("schedule") == "ddpm"
     for name, value in options.items():
         assert (tuple(value) if isinstance(value, list) else value) == code[name], name
     assert ModelSpec.from_config(options).build().parameterization.name == code["parameterization"]

@@ -165,7 +165,7 @@ def build_sampler(config: Config, checkpoint: Checkpoint, *, local_rank: int = 0
     if sampling.micro_batch != "auto":
         options["micro_batch"] = sampling.micro_batch
     device = resolve_device(config.compute.device, local_rank)
-    return DiffusionSampler.from_checkpoint(checkpoint, device, use_ema=sampling.use_ema, **options)
+    return DiffusionSampler.from_pretrained(checkpoint, device, use_ema=sampling.use_ema, **options)
 
 
 def _described(checkpoint: Checkpoint, config: Config) -> Checkpoint:
