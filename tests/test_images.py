@@ -351,13 +351,6 @@ def test_a_hole_is_a_hole_in_masks_of_every_kind(tmp_path, kind):
     assert read_mask(tmp_path / "mask.png").tolist() == [[[0] * 8] * 4 + [[255] * 8] * 4]
 
 
-@pytest.mark.parametrize("value", [0, 1, 255])
-def test_a_mask_of_one_colour_is_refused(tmp_path, value):
-    Image.new("L", (8, 8), value).save(tmp_path / "mask.png")
-    with pytest.raises(InputError, match=r"mask.png is of one colour.* white is kept"):
-        read_mask(tmp_path / "mask.png")
-
-
 @given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(st.integers(1, 40), st.integers(1, 40)))
 def test_an_image_covers_its_new_size_and_loses_nothing_more_than_it_must(stored, size):
     """A ramp along each side: its ends show how much of the side is left."""

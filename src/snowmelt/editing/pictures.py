@@ -59,7 +59,13 @@ def read_mask(path: Path, shape: Sequence[int], *, fit: bool = False) -> Tensor:
         InputError: the file is missing, no image or of one colour, or has another size than the model's
             images.
     """
-    return _sized(mask_pixels(path), path, shape, fit)[0] > 127
+    known: Tensor = _sized(mask_pixels(path), path, shape, fit)[0] > 127
+    if known.all() or not known.any():
+        raise InputError(
+            f"{path} is of one colour, so that all of the image would be kept, or nothing: white is kept, "
+            "and what is black or transparent is painted"
+        )
+    return known
 
 
 def _sized(pixels: Tensor, path: Path, shape: Sequence[int], fit: bool) -> Tensor:

@@ -109,7 +109,7 @@ def read_mask(file: str | PathLike[str]) -> Tensor:
     transparent pixel is a hole, as paint programs erase it.
 
     Raises:
-        InputError: as for `read_image`, or the mask is of one colour and so hides nothing, or all.
+        InputError: as for `read_image`, but for the bits of a channel.
     """
     picture = _opened(file, str(file))
     if picture.mode.startswith(("I", "F")):
@@ -117,12 +117,8 @@ def read_mask(file: str | PathLike[str]) -> Tensor:
     else:
         alpha = picture.convert("RGBA").getchannel("A")
         light = pil_to_tensor(picture.convert("RGBA").convert("L")).float() * pil_to_tensor(alpha)
-    if not light.isfinite().all() or light.min() == light.max():
-        raise InputError(
-            f"{file} is of one colour, so that it masks all or nothing: what is white is kept, and what is "
-            "black or transparent is painted"
-        )
-    brightness: Tensor = (255 * light.clamp(min=0) / light.max().clamp(min=1e-9)).round()
+    light = light.nan_to_num(0.0).clamp(min=0)
+    brightness: Tensor = (255 * light / light.max().clamp(min=1e-9)).round()
     return brightness.to(torch.uint8)
 
 
