@@ -99,7 +99,17 @@ def test_images_may_be_higher_than_wide_and_their_background_any_colour(folder, 
     assert torch.equal(seen[0], colour.expand(3, 3, 16, 8))
 
 
-def test_an_evaluation_that_cannot_be_resumed_trains_no_classifier(folder, monkeypatch):
+def test_what_is_left_out_is_said_once_though_the_folder_is_read_twice(folder):
+    (folder / CLASSES[0] / "x.heic").write_bytes(b"-")
+    words = (
+        "training.evaluation={enabled: true, extractor: pixels}",
+        "training.resume={enabled: true, checkpoint: no.pth}",
+    )
+    result = run("train", *TINY, f"data.paths.train={folder}", f"output.base_dir={folder.parent}", *words)
+    assert result.output.count("left out 1 pictures in formats that are not read (1/x.heic)") == 1
+
+
+def test_a_run_that_cannot_be_resumed_trains_no_classifier(folder, monkeypatch):
     from snowmelt.evaluation.features import small_classifier
 
     monkeypatch.setattr(

@@ -135,6 +135,7 @@ class EvaluationJob:
         sources = [source for source in self.sources if source is not None]
         check_one_shape(sources)
         if self.useful:
+            optional("scipy.stats", "--useful", "evaluate")
             check_labelled(sources)
         if self._extractor_name == "classifier":  # before minutes of training, seconds of reading
             for source in sources:
