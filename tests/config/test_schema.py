@@ -35,6 +35,12 @@ def test_an_empty_model_section_is_an_empty_call():
     assert ModelSpec.from_config(options).build().parameterization.name == code["parameterization"]
 
 
+def test_a_model_of_the_file_states_every_argument():
+    """The export to diffusers and others that read a checkpoint rely on it."""
+    stated = ModelSpec.from_config(Model().options()).to_config()
+    assert create_ddpm().config.items() <= stated.items()
+
+
 @pytest.mark.parametrize("schedule", [name for name in SCHEDULES if not name.startswith("ddpm-")])
 def test_a_continuous_schedule_is_a_call_of_create_model(schedule):
     size = {"image_size": 8, "in_channels": 1, "model_channels": 32}

@@ -177,8 +177,7 @@ def _described(checkpoint: Checkpoint, config: Config) -> Checkpoint:
 
     stated = config.model.options(stated_only=True)
     if checkpoint.spec is not None:
-        spec = checkpoint.spec
-        saved = {"schedule": "ddpm", **spec.to_config(), "parameterization": spec.prediction}
+        saved = {"schedule": "ddpm", **checkpoint.spec.to_config()}
         for name, value in stated.items():
             if value != saved.get(name, value):
                 warnings.warn(
