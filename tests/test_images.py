@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageColor
+from torchvision.transforms.v2 import functional
 
 from snowmelt.errors import InputError
 from snowmelt.images import (
@@ -375,6 +378,25 @@ def test_images_get_the_shape_that_is_asked_for(size, channels, stored):
     found = resize(images, Shape(size, channels))
     assert found.shape == (2, channels or stored, *(size or (5, 8)))
     assert torch.equal(found[1], resize(images[1], Shape(size, channels))), "each image for itself"
+
+
+@pytest.mark.parametrize("long", [40, 41, 4000, 60_001])
+@pytest.mark.parametrize("turn", [False, True])
+def test_of_a_very_long_picture_the_middle_is_seen_and_little_else_is_enlarged(monkeypatch, long, turn):
+    picture = torch.zeros(1, 3, long, dtype=torch.uint8)
+    picture[..., long // 2 - 10 : long // 2 + 10 + long % 2] = 200
+    enlarged, resized = [], functional.resize
+    monkeypatch.setattr(
+        functional,
+        "resize",
+        lambda images, size, **more: enlarged.append(math.prod(size)) or resized(images, size, **more),
+    )
+    for height, width in ((12, 20), (1, 2), (9, 5)):
+        size = (width, height) if turn else (height, width)
+        found = resize(picture.mT if turn else picture, Shape(size))
+        assert found.shape == (1, *size)
+        assert (found == 200).all()
+    assert max(enlarged) <= 8 * 12 * 24
 
 
 def test_colour_turns_gray_as_pillow_does_it():

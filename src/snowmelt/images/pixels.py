@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -64,6 +65,7 @@ def resize(images: Tensor, shape: Shape) -> Tensor:
     torch.Size([3, 8, 8])
     """
     if shape.size is not None and tuple(images.shape[-2:]) != shape.size:
+        images = _without_far_ends(images, shape.size)
         images = functional.resize(images, _covering(images.shape[-2:], shape.size), antialias=True)
         images = functional.center_crop(images, list(shape.size))
     if shape.channels == 1 and images.shape[-3] == 3:
@@ -74,6 +76,18 @@ def resize(images: Tensor, shape: Shape) -> Tensor:
     elif shape.channels == 3 and images.shape[-3] == 1:
         images = images.expand(*images.shape[:-3], 3, -1, -1)
     return images
+
+
+def _without_far_ends(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut off what is far from the middle: a picture of 1 x 60,000 pixels would fill the memory, enlarged."""
+    sides = images.shape[-2:]
+    scale = max(wanted / side for wanted, side in zip(size, sides, strict=True))
+    needed = [math.ceil(wanted / scale) for wanted in size]
+    # The parity of a side stays, and so does its middle
+    kept = [
+        side if side <= 8 * part else 4 * part + side % 2 for side, part in zip(sides, needed, strict=True)
+    ]
+    return functional.center_crop(images, kept) if kept != list(sides) else images
 
 
 def _covering(size: tuple[int, ...], wanted: tuple[int, int]) -> list[int]:

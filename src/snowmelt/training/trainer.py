@@ -334,7 +334,7 @@ class DiffusionTrainer(BaseTrainer):
         training = {**self.progress.state_dict(), "rng_state": random_state()}
         for name, part in self._parts.items() if save_optimizer else ():
             training |= {f"{name}_type": type(part).__name__, f"{name}_state_dict": part.state_dict()}
-        class_names = getattr(self.dataloader, "class_names", None)
+        class_names = getattr(self.dataloader, "class_names", None) or None
         values = {"class_names": class_names, "training": training, "config": self.config}
         Checkpoint.of(self.model, self.ema, **values).write(path)
 
