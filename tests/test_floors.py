@@ -32,7 +32,7 @@ BESIDE = {
     "networks": set(),
     "errors": set(),
     "progress": set(),
-    "files": set(),
+    "files": {"errors"},
     "digest": set(),
     "differences": set(),
     "text": set(),

@@ -9,12 +9,32 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 from uuid import uuid4
 
-__all__ = ["atomic_folder", "atomic_write", "file_hash", "remove_leftovers", "user_cache"]
+from snowmelt.errors import InputError
+
+__all__ = ["atomic_folder", "atomic_write", "check_writable", "file_hash", "remove_leftovers", "user_cache"]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Check that files can be written into a folder, which need not exist. It leaves no trace.
+
+    Raises:
+        InputError: they cannot; the message says why.
+    """
+    given, path = Path(folder), Path(folder).absolute()
+    nearest = next(each for each in (path, *path.parents) if each.exists())
+    try:
+        with TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{given} cannot be written to ({nearest}: {error.strerror}): take another output folder"
+        ) from error
 
 
 @contextmanager

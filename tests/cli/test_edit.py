@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli.edit import edits
 from snowmelt.editing import image_to_image, inpaint, interpolate, invert, swap_class, variations
-from snowmelt.editing.pictures import read_images
+from snowmelt.editing.pictures import read_images, read_mask
+from snowmelt.errors import InputError
 from snowmelt.images import save_png, to_uint8
 from snowmelt.models.checkpoint_file import write_contents
+from snowmelt.networks import UNet
 from snowmelt.plans import PRESETS
 from snowmelt.sampling import image_seeds
 
@@ -43,6 +45,7 @@ def folder(tmp_path_factory) -> Path:
     Image.new("I;16", (8, 8)).save(folder / "deep.png")
     (folder / "text.png").write_text("no image")
     (folder / "folder.png").mkdir()
+    Image.new("L", (8, 8), 1).save(folder / "one_colour.png")
     return folder
 
 
@@ -151,6 +154,22 @@ def test_inputs_of_another_size_and_colour_can_be_fitted(folder):
     assert read_images([folder / "one.png"], (3, 8, 8)).shape == (1, 3, 8, 8)
 
 
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_a_mask_of_one_colour_is_refused(tmp_path, value):
+    Image.new("L", (8, 8), value).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=r"mask.png is of one colour.* white is kept"):
+        read_mask(tmp_path / "mask.png", (3, 8, 8))
+
+
+def test_a_fitted_mask_fits_its_image(tmp_path):
+    """A mask of 0 and 1 too: it is measured before it is resized."""
+    mask = np.zeros((32, 16), np.uint8)
+    mask[16:] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    known = read_mask(tmp_path / "mask.png", (3, 8, 4), fit=True)
+    assert known.tolist() == [[False] * 4] * 4 + [[True] * 4] * 4
+
+
 def test_a_preset_is_the_solver_that_it_names(folder, tmp_path):
     common = ("--seeds", "1,2", "--no-ema", "--scale", 1, "--device", "cpu", "--out")
     done("interpolate", folder, "--solver", "draft", *common, tmp_path / "preset.png")
@@ -201,6 +220,13 @@ def test_missing_averages_are_reported(folder, tmp_path):
         ("image-to-image", ["{}/text.png"], "text.png cannot be read as an image"),
         ("image-to-image", ["{}/large.png"], "large.png is 20 x 12 pixels, the model's images 8 x 8"),
         ("image-to-image", ["{}/deep.png"], "more than 8 bits a channel (mode I"),
+        ("image-to-image", ["{}/one.png", "--strength", "0.5,2"], "strength must lie in [0, 1]"),
+        ("image-to-image", ["{}/one.png", "--out", "{}/text.png/out.png"], "text.png cannot be written to"),
+        ("image-to-image", ["{}/one.png", "--background", "whitish"], "background must be a colour"),
+        ("variations", ["--seed", "1", "--strength", "0.5,2"], "strength must lie in [0, 1]"),
+        ("swap-class", ["{}/one.png", "--from", "0", "--to", "1,7"], "must lie in 0..2"),
+        ("inpaint", ["{}/one.png", "--mask", "{}/one_colour.png"], "one_colour.png is of one colour"),
+        ("film", ["--seeds", "1", "--out", "{}/folder.png"], "folder.png is a folder"),
         ("invert", ["{}/one.png", "--solver", "ddpm"], "only a deterministic solver can be reversed"),
         ("invert", ["{}/one.png", "--out", "noise.pt"], "--out is a file *.npy or *.png here"),
         ("swap-class", ["{}/one.png", "--from", "0", "--to", "7"], "must lie in 0..2"),
@@ -209,10 +235,11 @@ def test_missing_averages_are_reported(folder, tmp_path):
         ("film", ["--seeds", "1", "--out", "film.mp4"], "--out is a file *.png or *.gif or *.webp here"),
     ],
 )
-def test_nonsense_is_one_message_and_exit_code_2(folder, tmp_path, command, arguments, message):
+def test_nonsense_is_one_message_and_exit_code_2(folder, tmp_path, monkeypatch, command, arguments, message):
     arguments = [argument.format(folder) for argument in arguments]
     if "--out" not in arguments:
         arguments += ["--out", str(tmp_path / "out.png")]
+    monkeypatch.setattr(UNet, "forward", lambda *_, **__: pytest.fail("work was done before a check"))
     result = run(command, folder, *arguments, "--no-ema", "--device", "cpu")
     assert result.exit_code == 2, result.output
     assert message in result.output

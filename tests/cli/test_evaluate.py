@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from snowmelt import EMA, Checkpoint, DiffusionSampler, create_ddpm
 from snowmelt.cli import app
 from snowmelt.evaluation import evaluate, extract_features, make_extractor, open_images
+from snowmelt.evaluation.answers import job
 from snowmelt.evaluation.features import small_classifier
 from snowmelt.images import save_png
 from snowmelt.models.checkpoint_file import read_contents, write_contents
@@ -180,24 +182,52 @@ def test_nonsense_is_one_message_and_exit_code_2(folder, tmp_path, arguments, me
     assert message in result.output
 
 
-def test_images_of_another_size_are_refused_by_name(folder, tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), np.uint8)
-    np.savez(tmp_path / "large.npz", arr_0=pixels)
-    result = run(tmp_path / "large.npz", *DIGITS)
-    assert result.exit_code == 2
-    assert "all images must have one shape" in result.output
-    done(tmp_path / "large.npz", *DIGITS, "--image-size", 8, "--metrics", "fid")
+def test_all_images_are_brought_to_the_shape_of_the_generated_ones(folder, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 6, 12, 3), np.uint8)
+    np.savez(tmp_path / "wide.npz", arr_0=pixels)
+    real = np.random.default_rng(1).integers(0, 256, (20, 24, 24, 1), np.uint8)
+    np.savez(tmp_path / "real.npz", arr_0=real)
+    common = ("--real", tmp_path / "real.npz", *DIGITS[2:], "--no-cache")
+    output = done(tmp_path / "wide.npz", *common, "--metrics", "fid,kid")
+    assert "6 x 12 pixels, in colour" in output
+    stated = done(
+        tmp_path / "wide.npz", *common, "--metrics", "fid,kid", "--image-size", "6,12", "--channels", 3
+    )
+    assert stated == output
+    assert "8 x 8 pixels, gray" in done(
+        tmp_path / "wide.npz", *common, "--metrics", "fid", "--image-size", 8, "--channels", 1
+    )
+
+
+@pytest.mark.parametrize("spoil", ["size", "bytes"])
+def test_no_classifier_is_trained_for_images_that_cannot_be_judged(folder, tmp_path, monkeypatch, spoil):
+    monkeypatch.setattr(
+        small_classifier, "train_classifier", lambda *_, **__: pytest.fail("a classifier was trained")
+    )
+    shutil.copytree(folder / "images", tmp_path / "images")
+    last = tmp_path / "images" / "5" / "9.png"
+    last.write_bytes(b"-") if spoil == "bytes" else save_png(torch.zeros(1, 9, 8), last)
+    result = run(tmp_path / "images", "--real", "digits:test", "--device", "cpu", "--quiet")
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert "9.png" in result.output
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "extract_features", lambda *_, **__: pytest.fail("work was done"))
+    (tmp_path / "file").write_text("no folder")
+    result = run(folder / "images", *DIGITS, "--out", tmp_path / "file" / "out")
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert "out cannot be written to" in result.output
 
 
 def test_what_cannot_be_judged_is_refused_before_an_image_is_sampled(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(DiffusionSampler, "batches", lambda *_, **__: pytest.fail("an image was sampled"))
     pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), np.uint8)
-    np.savez(tmp_path / "large.npz", arr_0=pixels)
     np.savez(tmp_path / "unlabelled.npz", arr_0=pixels[:, :8, :8])
     model, unlabelled = folder / "model.pth", tmp_path / "unlabelled.npz"
     common = ("--no-ema", "--quiet", "--device", "cpu")
     for arguments, message in (
-        (("--real", tmp_path / "large.npz", "--extractor", "pixels"), "all images must have one shape"),
+        ((*DIGITS[:4], "--image-size", "16"), "all images must have one shape"),
         (("--real", unlabelled, "--extractor", "classifier"), "give labelled images"),
         (
             (*DIGITS[:4], "--held-out", unlabelled, "--useful"),

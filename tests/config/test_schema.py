@@ -57,16 +57,24 @@ def test_a_continuous_schedule_is_a_call_of_create_model(schedule):
     [
         ({"num_classes": 5}, 5),
         ({"num_classes": 0}, None),
+        ({"num_classes": None}, "of the data"),
         ({"type": "none", "num_classes": 5}, None),
         ({"type": None, "num_classes": 5}, None),
-        ({}, None),
+        ({}, "of the data"),
     ],
 )
 def test_a_model_has_classes_if_the_file_gives_it_some(conditioning, num_classes):
     model = Model.model_validate({"conditioning": conditioning})
-    assert model.options()["num_classes"] == num_classes
-    if "num_classes" in conditioning:
+    assert model.options().get("num_classes", "of the data") == num_classes
+    if conditioning.get("num_classes") is not None:
         assert model.options(stated_only=True) == {"num_classes": num_classes}
+
+
+@pytest.mark.parametrize(("given", "size"), [([32, 64], [32, 64]), ([32, 32], 32), (32, 32)])
+def test_an_image_has_a_side_or_two(given, size):
+    model = Model.model_validate({"architecture": {"image_size": given}})
+    saved = ModelSpec.from_config(model.options()).to_config()
+    assert model.options()["image_size"] == size == saved["image_size"]
 
 
 def test_an_empty_sampling_section_is_an_empty_call():

@@ -213,5 +213,5 @@ def test_an_epoch_without_batches_is_refused():
 
 
 def test_validation_data_with_other_classes_is_refused(folder):
-    with pytest.raises(InputError, match="they must be the same"):
+    with pytest.raises(InputError, match="cat, dog, which digits does not have: they must be some of 0, 1"):
         DiffusionDataLoader("digits", folder, 8)

@@ -82,6 +82,16 @@ def test_a_generated_folder_is_read_by_its_list(tmp_path):
     assert source.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
+def test_a_list_with_names_says_which_class_a_number_is(tmp_path):
+    writer = WRITERS["png"](tmp_path, range(3), [2, 0, 2], shard_size=3, class_names=["0", "1", "2"])
+    writer.write(0, make_images(1)[:3])
+    writer.finish()
+    for names, found in ((["ant", "bee", "c, d"], ["ant", "class 1", "c, d"]), (None, None)):
+        write_labels(writer, names)
+        source = open_images(tmp_path)
+        assert (source.labels.tolist(), source.class_names) == ([2, 0, 2], found)
+
+
 def test_data_sets_are_opened_by_name():
     source = open_images("digits:test")
     assert (len(source), source.name) == (360, "digits:test")
@@ -148,6 +158,10 @@ def test_images_are_resized_and_turned_gray_as_asked(tmp_path):
         (lambda folder: (folder / "labels.csv").write_text("name\na.png\n"), "columns file and class"),
         (lambda folder: (folder / "labels.csv").write_text("file,class\nz.png,0\n"), "lists z.png"),
         (lambda folder: (folder / "labels.csv").write_text("file,class\n"), "holds no images"),
+        (
+            lambda folder: (folder / "labels.csv").write_text(f"file,class,class_name\na.png,{10**9},x\n"),
+            "class 1000000000 is not in 0..",
+        ),
         (lambda folder: (folder / "labels.csv").write_text("file,class\na.png,0\na.png,\n"), "1 of 2 images"),
     ],
 )

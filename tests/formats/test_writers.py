@@ -459,7 +459,10 @@ def test_a_job_is_cleared_whose_classes_are_not_known(tmp_path):
 UNSAFE = ["", ".", "..", "a/b", "../up", "a\\b", "/root", ".hidden", "end.", " a", "a ", "a\0b", "x\n", "C:"]
 
 
-@pytest.mark.parametrize("name", [*UNSAFE, "é" * 128])
+FILES = ["labels.csv", "manifest.json", "config.yaml", "Generated_Samples.PNG"]  # they lie beside the folders
+
+
+@pytest.mark.parametrize("name", [*UNSAFE, *FILES, "é" * 128])
 def test_unsafe_folder_names_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="cannot be a folder of images"):
         make_writer("class_folders", tmp_path, class_names=["a", name, "b"])

@@ -86,6 +86,11 @@ def test_seeds_follow_from_the_base_seed_and_not_from_the_number():
     assert choose_images(None, 4, base_seed=4)[1] != many[:4]
 
 
+def test_classes_that_the_training_data_did_not_have_get_a_name():
+    labels, _, names = choose_images(4, 4, class_names=["cat", "dog"])
+    assert (labels, names) == ([0, 1, 2, 3], ["cat", "dog", "class 2", "class 3"])
+
+
 def test_an_unconditional_model_has_no_classes_whatever_its_data_had():
     assert choose_images(None, 2, class_names=["a", "b"], seeds=[1, 2]) == (None, [1, 2], None)
 

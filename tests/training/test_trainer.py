@@ -384,6 +384,24 @@ def test_metrics_grids_and_film_strips_are_logged(tmp_path):
     assert (tmp_path / "losses.png").stat().st_size > 0
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"num_samples": 4}, [0, 2, 5, 7]),  # fewer than the classes: spread over them
+        ({"num_samples": 12}, [0, 0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9]),
+        ({"samples_per_class": 2}, [label for label in range(10) for _ in range(2)]),
+    ],
+)
+def test_a_sample_grid_has_the_number_of_images_that_is_asked_for(tmp_path, monkeypatch, options, expected):
+    with DiffusionLogger(tmp_path, tensorboard=False) as logger:
+        drawn = {}
+        monkeypatch.setattr(
+            logger, "log_images", lambda images, *_, class_labels: drawn.update({len(images): class_labels})
+        )
+        make_trainer(logger=logger, sample_images=True, **options).train(1)
+    assert drawn == {len(expected): expected}
+
+
 def test_evaluation_is_a_curve_and_does_not_disturb_training(tmp_path):
     plain = make_trainer()
     plain.train(3)

@@ -38,9 +38,11 @@ def check_command(
         from json import dumps
 
         from snowmelt.diagnosis import check_checkpoint
-        from snowmelt.files import atomic_write
+        from snowmelt.files import atomic_write, check_writable
         from snowmelt.models import Checkpoint
 
+        if json is not None and str(json) != "-":
+            check_writable(json.parent)
         report = check_checkpoint(
             Checkpoint.read(model.checkpoint),
             images,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
-from snowmelt.cli.options import GuidanceScale, MethodOptions, ModelOptions, with_groups
+from snowmelt.cli.options import Background, GuidanceScale, MethodOptions, ModelOptions, with_groups
 from snowmelt.cli.parsing import expect_suffix, integers, label_each, numbers
 
 __all__ = ["edits"]
@@ -35,7 +35,9 @@ Classes = Annotated[
 ]
 Scale = Annotated[
     int | None,
-    typer.Option("--scale", help="Enlarge pixels by this factor. Default: only groups of small images."),
+    typer.Option(
+        "--scale", min=1, help="Enlarge pixels by this factor. Default: only groups of small images."
+    ),
 ]
 Fit = Annotated[bool, typer.Option("--fit", help="Resize and center-crop inputs of another size.")]
 
@@ -90,13 +92,15 @@ def variations_command(
         import torch
 
         from snowmelt.editing import variations
+        from snowmelt.editing.checks import check_strength
         from snowmelt.editing.pictures import write_pictures
 
         expect_suffix(out, ".png")
+        strengths = [check_strength(share) for share in numbers(strength, "--strength")]
         sampler = model.sampler(method.text())
         rows = [
             variations(sampler, seed, num, strength=share, class_label=label, guidance_scale=guidance)
-            for share in numbers(strength, "--strength")
+            for share in strengths
         ]
         write_pictures(torch.cat(rows), out, nrow=num, scale=scale)
 
@@ -116,19 +120,21 @@ def image_to_image_command(
     guidance: GuidanceScale = 0.0,
     seed: Seed = 0,
     fit: Fit = False,
+    background: Background = "white",
     scale: Scale = None,
 ) -> None:
     """Noise images up to t = strength and sample from there (SDEdit)."""
     with user_errors():
         from snowmelt.editing import image_to_image
+        from snowmelt.editing.checks import check_strength
         from snowmelt.editing.pictures import interleave, read_images, write_pictures
         from snowmelt.sampling import image_seeds
 
         expect_suffix(out, ".png")
+        strengths = [check_strength(share) for share in numbers(strength, "--strength")]
         sampler = model.sampler(method.text())
-        images = read_images(inputs, sampler.model.image_shape, fit=fit)
+        images = read_images(inputs, sampler.model.image_shape, fit=fit, background=background)
         labels = label_each(integers(classes, "--class"), len(images), "--class")
-        strengths = numbers(strength, "--strength")
         columns = [
             image_to_image(
                 sampler,
@@ -156,6 +162,7 @@ def invert_command(
     classes: Classes = None,
     guidance: GuidanceScale = 0.0,
     fit: Fit = False,
+    background: Background = "white",
     scale: Scale = None,
 ) -> None:
     """Find the noise that leads to an image, and print the error of the way back."""
@@ -165,7 +172,9 @@ def invert_command(
 
         expect_suffix(out, ".npy", ".png")
         sampler = model.sampler(method.text())
-        images = read_images(inputs, sampler.model.image_shape, fit=fit).to(sampler.device)
+        images = read_images(inputs, sampler.model.image_shape, fit=fit, background=background).to(
+            sampler.device
+        )
         labels = label_each(integers(classes, "--class"), len(images), "--class")
         found = invert(sampler, images, labels, guidance_scale=guidance)
         typer.echo("Round trip error (root mean square; an image's range is 2):")
@@ -193,6 +202,7 @@ def swap_class_command(
     ],
     guidance: GuidanceScale = 0.0,
     fit: Fit = False,
+    background: Background = "white",
     scale: Scale = None,
 ) -> None:
     """Change the class of images and keep the noise that they come from."""
@@ -202,9 +212,11 @@ def swap_class_command(
 
         expect_suffix(out, ".png")
         sampler = model.sampler(method.text())
-        images = read_images(inputs, sampler.model.image_shape, fit=fit)
+        images = read_images(inputs, sampler.model.image_shape, fit=fit, background=background)
         shown = label_each(integers(source, "--from"), len(images), "--from") or []
         wanted = integers(target, "--to") or []
+        for label in wanted:  # all of them, before the work on the first
+            sampler.request(len(images), [label] * len(images), guidance)
         columns = [
             swap_class(sampler, images, shown, [label] * len(images), guidance_scale=guidance)
             for label in wanted
@@ -221,7 +233,9 @@ def inpaint_command(
         Path, typer.Argument(metavar="IMAGE", help="Image file of the model's size; see --fit.")
     ],
     out: Out,
-    mask: Annotated[Path, typer.Option("--mask", help="Image file: white is kept, black is painted.")],
+    mask: Annotated[
+        Path, typer.Option("--mask", help="Image file: white is kept, black or transparent is painted.")
+    ],
     num: Annotated[int, typer.Option("--num", min=1, help="Number of different results.")] = 1,
     resamplings: Annotated[
         int, typer.Option("--resamplings", help="Number of passes over each stretch of time.")
@@ -231,6 +245,7 @@ def inpaint_command(
     guidance: GuidanceScale = 0.0,
     seed: Seed = 0,
     fit: Fit = False,
+    background: Background = "white",
     scale: Scale = None,
 ) -> None:
     """Paint the missing part of an image (RePaint)."""
@@ -242,7 +257,7 @@ def inpaint_command(
         expect_suffix(out, ".png")
         sampler = model.sampler(method.text())
         shape = sampler.model.image_shape
-        images = read_images([image], shape, fit=fit).expand(num, *shape)
+        images = read_images([image], shape, fit=fit, background=background).expand(num, *shape)
         painted = inpaint(
             sampler,
             images,
@@ -264,7 +279,7 @@ def film_command(
     seeds: Seeds,
     out: Annotated[Path, typer.Option("--out", help="FILE.png: a strip. FILE.gif, FILE.webp: an animation.")],
     max_frames: Annotated[
-        int | None, typer.Option("--max-frames", help="Default: 8 for a strip, 100 for an animation.")
+        int | None, typer.Option("--max-frames", min=1, help="Default: 8 for a strip, 100 for an animation.")
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", help="Length of an animation.")] = 5.0,
     classes: Classes = None,
@@ -274,8 +289,10 @@ def film_command(
     """Film how images are made: the state, and the image that the model predicts from it."""
     with user_errors():
         from snowmelt.editing import choose_frames, save_animation, save_film_strip
+        from snowmelt.editing.film import check_seconds
 
         strip = expect_suffix(out, ".png", ".gif", ".webp") == ".png"
+        check_seconds(seconds)
         sampler = model.sampler(method.text())
         each_seed = integers(seeds, "--seeds") or []
         labels = label_each(integers(classes, "--class"), len(each_seed), "--class")

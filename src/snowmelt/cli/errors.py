@@ -29,7 +29,14 @@ def exit_codes(after_full_disk: str = "run the same command again") -> Iterator[
     """
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *_, **__: typer.echo(f"Warning: {message}", err=True)
+        said: set[str] = set()
+
+        def show(message: Warning | str, *_: object, **__: object) -> None:
+            if str(message) not in said:  # images that are opened twice are warned about once
+                said.add(str(message))
+                typer.echo(f"Warning: {message}", err=True)
+
+        warnings.showwarning = show
         try:
             yield
         except KeyboardInterrupt as error:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
-from snowmelt.cli.options import Device, GuidanceScale, MethodOptions, NoEma, Quiet, with_groups
+from snowmelt.cli.options import Background, Device, GuidanceScale, MethodOptions, NoEma, Quiet, with_groups
+from snowmelt.cli.parsing import integers
 from snowmelt.errors import InputError
 
 __all__ = ["evaluate_command"]
@@ -67,11 +68,20 @@ def evaluate_command(
         Path | None, typer.Option("--out", help="Folder for metrics.json, report.html and the pictures.")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option("--image-size", min=1, help="Resize all images to this side, in pixels.")
+        str | None,
+        typer.Option(
+            "--image-size",
+            metavar="SIDE or H,W",
+            help="Size of all images, in pixels. Default: that of the generated ones.",
+        ),
     ] = None,
     channels: Annotated[
-        int | None, typer.Option("--channels", help="1 turns all images gray, 3 into colour.")
+        int | None,
+        typer.Option(
+            "--channels", help="1 turns all images gray, 3 into colour. Default: as the generated ones."
+        ),
     ] = None,
+    background: Background = "white",
     num_samples: Annotated[
         int, typer.Option("--num-samples", min=2, help="Number of images to sample from a checkpoint.")
     ] = 2048,
@@ -108,7 +118,8 @@ def evaluate_command(
             metrics=[name.strip() for name in metrics.split(",")] if metrics is not None else None,
             per_class=not no_classes,
             out=out,
-            image_size=image_size,
+            image_size=_size(image_size),
+            background=background,
             channels=channels,
             extractor=extractor,
             weights=weights,
@@ -125,6 +136,12 @@ def evaluate_command(
         typer.echo(str(job.run()))
         if out is not None:
             typer.echo(f"\nWrote {out}")
+
+
+def _size(text: str | None) -> int | list[int] | None:
+    """Return the side in ``"32"``, or height and width in ``"32,64"``."""
+    given = integers(text, "--image-size")
+    return given[0] if given is not None and len(given) == 1 else given
 
 
 def _rule(text: str) -> tuple[str, float]:

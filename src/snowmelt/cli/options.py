@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from snowmelt.sampling import DiffusionSampler
 
 __all__ = [
+    "Background",
     "ConfigFile",
     "Device",
     "GuidanceScale",
@@ -42,6 +43,9 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Changes to the file, e.g. training.epochs=5"),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto.")]
+Background = Annotated[
+    str, typer.Option("--background", help="Colour behind transparent pixels, as in data.background.")
+]
 GuidanceScale = Annotated[float, typer.Option("--guidance", help="Guidance scale; 0 turns guidance off.")]
 NoEma = Annotated[bool, typer.Option("--no-ema", help="Use the raw weights, not their moving average (EMA).")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing but warnings.")]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from snowmelt.errors import InputError
+from snowmelt.files import check_writable
 
 __all__ = ["expect_suffix", "integers", "label_each", "numbers"]
 
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 
 def expect_suffix(out: Path, *suffixes: str) -> str:
-    """Return the suffix of the file to write, or raise an error if it is not one of `suffixes`.
+    """Return the suffix of the file to write, or raise an error if it cannot be, or not one of `suffixes`.
 
     >>> expect_suffix(Path("a.PNG"), ".png", ".gif")
     '.png'
@@ -22,6 +23,9 @@ def expect_suffix(out: Path, *suffixes: str) -> str:
     suffix = out.suffix.lower()
     if suffix not in suffixes:
         raise InputError(f"--out is a file *{' or *'.join(suffixes)} here, got {out.name!r}")
+    if out.is_dir():
+        raise InputError(f"--out is a file, but {out} is a folder: give another name")
+    check_writable(out.parent)
     return suffix
 
 

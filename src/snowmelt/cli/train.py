@@ -73,7 +73,12 @@ def _training_metrics(config: Config, device: torch.device) -> Measure:
     from snowmelt.formats import open_images
 
     options, shape = config.training.evaluation, config.model.architecture
-    real = open_images(config.data.paths.train or "", image_size=shape.image_size, channels=shape.in_channels)
+    real = open_images(
+        config.data.paths.train or "",
+        image_size=shape.image_size,
+        channels=shape.in_channels,
+        background=config.data.background,
+    )
     return TrainingMetrics(
         real,
         options.metrics,

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 
 from snowmelt.config.section import NullIsNone, Probability, Section, Share
 
@@ -14,7 +22,11 @@ __all__ = ["Architecture", "Conditioning", "Diffusion", "Model"]
 class Architecture(Section):
     """The U-Net. `channel_multipliers` has one entry for each stage; so has a list of `use_attention`."""
 
-    image_size: PositiveInt = 32
+    image_size: Annotated[
+        PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)],
+        AfterValidator(lambda size: size if isinstance(size, int) or size[0] != size[1] else size[0]),
+        Field(description="the side of square images, or [height, width], in pixels"),
+    ] = 32
     in_channels: PositiveInt = 3
     model_channels: PositiveInt = 64
     channel_multipliers: list[PositiveInt] = Field(
@@ -71,11 +83,12 @@ class Diffusion(Section):
 
 
 class Conditioning(Section):
-    """The classes. The model is unconditional if `type` is none or `num_classes` is null or 0."""
+    """The classes. `num_classes` is that of the training data if it is null; 0 or `type` none means none."""
 
     type: Annotated[Literal["none", "class"], NullIsNone] = "class"
     num_classes: Annotated[
-        NonNegativeInt | None, Field(description="a number of classes, or null for none")
+        NonNegativeInt | None,
+        Field(description="a number of classes, 0 for none, or null for those of the data"),
     ] = None
     class_dropout_prob: Probability = 0.1
 
@@ -92,6 +105,8 @@ class Model(Section):
 
         Args:
             stated_only: leave out the defaults: return only what the file or an override states.
+
+        `num_classes` is left out where the training data decides it.
         """
         unused = {"schedule_options"} if self.diffusion.schedule == "ddpm" else _OF_BETAS
         options: dict[str, Any] = {}
@@ -100,6 +115,9 @@ class Model(Section):
         if options.get("parameterization") is None:
             options.pop("parameterization", None)
         if "num_classes" in options:
-            conditional = self.conditioning.type == "class"
-            options["num_classes"] = options["num_classes"] or None if conditional else None
+            number = options.pop("num_classes")
+            if self.conditioning.type == "none" or number == 0:
+                options["num_classes"] = None
+            elif number is not None:
+                options["num_classes"] = number
         return options

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+from PIL import ImageColor
+from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
 from snowmelt.config.section import NonNegative, NullIsNone, Positive, Probability, Section, Share
 
@@ -28,7 +29,7 @@ __all__ = [
 
 
 class Paths(Section):
-    """Where the images are: a folder with one sub-folder for each class, or the name of a data set."""
+    """Where the images are: a folder of images or of one sub-folder for each class, or a data set's name."""
 
     train: Annotated[
         str | None, Field(description="a folder of images, or a data set's name such as digits")
@@ -61,10 +62,20 @@ class Augmentation(Section):
     color_jitter: ColorJitter = ColorJitter()
 
 
+def _colour(name: str) -> str:
+    ImageColor.getrgb(name)  # raises ValueError
+    return name
+
+
 class Data(Section):
-    """The images to train on."""
+    """The images to train on. `background` is the colour behind transparent pixels."""
 
     paths: Paths = Paths()
+    background: Annotated[
+        str,
+        AfterValidator(_colour),
+        Field(description="a colour, such as white, black or '#808080'"),
+    ] = "white"
     loading: Loading = Loading()
     augmentation: Augmentation = Augmentation()
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional
 
 from snowmelt.errors import InputError
+from snowmelt.images import Shape, resize
 
 __all__ = ["DigitsDataset", "digits", "load_digits_split"]
 
@@ -47,11 +47,10 @@ class DigitsDataset(Dataset[tuple[Tensor, int]]):
         classes: their names.
     """
 
-    def __init__(self, split: str | None, image_size: int | tuple[int, int], in_channels: int) -> None:
+    def __init__(self, split: str | None, shape: Shape) -> None:
         pixels, labels = load_digits_split(split)
-        size = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
-        images = torch.from_numpy(pixels).view(-1, 1, 8, 8).expand(-1, in_channels, -1, -1)
-        self.images = functional.resize(images, size, antialias=True).clamp(-1, 1).contiguous()
+        images = torch.from_numpy(pixels).view(-1, 1, 8, 8)
+        self.images = resize(images, shape).clamp(-1, 1).contiguous()
         self.labels = torch.from_numpy(labels)
         self.classes = [str(digit) for digit in range(10)]
 
@@ -66,6 +65,6 @@ class DigitsDataset(Dataset[tuple[Tensor, int]]):
         return self.images[chosen], self.labels[chosen]
 
 
-def digits(split: str | None, image_size: int | tuple[int, int], in_channels: int) -> DigitsDataset:
-    """Return the digits, or their part ``train`` or ``test``, in a given size."""
-    return DigitsDataset(split, image_size, in_channels)
+def digits(split: str | None, shape: Shape) -> DigitsDataset:
+    """Return the digits, or their part ``train`` or ``test``, in a given shape."""
+    return DigitsDataset(split, shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from snowmelt.data.digits import digits
-from snowmelt.data.folders import image_folder
+from snowmelt.data.folders import ImageFiles, image_folder
 from snowmelt.data.torchvision_sets import cifar10, fashion_mnist, mnist
 from snowmelt.data.transforms import Augmented, augmentation, derived_seed
 from snowmelt.errors import InputError
+from snowmelt.images import BACKGROUND, Shape, check_background
 
 __all__ = ["DATASETS", "DiffusionDataLoader", "EpochBatches"]
 
@@ -82,11 +83,12 @@ class DiffusionDataLoader:
     """Training and validation images, in [-1, 1], with their class labels.
 
     Args:
-        train_path: a folder with one folder of images a class, or a name in `DATASETS`: ``digits`` (all
-            1,797 images that scikit-learn ships), ``MNIST``, ``FashionMNIST``, ``CIFAR10``, each with
-            ``:train`` or ``:test`` for a part.
-        val_path: the same for validation data; None for no validation.
-        image_size: side of the images, or (H, W).
+        train_path: a folder with one folder of images a class, or with images alone; or a name in
+            `DATASETS`: ``digits`` (all 1,797 images that scikit-learn ships), ``MNIST``, ``FashionMNIST``,
+            ``CIFAR10``, each with ``:train`` or ``:test`` for a part.
+        val_path: the same for validation data, in classes of the training data; None for no validation.
+        image_size: side of the images, or (H, W). Images are resized until they cover it, and the middle is
+            cut out.
         batch_size: images of a batch.
         in_channels: 1 for gray, 3 for colour.
         num_workers: processes that load images; with 0, this process loads them.
@@ -95,10 +97,12 @@ class DiffusionDataLoader:
         drop_last: leave out the last training batch if it is not full.
         horizontal_flip, rotation_degrees, color_jitter: augmentation of the training images.
         seed: decides order and augmentation, together with the epoch.
+        classes: False for a model without classes: all images below a folder count, and their label is 0.
+        background: the colour behind transparent pixels.
 
     Attributes:
-        num_classes: number of classes in the training data.
-        class_names: their names.
+        num_classes: number of classes in the training data; 0 where it has none.
+        class_names: their names, in natural order of the folders (2 before 10).
         image_shape: (C, H, W).
 
     Raises:
@@ -114,7 +118,7 @@ class DiffusionDataLoader:
         self,
         train_path: str | Path,
         val_path: str | Path | None = None,
-        image_size: int | tuple[int, int] = 32,
+        image_size: int | Sequence[int] = 32,
         batch_size: int = 64,
         in_channels: int = 3,
         *,
@@ -126,10 +130,14 @@ class DiffusionDataLoader:
         rotation_degrees: float = 0.0,
         color_jitter: float | None = None,
         seed: int = 0,
+        classes: bool = True,
+        background: str = BACKGROUND,
     ) -> None:
-        side = image_size if isinstance(image_size, int) else min(image_size)
+        pair = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
+        if len(pair) != 2:
+            raise InputError(f"image_size must be a side or (H, W), got {image_size}")
         least = {
-            "image_size": (side, 1),
+            "image_size": (min(pair), 1),
             "batch_size": (batch_size, 1),
             "num_workers": (num_workers, 0),
             "seed": (seed, 0),
@@ -139,17 +147,20 @@ class DiffusionDataLoader:
                 raise InputError(f"{name} must be at least {minimum}, got {value}")
         if in_channels not in (1, 3):
             raise InputError(f"in_channels must be 1 (gray) or 3 (colour) for image data, got {in_channels}")
-        self._train = _open(train_path, image_size, in_channels)
-        self._val = _open(val_path, image_size, in_channels) if val_path is not None else None
-        self.class_names: list[str] = list(self._train.classes)
-        if self._val is not None and list(self._val.classes) != self.class_names:
+        height, width = pair
+        shape = Shape((height, width), in_channels, check_background(background))
+        self._train = _open(train_path, shape, classes)
+        self.class_names: list[str] = list(self._train.classes) if classes else []
+        if isinstance(self._train, ImageFiles) and (empty := self._train.empty):
             raise InputError(
-                f"{val_path} has the classes {', '.join(self._val.classes)}, but {train_path} has "
-                f"{', '.join(self.class_names)}: they must be the same"
+                f"{train_path} has no images of {_listed(empty)}: put images into the folder, or remove it"
             )
+        self._val: Any = None
+        if val_path is not None:
+            self._val = _open(val_path, shape, bool(self.class_names))
+            _match_classes(self._val, val_path, self.class_names, train_path)
         self.num_classes = len(self.class_names)
         self.num_train_images = len(self._train)
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.image_shape = (in_channels, height, width)
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -232,13 +243,37 @@ def _leave_signals_to_the_main_process(worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def _open(path: str | Path, image_size: int | tuple[int, int], in_channels: int) -> Any:
+def _open(path: str | Path, shape: Shape, classes: bool) -> Any:
     name, _, split = str(path).partition(":")
     if name in DATASETS and not Path(path).is_dir():
-        return DATASETS[name](split or None, image_size, in_channels)
+        return DATASETS[name](split or None, shape)
     if not Path(path).exists():
         raise InputError(f"{path} is neither a folder nor one of {', '.join(DATASETS)}: correct data.paths")
-    return image_folder(Path(path), image_size, in_channels)
+    return image_folder(Path(path), shape, classes=classes)
+
+
+def _match_classes(val: Any, val_path: str | Path, names: list[str], train_path: str | Path) -> None:
+    """Number the classes of validation images as training does; a model without classes takes them all."""
+    found = list(val.classes)
+    if not names or found == names:
+        return
+    if not found:
+        raise InputError(
+            f"{val_path} has no class folders, but {train_path} has {_listed(names)}: the classes of "
+            "validation images must be known"
+        )
+    if strangers := [name for name in found if name not in names]:
+        raise InputError(
+            f"{val_path} has the classes {_listed(strangers)}, which {train_path} does not have: they "
+            f"must be some of {_listed(names)}"
+        )
+    if not isinstance(val, ImageFiles):
+        raise InputError(f"{val_path} and {train_path} have other classes: give folders of the same ones")
+    val.renumber(names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _collate(samples: Any) -> Batch:

@@ -13,12 +13,12 @@ from torchvision.transforms import Compose
 
 from snowmelt.data.transforms import prepare
 from snowmelt.errors import InputError
-from snowmelt.images import from_picture
+from snowmelt.images import Shape, from_picture
 
 __all__ = ["cifar10", "fashion_mnist", "mnist"]
 
 
-def _open(name: str, split: str | None, image_size: int | tuple[int, int], in_channels: int) -> Any:
+def _open(name: str, split: str | None, shape: Shape) -> Any:
     """Return torchvision's data set `name` in ``$SNOWMELT_DATA`` or ``data``; download it if it is missing.
 
     Without a `split` it is the whole set, both parts.
@@ -26,7 +26,7 @@ def _open(name: str, split: str | None, image_size: int | tuple[int, int], in_ch
     if split not in (None, "train", "test"):
         raise InputError(f"{name} has the parts {name}:train and {name}:test, not {name}:{split}")
     root = Path(os.environ.get("SNOWMELT_DATA", "data"))
-    steps = [partial(from_picture, channels=in_channels), prepare(image_size, in_channels)]
+    steps = [partial(from_picture, channels=shape.channels), prepare(shape)]
     make = partial(getattr(datasets, name), str(root), transform=Compose(steps))
     trains = {"train": [True], "test": [False], None: [True, False]}[split]
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,33 +12,25 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from snowmelt.errors import InputError
+from snowmelt.images import Shape, from_uint8, resize
 
 __all__ = ["Augmented", "augmentation", "derived_seed", "prepare"]
 
 Sample = tuple[Tensor, int]
 
 
-def prepare(image_size: int | tuple[int, int], in_channels: int) -> Callable[[Tensor], Tensor]:
+def prepare(shape: Shape) -> Callable[[Tensor], Tensor]:
     """Return the transform of a stored image, uint8 (C, H, W), to a float tensor in [-1, 1].
 
-    The shorter side is resized, with antialiasing, and the middle is cut out.
-
-    >>> image = prepare(8, in_channels=1)(torch.full((1, 20, 30), 255, dtype=torch.uint8))
+    >>> image = prepare(Shape((8, 8), 1))(torch.full((1, 20, 30), 255, dtype=torch.uint8))
     >>> image.shape, image.min().item()
     (torch.Size([1, 8, 8]), 1.0)
     """
-    side = image_size if isinstance(image_size, int) else max(image_size)
-    steps: Callable[[Tensor], Tensor] = v2.Compose(
-        [
-            v2.ToImage(),
-            v2.Resize(side, antialias=True),
-            v2.CenterCrop(image_size),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize([0.5] * in_channels, [0.5] * in_channels),
-            v2.ToPureTensor(),
-        ]
-    )
-    return steps
+    return partial(_prepared, shape=shape)
+
+
+def _prepared(image: Tensor, shape: Shape) -> Tensor:
+    return from_uint8(resize(image, shape))
 
 
 def augmentation(

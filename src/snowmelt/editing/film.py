@@ -20,7 +20,7 @@ from snowmelt.images import film_strip, to_uint8
 from snowmelt.plans import State
 from snowmelt.sampling.request import check_count
 
-__all__ = ["Frame", "choose_frames", "save_animation", "save_film_strip"]
+__all__ = ["Frame", "check_seconds", "choose_frames", "save_animation", "save_film_strip"]
 
 FORMATS: dict[str, dict[str, Any]] = {
     ".gif": {"format": "gif"},
@@ -88,6 +88,16 @@ def save_film_strip(frames: Sequence[Frame], path: str | PathLike[str], *, scale
     film_strip([torch.stack([frame.x_t, frame.x0], 1).flatten(0, 1) for frame in frames], path, scale=scale)
 
 
+def check_seconds(seconds: float) -> None:
+    """Check the length of an animation.
+
+    Raises:
+        ValueError: it is not positive and finite.
+    """
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds must be positive and finite, got {seconds}")
+
+
 def save_animation(
     frames: Sequence[Frame],
     path: str | PathLike[str],
@@ -111,8 +121,7 @@ def save_animation(
         raise ValueError(f"an animation is a file *{' or *'.join(FORMATS)}, got {Path(path).name!r}")
     if not frames:
         raise ValueError("there are no frames to animate")
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"seconds must be positive and finite, got {seconds}")
+    check_seconds(seconds)
     if scale is None:
         scale = -(-READABLE_SIDE // min(frames[0].x_t.shape[-2:]))
     font = ImageFont.load_default()

@@ -114,6 +114,8 @@ def swap_class(
     """
     images = check_images(sampler, images)
     chosen = choose_method(sampler, method, keywords)
+    for labels in (from_labels, to_labels):  # before the work on the first
+        sampler.request(len(images), labels, guidance_scale, use_ema)
     noise = _noise_of(sampler, images, chosen, from_labels, guidance_scale, use_ema)
     return _image_of(sampler, noise, chosen, to_labels, guidance_scale, use_ema)
 

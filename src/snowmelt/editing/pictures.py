@@ -3,59 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ImageOps
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
-from snowmelt.images import from_uint8, read_image, save_grid, save_png
+from snowmelt.images import (
+    BACKGROUND,
+    Shape,
+    check_background,
+    from_uint8,
+    read_image,
+    resize,
+    save_grid,
+    save_png,
+)
+from snowmelt.images import read_mask as mask_pixels
 
 __all__ = ["interleave", "read_images", "read_mask", "write_noise", "write_pictures"]
 
 
-def read_images(paths: Sequence[Path], shape: Sequence[int], *, fit: bool = False) -> Tensor:
+def read_images(
+    paths: Sequence[Path], shape: Sequence[int], *, fit: bool = False, background: str = BACKGROUND
+) -> Tensor:
     """Return image files as one tensor (N, C, H, W) in [-1, 1].
 
     Args:
-        paths: files that Pillow reads, with 8 bits a channel; gray and colour are turned into each other.
+        paths: files as for `snowmelt.images.read_image`; gray and colour are turned into each other.
         shape: (C, H, W) of the model.
-        fit: resize and cut the middle out where the size is another one.
+        fit: give images of another size the model's, as training does: resize them until they cover it, and
+            cut the middle out.
+        background: the colour behind transparent pixels.
 
     Raises:
         InputError: a file is missing or no image, or has another size.
     """
-    return torch.stack([_read_image(path, shape, fit) for path in paths])
+    channels = shape[0]
+    read = partial(read_image, channels=channels, background=check_background(background))
+    return from_uint8(torch.stack([_sized(read(path), path, shape, fit) for path in paths]))
 
 
 def read_mask(path: Path, shape: Sequence[int], *, fit: bool = False) -> Tensor:
-    """Return a mask file as a bool tensor (H, W): True where it is white rather than black.
+    """Return a mask file as a bool tensor (H, W): True where it is white and opaque.
 
     Args:
-        path: as for `read_images`, and so is `fit`.
+        path: a file as for `snowmelt.images.read_mask`, which says what counts as white.
         shape: (C, H, W) of the model.
+        fit: as for `read_images`.
 
     Raises:
-        InputError: the file is missing or no image, or has another size than the model's images.
+        InputError: the file is missing, no image or of one colour, or has another size than the model's
+            images.
     """
-    return _read_image(path, (1, *shape[1:]), fit)[0] > 0
+    known: Tensor = _sized(mask_pixels(path), path, shape, fit)[0] > 127
+    if known.all() or not known.any():
+        raise InputError(
+            f"{path} is of one colour, so that all of the image would be kept, or nothing: white is kept, "
+            "and what is black or transparent is painted"
+        )
+    return known
 
 
-def _read_image(path: Path, shape: Sequence[int], fit: bool) -> Tensor:
-    channels, height, width = shape
-    pixels = read_image(path, channels)
+def _sized(pixels: Tensor, path: Path, shape: Sequence[int], fit: bool) -> Tensor:
+    _, height, width = shape
     if fit:
-        pixels = pil_to_tensor(ImageOps.fit(to_pil_image(pixels), (width, height)))
-    if pixels.shape != (channels, height, width):
+        return resize(pixels, Shape((height, width)))
+    if pixels.shape[1:] != (height, width):
         raise InputError(
             f"{path} is {pixels.shape[2]} x {pixels.shape[1]} pixels, the model's images {width} x {height}: "
             "resize it, or let --fit do so"
         )
-    return from_uint8(pixels)
+    return pixels
 
 
 def interleave(columns: Sequence[Tensor]) -> Tensor:

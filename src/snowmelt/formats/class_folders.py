@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from snowmelt.errors import InputError
-from snowmelt.formats.png import ImageFiles, PngWriter, is_image
+from snowmelt.formats.png import ImageFiles, PngWriter
 from snowmelt.formats.writer import sample_name
-from snowmelt.images import Shape
+from snowmelt.images import Shape, class_folders
 
 __all__ = ["ClassFolderWriter", "open_class_folders"]
 
@@ -17,6 +17,8 @@ UNCONDITIONAL = "images"
 # Not a path, not hidden, and a name on every file system
 UNSAFE = re.compile(r'^$|^[.\s]|[.\s]$|[/\\<>:"|?*\x00-\x1f\x7f]')
 LONGEST_NAME = 255  # bytes
+# Of what lies beside the folders, such as labels.csv and manifest.json
+FILE_SUFFIXES = (".csv", ".json", ".png", ".yaml")
 
 
 class ClassFolderWriter(PngWriter):
@@ -25,7 +27,7 @@ class ClassFolderWriter(PngWriter):
     The folders have the names of the classes; an unconditional model has one, ``images``. `finish` makes a
     folder for every class, so that ``ImageFolder`` counts the classes as the model does. ``ImageFolder``
     refuses classes without images unless it gets ``allow_empty=True``. It numbers the classes by the
-    alphabet: names of your own keep their numbers if they are in that order, as zero-padded numbers are.
+    alphabet, with 10 before 2; snowmelt takes their natural order. Zero-padded numbers are in both orders.
     """
 
     name = "class_folders"
@@ -38,6 +40,12 @@ class ClassFolderWriter(PngWriter):
                 raise InputError(
                     f"{name!r} cannot be a folder of images: a class name for class_folders is plain text "
                     'without / \\ < > : " | ? *, with no dot or space at its ends'
+                )
+            if name.lower().endswith(FILE_SUFFIXES):
+                raise InputError(
+                    f"{name!r} cannot be a folder of images, since files beside the folders are called so: "
+                    f"give the class a name that does not end in {', '.join(FILE_SUFFIXES)}, or take another "
+                    "output format"
                 )
         if len({name.casefold() for name in names}) < len(names):
             raise InputError(
@@ -66,18 +74,9 @@ class ClassFolderWriter(PngWriter):
 
 
 def open_class_folders(folder: Path, shape: Shape) -> ImageFiles | None:
-    """Return the images of class folders, with classes numbered as ``ImageFolder`` does; None without any.
+    """Return the images of class folders, with the classes in natural order; None without any.
 
     Images count however deep they lie. A class folder without images keeps its number.
     """
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = [
-        (path, label)
-        for label, each in enumerate(folders)
-        for path in sorted(each.rglob("*"))
-        if is_image(path)
-    ]
-    if not found:
-        return None
-    files, labels = zip(*found, strict=True)
-    return ImageFiles(folder, files, shape, labels, [each.name for each in folders])
+    found = class_folders(folder)
+    return ImageFiles(folder, found.files, shape, found.labels, found.names) if found.files else None

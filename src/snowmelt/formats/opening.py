@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from snowmelt.formats.parquet import open_parquet
 from snowmelt.formats.png import open_png
 from snowmelt.formats.source import FileSource, ImageSource, TensorSource
 from snowmelt.formats.webdataset import open_webdataset
-from snowmelt.images import Shape, to_uint8
+from snowmelt.images import BACKGROUND, Shape, check_background, to_uint8
 
 __all__ = ["READERS", "open_images"]
 
@@ -31,7 +31,11 @@ NATIVE_SHAPES = {"digits": (1, 8), "MNIST": (1, 28), "FashionMNIST": (1, 28), "C
 
 
 def open_images(
-    path: str | Path, *, image_size: int | tuple[int, int] | None = None, channels: int | None = None
+    path: str | Path,
+    *,
+    image_size: int | Sequence[int] | None = None,
+    channels: int | None = None,
+    background: str = BACKGROUND,
 ) -> ImageSource:
     """Open images in a layout that is recognised by looking.
 
@@ -39,15 +43,16 @@ def open_images(
     - an ``.npz`` file with uint8 ``arr_0`` (N, H, W, C), and perhaps labels in ``arr_1`` or ``labels``;
     - a folder with Parquet files (columns ``image`` with ``bytes``, and ``label``);
     - a folder with webdataset tar files (images, ``.cls``);
-    - a folder with one folder of images a class, as torchvision's ``ImageFolder`` numbers them;
+    - a folder with one folder of images a class, numbered in natural order (2 before 10);
     - a folder of images, with the ``labels.csv`` of ``snowmelt generate`` if it is there;
     - a folder with one ``.npz`` file.
 
     Args:
         path: the name, file or folder.
-        image_size: side, or (H, W): the shorter side is resized with antialiasing and the middle cut out, as
+        image_size: side, or (H, W): images are resized until they cover it, and the middle is cut out, as
             for training. None takes images as they are, which must be of one size.
         channels: 1 or 3; None decides by the first image.
+        background: the colour behind transparent pixels.
 
     Raises:
         InputError: there are no images in a known layout, or they cannot be read.
@@ -58,10 +63,8 @@ def open_images(
     """
     if channels not in (None, 1, 3):
         raise ValueError(f"channels must be 1, 3 or None, got {channels}")
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if size is not None and min(size) < 1:
-        raise ValueError(f"image_size must be at least 1, got {image_size}")
-    shape = Shape(size, channels)
+    size = _pair(image_size)
+    shape = Shape(size, channels, check_background(background))
     if not Path(path).exists():
         return _data_set(str(path), shape)
     for reader in READERS.values() if Path(path).is_dir() else (open_npz,):
@@ -73,6 +76,15 @@ def open_images(
     )
 
 
+def _pair(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(pair) != 2 or min(pair) < 1:
+        raise InputError(f"image_size must be a side or (H, W) of at least 1, got {image_size}")
+    return pair[0], pair[1]
+
+
 def _data_set(name: str, shape: Shape) -> TensorSource:
     from snowmelt.data import DATASETS  # only here, so that writing needs no training data
 
@@ -80,7 +92,7 @@ def _data_set(name: str, shape: Shape) -> TensorSource:
     if known not in DATASETS:
         raise InputError(f"{name} is neither a file nor a folder, nor one of {', '.join(DATASETS)}")
     channels, side = NATIVE_SHAPES[known]
-    data = DATASETS[known](part or None, shape.size or (side, side), shape.channels or channels)
+    data = DATASETS[known](part or None, Shape(shape.size or (side, side), shape.channels or channels))
     samples = [data[index] for index in range(len(data))]
     images = torch.stack([to_uint8(image) for image, _ in samples])
     return TensorSource(images, [label for _, label in samples], data.classes, name)

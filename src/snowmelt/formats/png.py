@@ -8,16 +8,12 @@ from typing import IO
 
 from torch import Tensor
 
-from snowmelt.formats.overview import GRID_NAME, LABELS_NAME, read_labels
+from snowmelt.formats.overview import LABELS_NAME, read_labels
 from snowmelt.formats.source import EncodedSource
 from snowmelt.formats.writer import Writer, sample_name
-from snowmelt.images import Shape
+from snowmelt.images import Shape, image_files
 
-__all__ = ["ImageFiles", "PngWriter", "is_image", "open_png"]
-
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-)
+__all__ = ["ImageFiles", "PngWriter", "open_png"]
 
 
 class ImageFiles(EncodedSource):
@@ -67,17 +63,12 @@ def open_png(folder: Path, shape: Shape) -> ImageFiles | None:
     """Return the images that lie in a folder, or None if it has none.
 
     The ``labels.csv`` that ``snowmelt generate`` writes says which files are images, their order and their
-    classes. Without it, all image files count, in the order of their names.
+    classes. Without it, all image files count, in the natural order of their names.
     """
-    files = sorted(path for path in folder.iterdir() if is_image(path) and path.name != GRID_NAME)
+    files = image_files(folder)
     if not files:
         return None
     if (folder / LABELS_NAME).exists():
-        files, labels = read_labels(folder)
-        return ImageFiles(folder, files, shape, labels)
+        files, labels, names = read_labels(folder)
+        return ImageFiles(folder, files, shape, labels, names)
     return ImageFiles(folder, files, shape)
-
-
-def is_image(path: Path) -> bool:
-    """Return whether a path is an image file by its name, and not hidden."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()

@@ -193,7 +193,7 @@ class EncodedSource(FileSource):
 
     def _stored(self, indices: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
         for name, data in self._files(indices):
-            yield name, read_image(data, name=name)
+            yield name, read_image(data, name=name, background=self.shape.background)
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the wanted shape and of the files' bytes, which are read once for it."""

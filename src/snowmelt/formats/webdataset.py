@@ -12,10 +12,9 @@ from typing import IO, Any, NamedTuple
 from torch import Tensor
 
 from snowmelt.errors import optional
-from snowmelt.formats.png import IMAGE_SUFFIXES
 from snowmelt.formats.source import EncodedSource, reading
 from snowmelt.formats.writer import Writer
-from snowmelt.images import Shape
+from snowmelt.images import IMAGE_SUFFIXES, Shape
 
 __all__ = ["TarSource", "WebDatasetWriter", "open_webdataset"]
 

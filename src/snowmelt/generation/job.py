@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from math import ceil
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import torch
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from snowmelt.differences import differences
 from snowmelt.errors import InputError, as_input_errors
-from snowmelt.files import remove_leftovers
+from snowmelt.files import check_writable, remove_leftovers
 from snowmelt.formats import (
     GRID_NAME,
     LABELS_NAME,
@@ -160,16 +159,7 @@ class Job:
         self.team.agree(lambda: self._finish(drawn, this_run))
 
     def _check_folder(self) -> None:
-        folder = self.folder.absolute()
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        try:
-            with TemporaryFile(dir=nearest):
-                pass
-        except OSError as error:
-            raise InputError(
-                f"{self.folder} cannot be written to ({nearest}: {error.strerror}): take another output "
-                "folder"
-            ) from error
+        check_writable(self.folder)
         if self.overwrite:
             return
         manifest = read_manifest(self.folder)
@@ -221,7 +211,7 @@ class Job:
     def _finish(self, drawn: list[Tensor], this_run: Mapping[str, Any]) -> None:
         if self.writer is not None:
             self.writer.finish()
-            write_labels(self.writer)
+            write_labels(self.writer, self.class_names)
         if self.grid_nrow is not None:
             source = self.writer.written() if self.writer is not None else TensorSource(torch.cat(drawn))
             shown = range(0, len(source), grid_step(len(source)))

@@ -73,7 +73,7 @@ def choose_images(
     ([3, 3, 7], 3)
     """
     number = num_samples if seeds is None else len(seeds)
-    names = list(class_names) if class_names is not None else None
+    names = _complete(class_names, num_classes)
     counts = dict(class_counts) if class_counts is not None else None
     labels = None
     if num_classes is None:
@@ -84,7 +84,6 @@ def choose_images(
         }
         if given := [name for name, choice in choices.items() if choice is not None]:
             raise InputError(f"{given[0]} is given, but the model is unconditional: leave it out")
-        names = None  # the data may have had classes all the same
     else:
         if balance_to is not None:
             counts, names = counts_to_balance(balance_to, num_classes, names)
@@ -112,28 +111,38 @@ def choose_images(
     return labels, list(seeds) if seeds is not None else image_seeds(base_seed, number), names
 
 
+def _complete(class_names: Sequence[str] | None, num_classes: int | None) -> list[str] | None:
+    """Return a name for each class of a model, also for those that its training data did not have.
+
+    >>> _complete(["cat", "dog"], 3)
+    ['cat', 'dog', 'class 2']
+    """
+    if class_names is None or num_classes is None:
+        return None
+    return [*class_names[:num_classes], *(f"class {label}" for label in range(len(class_names), num_classes))]
+
+
 def counts_to_balance(
     folder: str | Path, num_classes: int, class_names: Sequence[str] | None = None
 ) -> tuple[dict[int, int], list[str]]:
     """Return how many images each class of an image folder lacks to its largest one, and the classes' names.
 
     Args:
-        folder: one sub-folder a class, as torchvision's ImageFolder reads it.
+        folder: one sub-folder for each class.
         num_classes: of the model.
         class_names: of the model, if they are known: then a class may have no folder yet. Otherwise the
-            sorted folders are the classes 0, 1, ..., and there must be `num_classes` of them.
+            folders, in natural order, are the classes 0, 1, ..., and there must be `num_classes` of them.
 
     Raises:
         InputError: the folder does not exist, its classes differ from the model's, or nothing is missing.
     """
-    from torchvision.datasets import ImageFolder  # takes as long to import as torch
+    from snowmelt.images import class_folders  # takes as long to import as torch
 
-    try:
-        data = ImageFolder(str(folder), allow_empty=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} has no class folders to balance: {error}") from error
-    known = list(class_names) if class_names is not None else list(data.classes)
-    if strangers := sorted(set(data.classes) - set(known)):
+    found = class_folders(Path(folder))
+    if not found.names:
+        raise InputError(f"{folder} has no class folders to balance: make a folder for each class")
+    known = list(class_names) if class_names is not None else found.names
+    if strangers := [name for name in found.names if name not in known]:
         raise InputError(
             f"{folder} has the classes {', '.join(strangers)}, which the model was not trained on; it knows "
             f"{', '.join(known)}"
@@ -143,8 +152,8 @@ def counts_to_balance(
             f"{folder} has {len(known)} classes ({', '.join(known)}), but the model has {num_classes}: "
             "make a folder for each class, if need be an empty one"
         )
-    found = Counter(data.classes[target] for target in data.targets)
-    here = [found[name] for name in known]
+    images = Counter(found.names[label] for label in found.labels)
+    here = [images[name] for name in known]
     counts = {label: max(here) - count for label, count in enumerate(here) if count < max(here)}
     if not counts:
         raise InputError(f"{folder} is balanced already: each class has {max(here)} images")

@@ -14,7 +14,7 @@ def log_samples(
     sampler: DiffusionSampler,
     logger: DiffusionLogger,
     step: int,
-    samples_per_class: int,
+    num_samples: int,
     guidance_scale: float,
 ) -> None:
     """Log a grid of samples and how the first ones came about, with the same seeds every time.
@@ -23,15 +23,14 @@ def log_samples(
         sampler: makes them.
         logger: gets them.
         step: names the files.
-        samples_per_class: images of each class (in all, for an unconditional model).
+        num_samples: images of all classes together.
         guidance_scale: of a model with classes.
     """
     model = sampler.model
-    classes = range(model.num_classes or 0)
-    labels = [label for label in classes for _ in range(samples_per_class)] or None
-    count = len(labels or range(samples_per_class))
+    classes = model.num_classes
+    labels = [index * classes // num_samples for index in range(num_samples)] if classes else None
     scale = guidance_scale if labels else 0.0
-    states = list(sampler.trajectory(count, labels, scale, seeds=image_seeds(0, count)))
+    states = list(sampler.trajectory(num_samples, labels, scale, seeds=image_seeds(0, num_samples)))
     images = model.decode(states[-1].x_t).clamp(-1, 1)
     logger.log_images(images, "samples", step, class_labels=labels)
     chosen = [*states[:: max(1, len(states) // 8)], states[-1]]

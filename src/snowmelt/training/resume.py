@@ -224,7 +224,7 @@ def _meaning(spec: ModelSpec) -> dict[str, Any]:
     plain = {name: _plain(value) for name, value in stated.items() if name not in left_out}
     return {
         **plain,
-        "parameterization": spec.prediction,
+        "parameterization": spec.parameterization,
         "schedule": spec.schedule,
         "num_timesteps": schedule.num_timesteps,
         "levels": levels,

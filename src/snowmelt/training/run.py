@@ -19,7 +19,7 @@ from snowmelt.data import DiffusionDataLoader
 from snowmelt.differences import differences
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
-from snowmelt.models import Checkpoint, CheckpointError, create_ddpm, create_model
+from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.accelerator import is_first_process
 from snowmelt.training.bar import make_clock
@@ -132,9 +132,10 @@ class TrainingRun:
         trainer, epochs = self.trainer, self.config.training.epochs
         parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
         steps = trainer.dataloader.batches_per_epoch(trainer.process)
+        classes = f"{trainer.model.num_classes} classes" if trainer.model.num_classes else "no classes"
         return (
-            f"Training {parameters:,} parameters on {trainer.dataloader.num_train_images:,} images: "
-            f"{epochs:,} epochs of {steps:,} steps"
+            f"Training {parameters:,} parameters on {trainer.dataloader.num_train_images:,} images, "
+            f"{classes}: {epochs:,} epochs of {steps:,} steps"
         )
 
     @property
@@ -182,13 +183,15 @@ class TrainingRun:
         torch.backends.cudnn.benchmark = training.performance.cudnn_benchmark
 
         data = _dataloader(config)
-        options = {**config.model.options(), "device": self.device}
-        model = create_model(**options) if "schedule" in options else create_ddpm(**options)
-        if model.num_classes is not None and data.num_classes > model.num_classes:
+        options = config.model.options()
+        # A single class tells nothing
+        number = options.setdefault("num_classes", data.num_classes if data.num_classes > 1 else None)
+        if number is not None and number != data.num_classes:
             raise InputError(
-                f"model.conditioning.num_classes is {model.num_classes}, but {config.data.paths.train} has "
-                f"{data.num_classes} classes: set it to {data.num_classes}"
+                f"model.conditioning.num_classes is {number}, but {config.data.paths.train} has "
+                f"{data.num_classes} classes: set it to {data.num_classes}, or to null for those of the data"
             )
+        model = ModelSpec.from_config(options).build().to(self.device)
         if training.performance.compile_model:
             model.get_submodule("network").compile()
         optimizer = make_optimizer(
@@ -212,7 +215,7 @@ class TrainingRun:
             gradient_clip_norm=training.optimizer.gradient_clip_norm,
             sample_images=training.visualization.enabled,
             sample_interval=training.visualization.interval,
-            samples_per_class=max(1, training.visualization.num_samples // (model.num_classes or 1)),
+            num_samples=training.visualization.num_samples,
             guidance_scale=training.visualization.guidance_scale,
             scheduler=make_scheduler(schedule.type, optimizer, epochs, schedule.eta_min),
             evaluate=self.evaluation() if self.evaluation is not None else None,
@@ -290,6 +293,8 @@ def _dataloader(config: Config) -> DiffusionDataLoader:
         pin_memory=data.loading.pin_memory,
         shuffle_train=data.loading.shuffle_train,
         drop_last=data.loading.drop_last,
+        classes=config.model.options().get("num_classes", 1) is not None,
+        background=data.background,
         horizontal_flip=data.augmentation.horizontal_flip,
         rotation_degrees=data.augmentation.rotation_degrees,
         color_jitter=jitter.strength if jitter.enabled else None,

@@ -65,6 +65,7 @@ class DiffusionTrainer(BaseTrainer):
         evaluate: `train` calls it with the sampler every `evaluate_frequency` epochs, and it returns metrics
             of the images that it makes, by name. It must leave torch's global generator alone, or resuming is
             not exact.
+        num_samples: images of all classes together in a sample grid; None takes `samples_per_class`.
         config: the settings of the run; checkpoints keep a copy.
 
     Attributes:
@@ -105,6 +106,7 @@ class DiffusionTrainer(BaseTrainer):
         sampler: DiffusionSampler | None = None,
         evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
+        num_samples: int | None = None,
     ) -> None:
         self.accelerator = make_accelerator(device, use_amp)
         self.show_progress = show_progress and self.accelerator.is_main_process
@@ -117,7 +119,7 @@ class DiffusionTrainer(BaseTrainer):
         self.gradient_clip_norm = gradient_clip_norm
         self.sample_images = sample_images
         self.sample_interval = sample_interval
-        self.samples_per_class = samples_per_class
+        self.num_samples = num_samples or samples_per_class * (model.num_classes or 1)
         self.guidance_scale = guidance_scale
         self.evaluate = evaluate
         self.config = dict(config) if config is not None else None
@@ -337,7 +339,7 @@ class DiffusionTrainer(BaseTrainer):
     def _generate_samples(self, logger: DiffusionLogger | None, step: int | None = None) -> None:
         if logger is not None:
             step = self.global_step if step is None else step
-            log_samples(self.sampler, logger, step, self.samples_per_class, self.guidance_scale)
+            log_samples(self.sampler, logger, step, self.num_samples, self.guidance_scale)
 
     def _log(self, row: Mapping[str, float]) -> None:
         if self.logger is not None:
@@ -366,7 +368,7 @@ class DiffusionTrainer(BaseTrainer):
         if not self.accelerator.is_main_process:
             return
         training = saved_state(self, states, save_optimizer=save_optimizer)
-        class_names = getattr(self.dataloader, "class_names", None)
+        class_names = getattr(self.dataloader, "class_names", None) or None
         values = {"class_names": class_names, "training": training, "config": self.config}
         Checkpoint.of(self.model, self.ema, **values).write(path)
 

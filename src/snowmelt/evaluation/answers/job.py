@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from snowmelt._version import __version__
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, optional
 from snowmelt.evaluation.answers.answers import Answers
 from snowmelt.evaluation.answers.novelty import novelty
 from snowmelt.evaluation.answers.scores import evaluate
@@ -31,8 +32,10 @@ from snowmelt.evaluation.features.choose import choose_extractor, usual_extracto
 from snowmelt.evaluation.matching import check_labelled, check_one_shape, labels_in_shares_of
 from snowmelt.evaluation.metrics import check_metrics
 from snowmelt.evaluation.sampled import SampledSource
+from snowmelt.files import check_writable
 from snowmelt.formats import ImageSource, open_images
 from snowmelt.formats.classes import renumber_classes
+from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
 from snowmelt.sampling import DiffusionSampler, Request, image_seeds
@@ -43,6 +46,7 @@ CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".safetensors"})
 MODEL_FILES = ("model_index.json", "config.json")  # of a folder of diffusers
 SAMPLED_TOGETHER = 256
 SELECTED = "selected"
+LIBRARIES = ("jinja2", "matplotlib")
 
 
 class _Sources(NamedTuple):
@@ -66,7 +70,8 @@ class EvaluationJob:
         metrics: keys of `METRICS`; None takes all that are possible.
         per_class: measure each class by itself too.
         out: the folder of the report; None writes none.
-        image_size, channels: as for `open_images`; a model has its own.
+        image_size, channels, background: as for `open_images`. A model has its own size and channels. If
+            none are given, the generated images decide, and all others are brought to their shape.
         extractor, weights: as in `choose_extractor`.
         num_samples, seed, guidance_scale, use_ema: the images to sample from a model, in the classes of the
             real images and in their shares.
@@ -87,8 +92,9 @@ class EvaluationJob:
     metrics: Sequence[str] | None = None
     per_class: bool = True
     out: Path | None = None
-    image_size: int | None = None
+    image_size: int | Sequence[int] | None = None
     channels: int | None = None
+    background: str = BACKGROUND
     extractor: str | None = None
     weights: Path | None = None
     num_samples: int = 2048
@@ -121,12 +127,20 @@ class EvaluationJob:
                 raise InputError("--select compares with real images, and writes into --out: give both")
             check_rule(*self.select)
             check_new_folder(self.out / SELECTED)
+        if self.out is not None:
+            for library in LIBRARIES:
+                optional(library, "a report", "evaluate")
+            check_writable(self.out)
         _ = self._make_extractor
         sources = [source for source in self.sources if source is not None]
-        if self.held_out is not None or self._extractor_name in ("classifier", "pixels"):
-            check_one_shape(sources)
+        check_one_shape(sources)
         if self.useful:
+            optional("scipy.stats", "--useful", "evaluate")
             check_labelled(sources)
+        if self._extractor_name == "classifier":  # before minutes of training, seconds of reading
+            for source in sources:
+                if source is not self.sources.training and not isinstance(source, SampledSource):
+                    deque(source.batches(self.batch_size), maxlen=0)
 
     def run(self) -> Answers:
         """Answer all questions, and write the report if there is a folder for it."""
@@ -183,30 +197,59 @@ class EvaluationJob:
 
     @cached_property
     def sources(self) -> _Sources:
-        real = None if is_statistics(self.real) else self._open(self.real)
-        training = real if self.train is None else self._open(self.train, real)
-        held_out = None if self.held_out is None else self._open(self.held_out, training)
+        real = None if is_statistics(self.real) else self._open_like(self.real)
+        training = real if self.train is None else self._open_like(self.train, real)
+        held_out = None if self.held_out is None else self._open_like(self.held_out, training)
         like = real or training
-        generated = self._sampled(like) if _is_model(self.generated) else self._open(self.generated, like)
-        return _Sources(generated, real, training, held_out)
+        names = like.class_names if like is not None else None
+        generated = self._sampled(like) if _is_model(self.generated) else self._given
+        return _Sources(renumber_classes(generated, names), real, training, held_out)
 
-    def _open(self, path: Path, like: ImageSource | None = None) -> ImageSource:
-        """Open images, with their classes numbered as those of others, if there are any."""
-        source = open_images(path, image_size=self.image_size, channels=self.channels)
+    @cached_property
+    def _given(self) -> ImageSource:
+        """The generated images that are not to be sampled."""
+        return open_images(
+            self.generated, image_size=self.image_size, channels=self.channels, background=self.background
+        )
+
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint.read(self.generated)
+
+    @cached_property
+    def _sampler(self) -> DiffusionSampler:
+        return DiffusionSampler.from_pretrained(
+            self._checkpoint, self.device, use_ema=self.use_ema, method=self.method
+        )
+
+    @cached_property
+    def _shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of the generated images."""
+        if _is_model(self.generated):
+            channels, height, width = self._sampler.model.image_shape
+        else:
+            channels, height, width = self._given.take([0]).shape[1:]
+        return channels, height, width
+
+    def _open_like(self, path: Path, like: ImageSource | None = None) -> ImageSource:
+        """Open images in the shape of the generated ones, with the classes of others, if there are any."""
+        channels, *size = self._shape
+        source = open_images(
+            path,
+            image_size=self.image_size or size,
+            channels=self.channels or channels,
+            background=self.background,
+        )
         return renumber_classes(source, like.class_names if like is not None else None)
 
     def _sampled(self, like: ImageSource | None) -> ImageSource:
-        checkpoint = Checkpoint.read(self.generated)
-        sampler = DiffusionSampler.from_pretrained(
-            checkpoint, self.device, use_ema=self.use_ema, method=self.method
-        )
+        checkpoint, sampler = self._checkpoint, self._sampler
         known = renumber_classes(like, checkpoint.class_names) if like is not None else None
         labels = labels_in_shares_of(known, sampler.model.num_classes, self.num_samples)
         seeds = image_seeds(self.seed, self.num_samples)
         request = Request.of(self.num_samples, labels, self.guidance_scale, self.use_ema, seeds)
         name = f"{self.generated} by {sampler.plan.name} in {sampler.plan.nfe} evaluations"
-        source = SampledSource(sampler, request, checkpoint.class_names, name)
-        return renumber_classes(source, like.class_names if like is not None else None)
+        return SampledSource(sampler, request, checkpoint.class_names, name)
 
     @property
     def _extractor_name(self) -> str:
@@ -231,9 +274,11 @@ class EvaluationJob:
         else:
             count = f"{reference.count:,}" if reference.count is not None else "an unknown number of"
             described = f"{self.real}, statistics of {count} images"
+        channels, height, width = self._shape
         return {
             "generated": f"{generated.name}, {len(generated):,} images",
             "real": described,
+            "shape": f"{height} x {width} pixels, {'gray' if channels == 1 else 'in colour'}",
             "extractor": f"{extractor.name}, {features.dim:,} features",
             "snowmelt": __version__,
         }

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from snowmelt.evaluation.answers.scores import evaluate
-from snowmelt.evaluation.features import extract_features, open_reference
+from snowmelt.evaluation.features import (
+    Extractor,
+    Features,
+    Moments,
+    extract_features,
+    open_reference,
+)
 from snowmelt.evaluation.features.choose import choose_extractor
 from snowmelt.evaluation.matching import labels_in_shares_of
 from snowmelt.evaluation.sampled import SampledSource
@@ -25,7 +32,7 @@ class TrainingMetrics:
     """A function of a trainer's sampler that returns metrics of the images that it makes.
 
     All calls use the same seeds. The images are compared with the training images, without augmentation.
-    What does not change (extractor, reference) is made when the object is made.
+    What does not change (extractor, reference) is made in the first call; what can fail is checked before.
 
     Args:
         real: the training images.
@@ -55,8 +62,18 @@ class TrainingMetrics:
     ) -> None:
         self.real, self.metrics, self.guidance_scale = real, list(metrics), guidance_scale
         self.seeds = image_seeds(seed, num_samples)
-        self.extractor = choose_extractor(extractor, real, device=device, show_progress=True)(cache)
-        self.reference = open_reference(real, self.extractor, cache=cache, show_progress=True)
+        self.cache = cache
+        self._make_extractor = choose_extractor(extractor, real, device=device, show_progress=True)
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """What turns images into features."""
+        return self._make_extractor(self.cache)
+
+    @cached_property
+    def reference(self) -> Features | Moments:
+        """The features of the training images."""
+        return open_reference(self.real, self.extractor, cache=self.cache, show_progress=True)
 
     def __call__(self, sampler: DiffusionSampler) -> dict[str, float]:
         """Return the metrics by name. Warns about those that cannot be computed."""

@@ -22,6 +22,7 @@ from snowmelt.evaluation.compare.writing import write_comparison
 from snowmelt.evaluation.features import Extractor, Features, is_statistics, open_reference
 from snowmelt.evaluation.features.choose import choose_extractor
 from snowmelt.evaluation.metrics import check_metrics
+from snowmelt.files import check_writable
 from snowmelt.formats import ImageSource, open_images
 from snowmelt.formats.classes import renumber_classes
 from snowmelt.generation.labels import choose_images
@@ -98,6 +99,7 @@ class Comparison:
         for library in LIBRARIES:
             optional(library, "a comparison's report", "evaluate")
         check_metrics(self.metrics)
+        check_writable(self.output)
         _ = self.cells, self._make_extractor
 
     def run(self, *, overwrite: bool = False) -> tuple[list[Result], Path]:

@@ -1,0 +1,45 @@
+"""Images as tensors and as files.
+
+Inside snowmelt an image is a float tensor (C, H, W) in [-1, 1]. C is 1 for gray and 3 for colour. In files,
+-1 is 0 and 1 is 255 for every image: nothing is stretched, so gray stays gray.
+
+Training, evaluation and editing see an image file alike: `read_image` opens it, `resize` gives it a size, and
+`image_files` and `class_folders` say which files of a folder count.
+"""
+
+from snowmelt.images.folders import OVERVIEW, ClassFolders, class_folders, image_files, natural_key
+from snowmelt.images.pixels import Shape, from_uint8, resize, to_uint8
+from snowmelt.images.reading import (
+    BACKGROUND,
+    IMAGE_SUFFIXES,
+    check_background,
+    from_picture,
+    is_image,
+    read_image,
+    read_mask,
+)
+from snowmelt.images.writing import decode_png, encode_png, film_strip, save_grid, save_png
+
+__all__ = [
+    "BACKGROUND",
+    "IMAGE_SUFFIXES",
+    "OVERVIEW",
+    "ClassFolders",
+    "Shape",
+    "check_background",
+    "class_folders",
+    "decode_png",
+    "encode_png",
+    "film_strip",
+    "from_picture",
+    "from_uint8",
+    "image_files",
+    "is_image",
+    "natural_key",
+    "read_image",
+    "read_mask",
+    "resize",
+    "save_grid",
+    "save_png",
+    "to_uint8",
+]
