@@ -103,7 +103,7 @@ class ModelSpec:
 
         Args:
             config: flat: the attributes above, the options of the network, and either ``schedule`` and
-                ``schedule_options``, or (``schedule="ddpm"`` or none) ``beta_schedule`` and what belongs to it.
+                ``schedule_options``, or (``schedule="ddpm"`` or none) ``beta_schedule`` and its own.
         """
         rest = dict(config)
         own = {name: rest.pop(name) for name in _OWN if name in rest}
