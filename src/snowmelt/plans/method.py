@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from snowmelt.core import NoiseSchedule
+from snowmelt.plans.fitting import fitting, trained
 from snowmelt.plans.grids import GRIDS, explicit
 from snowmelt.plans.plan import Plan
 from snowmelt.plans.plan_file import read_plan
@@ -241,15 +241,16 @@ class Method:
                 raise ValueError(
                     f"the finished plan {self} cannot be cut or stretched: name a solver or a preset"
                 )
-            _check_levels(self.table, schedule)
-            return self.table
+            return fitting(self.table, schedule)
         solver, options = self._solver()
-        return solver(schedule, self.times(schedule) if times is None else times, **options)
+        return trained(
+            solver(schedule, self.times(schedule) if times is None else times, **options), schedule
+        )
 
     def reversed(self, schedule: NoiseSchedule) -> Plan:
         """Return the plan from the image to the noise; a stochastic method is a ValueError."""
         solver, options = self._solver()
-        return reverse(schedule, self.times(schedule), solver, **options)
+        return trained(reverse(schedule, self.times(schedule), solver, **options), schedule)
 
     def times(self, schedule: NoiseSchedule) -> tuple[float, ...]:
         """Return the times that it steps through, strictly falling, down to the image."""
@@ -257,6 +258,8 @@ class Method:
         grid = {
             name: settings.options[name] for name in settings.options if name in _options_of(self._grid())
         }
+        if settings.steps == "all":  # then no index is left out, and an offset has no room
+            grid.pop("offset", None)
         steps = None if LISTS & grid.keys() and settings.steps is None else _count(schedule, settings.steps)
         return tuple(self._grid()(schedule, steps, **grid))
 
@@ -402,18 +405,6 @@ def _check_numbers(function: Callable[..., Any], options: Mapping[str, Any]) -> 
         number = isinstance(item.default, int | float) and not isinstance(item.default, bool)
         if number and name in options and not isinstance(options[name], int | float):
             raise ValueError(f"{name} must be a number, such as {item.default}, got {options[name]!r}")
-
-
-def _check_levels(plan: Plan, schedule: NoiseSchedule) -> None:
-    """Refuse a plan that was made for another noise schedule."""
-    for level in plan.levels:
-        here = schedule(level.t)
-        if not all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(level, here, strict=True)):
-            raise ValueError(
-                f"the plan {plan.name} was made for another noise schedule: at t = {level.t:g} it has alpha "
-                f"= {level.alpha:g} and sigma = {level.sigma:g}, and the model has {here.alpha:g} and "
-                f"{here.sigma:g}; make it anew with `snowmelt plan show --checkpoint`"
-            )
 
 
 def _owners(option: str) -> str:
