@@ -323,7 +323,7 @@ def change(path: Path, **changes: Any) -> None:
         ({"class_embed_type": "timestep"}, "option class_embed_type = 'timestep'"),
         ({"time_embedding_type": "fourier"}, "option time_embedding_type = 'fourier' .* log t has no value"),
         ({"sample_size": [8]}, r"option sample_size = \[8\]"),
-        ({"block_out_channels": 8}, "a value of another kind than expected"),
+        ({"block_out_channels": 8}, "it holds a value of another kind"),
         ({"time_embedding_type": "learned"}, "option time_embedding_type = 'learned'"),
         ({"time_embedding_dim": 7}, "option time_embedding_dim = 7 cannot be expressed; expected None or 32"),
         ({"center_input_sample": True}, "option center_input_sample = True"),

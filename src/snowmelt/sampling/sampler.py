@@ -18,6 +18,7 @@ from snowmelt._version import __version__
 from snowmelt.denoisers import Denoiser, eval_mode, keep_in_range
 from snowmelt.denoisers.guidance import Guidance, make_guidance
 from snowmelt.digest import content_digest
+from snowmelt.errors import InputError
 from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.plans import Method, Plan, State, trajectory
 from snowmelt.progress import progress
@@ -189,6 +190,7 @@ class DiffusionSampler:
 
         Raises:
             TypeError, ValueError: an argument makes no sense; the message says what to do.
+            InputError: the samples hold NaN or infinity, as of a model that has diverged.
         """
         request = self.request(num_samples, class_labels, guidance_scale, use_ema, seeds)
         return torch.cat(list(self.batches(request, show_progress=show_progress, batch_size=batch_size)))
@@ -403,13 +405,25 @@ class DiffusionSampler:
         Args:
             x0: (B, C, H, W), what a plan arrived at.
             padded: as for `run`.
+
+        Raises:
+            InputError: there is NaN or infinity in them.
         """
+        images = self._decoded(x0, padded=padded)
+        if not images.isfinite().all():  # once, when all is done: a run itself waits for nothing
+            raise InputError(
+                "the samples hold NaN or infinity, because the model that made them has diverged: take an "
+                "earlier checkpoint, or another plan"
+            )
+        return images.clamp(-1, 1)
+
+    def _decoded(self, x0: Tensor, *, padded: bool = True) -> Tensor:
         if not self.bounded:
             decode = self.model.decode
             pieces = MicroBatches(lambda latents, *_: decode(latents), self.micro_batch, padded=padded)
             with torch.no_grad(), eval_mode(self.model):
                 x0 = pieces(x0, self.plan.end)
-        return x0.clamp(-1, 1)
+        return x0
 
     def _check(self, labels: Tensor | None, guidance_scale: float) -> None:
         num_classes = self.model.num_classes
@@ -492,7 +506,7 @@ class DiffusionSampler:
         if self.model.num_classes:  # not every model with classes says something without one
             labels = torch.zeros(self.micro_batch, dtype=torch.int64, device=self.device)
         with torch.no_grad(), eval_mode(self.model):
-            self.images(self.model(x, self.plan.rows[0].level, labels))
+            self._decoded(self.model(x, self.plan.rows[0].level, labels))
 
     def _networks(self) -> nn.ModuleList:
         """Return the model and the networks of its guidance, as far as they are modules."""

@@ -213,7 +213,7 @@ def _named(path: Path) -> Iterator[dict[str, Any]]:
         raise type(error)(f"{path}: {error}") from error
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise InputError(
-            f"{path} holds a value of another kind than expected ({error}): download it again"
+            f"{path}: it holds a value of another kind than expected ({error}). Download it again"
         ) from error
 
 
