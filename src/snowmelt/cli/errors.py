@@ -30,6 +30,9 @@ def exit_codes() -> Iterator[None]:
         except InputError as error:
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(BAD_INPUT) from error
+        except EOFError as error:  # click would say "Aborted!" and nothing else
+            typer.echo(f"Error: a file ends too early ({error}): copy or make it again", err=True)
+            raise typer.Exit(BAD_INPUT) from error
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
