@@ -42,4 +42,6 @@ def main(checkpoint: Path, data: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))
+    if len(sys.argv) != 4:
+        sys.exit("usage: python examples/dataset_augmentation.py CHECKPOINT DATA_FOLDER OUTPUT_FOLDER")
+    main(*map(Path, sys.argv[1:]))

@@ -25,4 +25,6 @@ def main(checkpoint: Path, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) != 3:
+        sys.exit("usage: python examples/inference_from_checkpoint.py CHECKPOINT PICTURE")
+    main(*map(Path, sys.argv[1:]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import runpy
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -30,6 +32,15 @@ def checkpoint(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("example") / "model.pth"
     Checkpoint.of(model, EMA(model)).write(path)
     return path
+
+
+@pytest.mark.parametrize("name", ["dataset_augmentation", "inference_from_checkpoint"])
+@pytest.mark.parametrize("arguments", [[], ["model.pth"]], ids=["none", "too few"])
+def test_without_arguments_an_example_says_how_to_use_it(name, arguments, monkeypatch):
+    path = str(REPOSITORY / "examples" / f"{name}.py")
+    monkeypatch.setattr(sys, "argv", [path, *arguments])
+    with pytest.raises(SystemExit, match=rf"^usage: python examples/{name}\.py CHECKPOINT [A-Z_ ]+$"):
+        runpy.run_path(path, run_name="__main__")
 
 
 def test_standalone_sampler(capsys):

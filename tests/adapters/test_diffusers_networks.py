@@ -91,6 +91,36 @@ def test_unet2d_with_labels_and_a_null_class():
     assert (model.num_classes, model.null_class) == (4, None)
 
 
+@pytest.mark.parametrize("null_class", [0, 3, 5, -1])
+def test_a_null_class_is_the_last_of_the_table(null_class):
+    with pytest.raises(ValueError, match=f"the last of the network's 5 class embeddings, got {null_class}"):
+        from_unet2d(unet(num_class_embeds=5), SCHEDULE, null_class=null_class)
+    with pytest.raises(ValueError, match="the last of the network's None class embeddings"):
+        from_unet2d(unet(), SCHEDULE, null_class=4)
+
+
+def test_other_class_embeddings_than_a_table_are_refused():
+    with pytest.raises(ValueError, match="classes are of type 'timestep'"):
+        from_unet2d(unet(class_embed_type="timestep"), SCHEDULE)
+
+
+@pytest.mark.parametrize("size", [None, (8,), (8, 8, 8)])
+def test_a_network_without_a_size_needs_one(size):
+    network = unet()
+    network.register_to_config(sample_size=size)
+    with pytest.raises(ValueError, match="which says nothing of the images: give image_size"):
+        from_unet2d(network, SCHEDULE)
+    assert from_unet2d(network, SCHEDULE, image_size=(8, 12)).image_shape == (1, 8, 12)
+
+
+def test_fourier_times_need_a_time_above_0():
+    network = unet(time_embedding_type="fourier")
+    with pytest.raises(ValueError, match="reads log"):
+        from_unet2d(network, SCHEDULE)
+    model = from_unet2d(network, SCHEDULE, time="1000t")
+    assert sampled(model, 1000, torch.randn(1, 1, 8, 8), threshold="clip").isfinite().all()
+
+
 def test_the_network_keeps_its_dtype():
     network = unet().bfloat16()
     x = torch.randn(2, 1, 8, 8)
@@ -164,6 +194,22 @@ def test_further_inputs_follow_the_label_or_are_the_same_for_all():
     torch.testing.assert_close(sampled(model, 5, x, labels), expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match=r"or one for all; got \[2, 3\] rows"):
         from_unet2d_condition(network, SCHEDULE, encoder_hidden_states=prompts, attention_mask=prompts[:2])
+
+
+def test_classes_of_a_conditioned_network_come_as_rows():
+    network, prompts = condition_unet(num_class_embeds=3), torch.randn(2, 5, 6)
+    with pytest.raises(ValueError, match="the network has class embeddings: give class_labels"):
+        from_unet2d_condition(network, SCHEDULE, encoder_hidden_states=prompts)
+    with pytest.raises(ValueError, match=r"class_labels must lie in 0\.\.2, .* got \[2, 3\]"):
+        from_unet2d_condition(
+            network, SCHEDULE, encoder_hidden_states=prompts, class_labels=torch.tensor([2, 3])
+        )
+    labels = torch.tensor([2, 0])
+    model = from_unet2d_condition(network, SCHEDULE, encoder_hidden_states=prompts, class_labels=labels)
+    x = torch.randn(2, 2, 8, 8)
+    given = {"encoder_hidden_states": prompts, "class_labels": labels}
+    expected = guided_loop(network, x, given, given, 0.0)
+    torch.testing.assert_close(sampled(model, 5, x, [0, 1]), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("learned_variance", [True, False])

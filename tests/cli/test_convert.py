@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli import app
-from snowmelt.models import EMA
+from snowmelt.cli.generate import build_sampler
+from snowmelt.config import load_config
+from snowmelt.models import EMA, Checkpoint
 from snowmelt.models.checkpoint_file import read_contents, write_contents
 
 
@@ -70,6 +72,18 @@ def test_import_writes_a_checkpoint_that_samples(work, out):
     unet = UNet2DModel.from_pretrained(work / "pipeline", subfolder="unet")
     torch.testing.assert_close(sampler.model.network.state_dict(), dict(unet.state_dict()), rtol=0, atol=0)
     assert sampler.sample(1).shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("words", [{}, {"steps": 7}, {"steps": 7, "grid": "trailing"}], ids=str)
+def test_generate_changes_the_models_own_method_as_the_library_does(work, words):
+    run(work, "import", "pipeline", "--out", "made.pth")
+    settings = {"mode": "generate", "generation.checkpoint": work / "made.pth", "compute.device": "cpu"}
+    settings |= {f"generation.sampling.sampler.{name}": value for name, value in words.items()}
+    settings["generation.sampling.use_ema"] = "false"
+    config = load_config("-", [f"{name}={value}" for name, value in settings.items()])
+    sampler = build_sampler(config, Checkpoint.read(work / "made.pth"))
+    assert sampler.method == DiffusionSampler.from_pretrained(work / "pipeline", **words).method
+    assert sampler.method.solver == "ddpm"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch_fidelity import metric_fid
 
 from snowmelt.errors import InputError
-from snowmelt.evaluation import Features, Moments
+from snowmelt.evaluation import Features, Moments, is_statistics
 from snowmelt.evaluation.metrics import fid, fid_infinity, frechet_distance
 
 
@@ -248,10 +248,18 @@ def test_broken_statistics_are_the_inputs_fault(tmp_path, arrays):
 
 
 def test_missing_and_damaged_files_are_the_inputs_fault(tmp_path):
+    np.savez(tmp_path / "whole.npz", mu=np.zeros(9), sigma=np.eye(9))
     (tmp_path / "text.npz").write_text("no archive")
-    for name in ("none.npz", "text.npz"):
+    (tmp_path / "empty.npz").touch()
+    (tmp_path / "half.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:500])
+    np.savez(tmp_path / "nan.npz", mu=np.full(1, np.nan), sigma=np.eye(1))
+    for name in ("none.npz", "text.npz", "empty.npz", "half.npz", "nan.npz"):
         with pytest.raises(InputError, match=name):
             Moments.load(tmp_path / name)
+    for name in ("text.npz", "empty.npz", "half.npz"):
+        with pytest.raises(InputError, match=name):
+            is_statistics(tmp_path / name)
+    assert is_statistics(tmp_path / "whole.npz")
 
 
 # Mistakes

@@ -53,7 +53,6 @@ OPTIONS = st.fixed_dictionaries(
         "dropout": st.sampled_from([0.0, 0.25]),
         "num_classes": st.sampled_from([None, 1, 6]),
         "has_null_class": st.booleans(),
-        "time_embedding": st.sampled_from(["positional", "fourier"]),
         "flip_sin_to_cos": st.booleans(),
         "freq_shift": st.sampled_from([0.0, 1.0]),
         "resnet_time_scale_shift": st.sampled_from(["default", "scale_shift"]),

@@ -60,7 +60,7 @@ THEIRS: dict[str, dict[str, Any]] = {
         "downsample_type": "resnet",
     },
     "as DDPM had it": {"downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1, "act_fn": "swish"},
-    "fourier": {"time_embedding_type": "fourier", "mid_block_scale_factor": 2**0.5},
+    "a scaled middle": {"mid_block_scale_factor": 2**0.5},
 }
 
 OURS: dict[str, dict[str, Any]] = {
@@ -76,7 +76,7 @@ OURS: dict[str, dict[str, Any]] = {
         "norm_groups": 8,
     },
     "residual resampling": {"downsample": "resnet", "upsample": "resnet", "use_attention": [True, False]},
-    "fourier": {"time_embedding": "fourier", "resnet_time_scale_shift": "scale_shift"},
+    "scale and shift": {"resnet_time_scale_shift": "scale_shift"},
     "gray v": {"in_channels": 1, "parameterization": "v", "zero_terminal_snr": True},
     "its own betas": {"betas": [0.01, 0.2, 0.1, 0.4]},
 }
@@ -321,6 +321,9 @@ def change(path: Path, **changes: Any) -> None:
         ({"act_fn": "gelu"}, "option act_fn = 'gelu' cannot be expressed; expected 'silu' or 'swish'"),
         ({"mid_block_type": None}, "option mid_block_type = None"),
         ({"class_embed_type": "timestep"}, "option class_embed_type = 'timestep'"),
+        ({"time_embedding_type": "fourier"}, "option time_embedding_type = 'fourier' .* log t has no value"),
+        ({"sample_size": [8]}, r"option sample_size = \[8\]"),
+        ({"block_out_channels": 8}, "it holds a value of another kind"),
         ({"time_embedding_type": "learned"}, "option time_embedding_type = 'learned'"),
         ({"time_embedding_dim": 7}, "option time_embedding_dim = 7 cannot be expressed; expected None or 32"),
         ({"center_input_sample": True}, "option center_input_sample = True"),

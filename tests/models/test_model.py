@@ -8,10 +8,21 @@ import pytest
 import torch
 from torch import nn
 
-from snowmelt import DiffusionSampler
-from snowmelt.core import PARAMETERIZATIONS, TIMES, VE, DiscreteSchedule, Level, RectifiedFlow, make_betas
+from snowmelt import Checkpoint, DiffusionSampler, create_model
+from snowmelt.core import (
+    PARAMETERIZATIONS,
+    SCHEDULES,
+    TIMES,
+    VE,
+    DiscreteSchedule,
+    Level,
+    RectifiedFlow,
+    make_betas,
+    make_schedule,
+)
 from snowmelt.denoisers import GaussianMixture
-from snowmelt.models import DiffusionModel
+from snowmelt.errors import InputError
+from snowmelt.models import DiffusionModel, ModelSpec
 
 MIXTURE = GaussianMixture(torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(1)), 0.3)
 
@@ -147,3 +158,18 @@ def test_an_index_needs_trained_ones():
     model = DiffusionModel(Told(), RectifiedFlow(), "x0", image_shape=(1, 2, 2), time="index")
     with pytest.raises(ValueError, match="has none: take 1000t"):
         model(torch.zeros(1, 1, 2, 2), RectifiedFlow()(0.5))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_fourier_times_are_refused_where_they_have_no_logarithm(name):
+    small = {"image_size": 8, "in_channels": 1, "model_channels": 8, "channel_multipliers": (1,)}
+    options = {**small, "norm_groups": 4, "schedule": name, "time_embedding": "fourier"}
+    if make_schedule(name).time in ("index", "log(sigma)/4"):  # from 0, and from below it
+        with pytest.raises(ValueError, match=r"fourier reads log\(time\), .* take time_embedding positional"):
+            create_model(**options)
+        with pytest.raises(InputError, match=r"reads log\(time\)"):
+            Checkpoint({}, ModelSpec.from_config(options)).model()
+        return
+    model = create_model(**options)
+    for t in (model.schedule.t_min, 0.5, 1.0):
+        assert model(torch.randn(1, 1, 8, 8), model.schedule(t)).isfinite().all()

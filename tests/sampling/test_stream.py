@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snowmelt import DiffusionSampler, create_ddpm
-from snowmelt.models import DDPMModel
+from snowmelt.core import RectifiedFlow
+from snowmelt.errors import InputError
+from snowmelt.models import DDPMModel, DiffusionModel
 from snowmelt.plans import make_plan
 from snowmelt.sampling.memory import auto_batch_size, free_bytes, state_bytes
 
@@ -133,3 +137,21 @@ def test_the_model_is_itself_again_after_a_stream_is_closed(sampler):
     next(stream)
     stream.close()
     assert sampler.model.training
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("latent", [False, True])
+def test_images_that_are_no_numbers_are_an_error(bad, latent):
+    """A diverged model's samples would go on as black pictures, or as plain -1 and 1."""
+
+    def network(x, time, class_labels):
+        return torch.full_like(x, 0.0 if latent else bad)
+
+    model = DiffusionModel(network, RectifiedFlow(), "x0", image_shape=(1, 2, 2))
+    if latent:
+        model = model.with_decoder(lambda latents: latents + bad)
+    sampler = DiffusionSampler(model, steps=2, threshold=None)
+    with pytest.raises(InputError, match="the samples hold NaN or infinity, because the model"):
+        sampler.sample(2)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        list(sampler.stream(3, batch_size=1))

@@ -32,6 +32,7 @@ def import_command(
     """Turn a model of diffusers into a checkpoint, to sample, edit, evaluate or train it further."""
     with user_errors():
         from snowmelt.models import Checkpoint
+        from snowmelt.sampling import DiffusionSampler
 
         expect_suffix(out, ".safetensors", ".pth")
         if not folder.is_dir():
@@ -39,12 +40,18 @@ def import_command(
                 f"{folder} is not a folder; expected one of diffusers, with model_index.json or config.json"
             )
         checkpoint = Checkpoint.read(folder)
-        model = checkpoint.model()  # before anything is written: what is written can be sampled from
-        checkpoint.write(out)
+        sampler = DiffusionSampler.from_pretrained(checkpoint, use_ema=checkpoint.ema is not None)
+        model = sampler.model
+        labels = [0] if model.num_classes else None
+        if not next(sampler.trajectory(1, labels)).x_t.isfinite().all():
+            raise InputError(f"{folder} was not imported: its network answers with NaN or infinity")
+        checkpoint.write(out)  # only now: what is written can be sampled from
         classes = f", {model.num_classes} classes" if model.num_classes else ""
+        averaged = ", with averaged weights" if checkpoint.ema is not None else ""
         shape = " x ".join(map(str, model.image_shape))
         typer.echo(
-            f"{out}: {shape} images{classes}, {model.schedule!r}, predicts {model.parameterization.name}"
+            f"{out}: {shape} images{classes}, {model.schedule!r}, predicts "
+            f"{model.parameterization.name}{averaged}"
         )
 
 

@@ -39,6 +39,9 @@ def exit_codes(after_full_disk: str = "run the same command again") -> Iterator[
         warnings.showwarning = show
         try:
             yield
+        except EOFError as error:  # click would say "Aborted!" and nothing else
+            typer.echo(f"Error: a file ends too early ({error}): copy or make it again", err=True)
+            raise typer.Exit(BAD_INPUT) from error
         except KeyboardInterrupt as error:
             typer.echo("Interrupted.", err=True)
             # As shells have it: 128 and the number of the signal, which is 2 for Ctrl-C

@@ -151,13 +151,12 @@ def build_sampler(config: Config, checkpoint: Checkpoint, *, local_rank: int = 0
     """Return the sampler of a configuration; the checkpoint decides what the file does not state."""
     from snowmelt.device import resolve_device
     from snowmelt.models.guidance_files import read_guidance
-    from snowmelt.plans import Method
     from snowmelt.sampling import DiffusionSampler
 
     sampling = config.generation.sampling
     options: dict[str, Any] = {"memory_share": sampling.memory_share}
     if (words := sampling.method) is not None:
-        options["method"] = Method.of(words)
+        options["method"] = words  # steps or an option alone change the checkpoint's own method
     if sampling.guidance is not None:
         options["guidance"] = read_guidance(sampling.guidance.options(), checkpoint.model())
     if sampling.threshold != "auto":

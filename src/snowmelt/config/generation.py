@@ -113,6 +113,8 @@ class Sampling(Section):
     {'preset': 'fast'}
     """
 
+    alternatives = (_METHODS, _CLASSES, ("guidance_scale", "guidance.scale"))
+
     num_samples: PositiveInt = 16
     guidance_scale: FiniteFloat = 0.0
     guidance: Annotated[

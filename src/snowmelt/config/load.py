@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from snowmelt.config.overriding import merged
 from snowmelt.config.schema import Config, Subdirs, known_keys
 from snowmelt.config.section import Section
 from snowmelt.errors import InputError
@@ -47,6 +48,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Args:
         path: the file; ``-`` for none, where the overrides say everything.
         overrides: changes to it, ``key.sub=value`` each, the value in YAML; the last one for a key counts.
+            Where the file says the same in another way, as ``sampler`` where ``preset`` is overridden, that
+            is dropped.
 
     Raises:
         ConfigError: the file is missing or not a YAML mapping, an override is malformed, or keys or values
@@ -70,7 +73,8 @@ def load_as(schema: type[Schema], path: str | Path, overrides: Sequence[str] = (
     try:
         tree, places = _read(path)
         places |= {text.partition("=")[0]: f"override {text}" for text in overrides}
-        data = OmegaConf.to_container(OmegaConf.merge(tree, *changes), resolve=True, throw_on_missing=True)
+        whole = merged(schema, tree, OmegaConf.merge({}, *changes))
+        data = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
         return schema.model_validate(data)
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]

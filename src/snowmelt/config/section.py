@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -44,9 +44,16 @@ NullIsNone = BeforeValidator(lambda value: "none" if value is None else value)
 
 
 class Section(BaseModel):
-    """Abstract: a group of keys. Unknown keys are errors, and nothing can be changed after validation."""
+    """Abstract: a group of keys. Unknown keys are errors, and nothing can be changed after validation.
+
+    Attributes:
+        alternatives: groups of keys that say one thing in different ways, so that at most one may be stated.
+            An override of one takes the place of the others in the file.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
 
 def errors_at(kind: str, *paths: tuple[str, ...]) -> ValidationError:

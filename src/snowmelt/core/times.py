@@ -17,7 +17,7 @@ from snowmelt.core.level import Level
 if TYPE_CHECKING:
     from snowmelt.core.schedule import NoiseSchedule
 
-__all__ = ["TIMES", "Time", "find_time"]
+__all__ = ["TIMES", "Time", "check_positive", "find_time"]
 
 Time = Callable[["NoiseSchedule", Level[Any]], Any]
 
@@ -82,3 +82,23 @@ def find_time(time: str | Time) -> Time:
     if time not in TIMES:
         raise ValueError(f"time must be one of {', '.join(TIMES)}, or a function, got {time!r}")
     return TIMES[time]
+
+
+def check_positive(time: Time, schedule: NoiseSchedule) -> None:
+    """Refuse a convention for networks that read the logarithm of a time, as Fourier features do.
+
+    Raises:
+        ValueError: the time is 0 or less at an end of the schedule.
+
+    >>> from snowmelt.core import RectifiedFlow
+    >>> check_positive(find_time("1-t"), RectifiedFlow())
+    Traceback (most recent call last):
+    ValueError: time_embedding fourier reads log(time), and RectifiedFlow() tells the network ... positional
+    """
+    # The noisiest level is asked for even where its lam is infinite, the clean image never is
+    told = [time(schedule, schedule(t)) for t in (1.0, schedule.t_min)]
+    if not min(told) > 0:
+        raise ValueError(
+            f"time_embedding fourier reads log(time), and {schedule!r} tells the network times from "
+            f"{min(told):g} to {max(told):g}: take time_embedding positional"
+        )

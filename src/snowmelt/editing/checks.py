@@ -39,13 +39,23 @@ def check_images(sampler: DiffusionSampler, images: Tensor) -> Tensor:
     return images.to(sampler.device)
 
 
-def check_strength(strength: float) -> float:
-    """Return `strength`, a number in [0, 1]."""
+def check_strength(strength: float, sampler: DiffusionSampler | None = None) -> float:
+    """Return `strength`, a number in [0, 1].
+
+    With a sampler it is the time at which sampling begins. A model on trained steps knows nothing of times
+    below the first one.
+    """
     if isinstance(strength, bool) or not isinstance(strength, int | float):
         raise TypeError(f"strength must be a number, got {type(strength).__name__}")
     if not (math.isfinite(strength) and 0 <= strength <= 1):
         raise ValueError(
             f"strength must lie in [0, 1] (0 changes nothing, 1 keeps nothing), got {strength:g}"
+        )
+    schedule = sampler.model.schedule if sampler is not None else None
+    if schedule is not None and schedule.num_timesteps and 0 < strength < schedule.t_min:
+        raise ValueError(
+            f"strength {strength:g} is less than one trained step of the model: take 0, which changes "
+            f"nothing, or at least 1/{schedule.num_timesteps} = {schedule.t_min:g}"
         )
     return float(strength)
 

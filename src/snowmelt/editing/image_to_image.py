@@ -33,7 +33,8 @@ def image_to_image(
     Args:
         sampler: its model, guidance, threshold and device are used, and its method.
         images: (B, C, H, W) in [-1, 1].
-        strength: 0 returns the images, 1 ignores them: it is plain sampling with the same seeds.
+        strength: 0 returns the images, 1 ignores them: it is plain sampling with the same seeds. A model on
+            T trained steps takes 0, or 1/T and more.
         class_labels: (B,), the classes wanted.
         guidance_scale: as in `DiffusionSampler.sample`, and so are `use_ema` and `seeds`.
         method: how to sample, as for `DiffusionSampler`; None takes the sampler's own method.
@@ -55,7 +56,7 @@ def image_to_image(
     torch.Size([2, 1, 8, 8])
     """
     images = check_images(sampler, images)
-    strength = check_strength(strength)
+    strength = check_strength(strength, sampler)
     noise = seeded_noise(sampler, seeds, len(images))
     chosen = choose_method(sampler, method, keywords)
     schedule = sampler.model.schedule

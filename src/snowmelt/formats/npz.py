@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
-from snowmelt.formats.source import FileSource, reading
+from snowmelt.formats.source import FileSource, class_label, files_named, reading
 from snowmelt.formats.writer import Writer
 from snowmelt.images import Shape
 
@@ -37,19 +37,24 @@ class NpzSource(FileSource):
         (self.path,) = files
         with reading(self.path, f"images (an npz file with {IMAGES}, uint8 (N, H, W, C), is needed)"):
             with ZipFile(self.path) as archive, archive.open(f"{IMAGES}.npy") as member:
-                npy.read_magic(member)
-                stored, self.by_columns, dtype = npy.read_array_header_1_0(member)
+                stored, self.by_columns, dtype = _header(member)
                 self.start = member.tell()
+                # Reading to the end verifies the checksum, which reading row by row never looks at
+                size = sum(map(len, iter(lambda: member.read(1 << 14), b"")))
             with np.load(self.path, allow_pickle=False) as file:
                 labels = next((file[name] for name in (LABELS, "labels") if name in file), None)
-        if dtype != np.uint8 or len(stored) != 4 or stored[-1] not in (1, 3):
+        if dtype != np.uint8 or len(stored) != 4 or stored[-1] not in (1, 3) or 0 in stored[1:]:
             raise InputError(f"{self.path} has {IMAGES} {dtype} {stored}: uint8 (N, H, W, 1 or 3) is needed")
+        if size != prod(stored):
+            raise InputError(f"{self.path} states {prod(stored)} bytes of {IMAGES}, but has {size}")
         count, *self.row = stored
-        if labels is not None and (labels.shape != (count,) or labels.dtype.kind not in "iu"):
+        if labels is not None and labels.shape != (count,):
             raise InputError(
                 f"{self.path} has labels {labels.dtype} {labels.shape}: {count} integers are needed, one each"
             )
-        super().__init__(self.path, labels.tolist() if labels is not None else [None] * count, None, shape)
+        rows: list[Any] = [None] * count if labels is None else labels.tolist()
+        numbers = [class_label(label, f"{self.path}, row {row}") for row, label in enumerate(rows)]
+        super().__init__(self.path, numbers, None, shape)
 
     def _stored(self, indices: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
         size = prod(self.row)
@@ -109,9 +114,19 @@ class NpzWriter(Writer):
 
 
 def open_npz(path: Path, shape: Shape) -> NpzSource | None:
-    """Return the images of an ``.npz`` file, or of the only one in a folder; None if that is not there."""
-    files = [path] if path.is_file() else sorted(path.glob("*.npz"))
-    return NpzSource(path, files, shape) if len(files) == 1 and files[0].suffix == ".npz" else None
+    """Return the images of an ``.npz`` file, or of the only one in a folder; None if there is none."""
+    files = files_named(path, ".npz")
+    if len(files) > 1:
+        raise InputError(f"{path} holds {len(files)} npz files: give one of them, such as {files[0]}")
+    return NpzSource(path, files, shape) if files else None
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return the shape of an array in a file, whether it is stored column by column, and its dtype."""
+    version = npy.read_magic(member)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, by_columns, dtype = read(member)
+    return shape, by_columns, dtype
 
 
 def _savez(file: IO[bytes], arrays: Mapping[str, Iterable[np.ndarray]], rows: int) -> None:

@@ -18,7 +18,7 @@ from snowmelt.images import BACKGROUND, Shape, check_background, to_uint8
 
 __all__ = ["READERS", "open_images"]
 
-# The first one that finds its files in a folder reads them
+# The first one that finds its files in a folder reads them; those of many images take one such file, too
 READERS: dict[str, Callable[[Path, Shape], FileSource | None]] = {
     "parquet": open_parquet,
     "webdataset": open_webdataset,
@@ -41,8 +41,8 @@ def open_images(
 
     - a name in `snowmelt.data.DATASETS`, such as ``digits:train``;
     - an ``.npz`` file with uint8 ``arr_0`` (N, H, W, C), and perhaps labels in ``arr_1`` or ``labels``;
-    - a folder with Parquet files (columns ``image`` with ``bytes``, and ``label``);
-    - a folder with webdataset tar files (images, ``.cls``);
+    - a Parquet file or a folder of them (columns ``image`` with ``bytes``, and ``label``);
+    - a webdataset tar file or a folder of them (images, ``.cls``);
     - a folder with one folder of images a class, numbered in natural order (2 before 10);
     - a folder of images, with the ``labels.csv`` of ``snowmelt generate`` if it is there;
     - a folder with one ``.npz`` file.
@@ -67,12 +67,12 @@ def open_images(
     shape = Shape(size, channels, check_background(background))
     if not Path(path).exists():
         return _data_set(str(path), shape)
-    for reader in READERS.values() if Path(path).is_dir() else (open_npz,):
+    for reader in READERS.values() if Path(path).is_dir() else (open_parquet, open_webdataset, open_npz):
         if (source := reader(Path(path), shape)) is not None:
             return source
     raise InputError(
-        f"{path} holds no images in a known layout: give a folder of images, of class folders, of .tar or "
-        ".parquet files, or an .npz file"
+        f"{path} holds no images in a known layout: give a folder of images or of class folders, or .npz, "
+        ".tar or .parquet files"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
@@ -11,7 +11,7 @@ from typing import IO, Any
 from torch import Tensor
 
 from snowmelt.errors import InputError, optional
-from snowmelt.formats.source import EncodedSource, reading
+from snowmelt.formats.source import EncodedSource, class_label, files_named, reading
 from snowmelt.formats.writer import Writer, sample_name
 from snowmelt.images import Shape
 
@@ -24,30 +24,41 @@ class ParquetSource(EncodedSource):
     def __init__(self, path: Path, files: Sequence[Path], shape: Shape) -> None:
         self.rows: list[tuple[Path, int]] = []
         labels: list[int | None] = []
+        names: list[str] | None = None
         for table in files:
-            with reading(table, "a Parquet file"):
-                columns, count = _parquet().read_schema(table).names, _parquet().read_metadata(table).num_rows
-                known = _parquet().read_table(table, columns=["label"]) if "label" in columns else None
+            with reading(table, "a Parquet file"), _open(table) as file:
+                schema, count = file.schema_arrow, file.metadata.num_rows
+                columns = schema.names
+                stated = file.read(columns=["label"])["label"].to_pylist() if "label" in columns else None
             if "image" not in columns:
                 raise InputError(
                     f"{table} has the columns {', '.join(columns)}: it needs image, with its bytes"
                 )
             self.rows += [(table, row) for row in range(count)]
-            labels += known["label"].to_pylist() if known is not None else [None] * count
-        super().__init__(path, labels, _class_names(files[0]), shape)
+            values = enumerate([None] * count if stated is None else stated)
+            labels += [class_label(value, f"{table}, row {row}") for row, value in values]
+            own = _class_names(schema.metadata)
+            if table != files[0] and own != names:
+                raise InputError(
+                    f"{table} names its classes {own}, but {files[0]} names them {names}: label 0 must mean "
+                    "one class in all files of a folder"
+                )
+            names = own
+        super().__init__(path, labels, names, shape)
 
     def _files(self, indices: Sequence[int]) -> Iterator[tuple[str, bytes]]:
         for table, places in groupby((self.rows[index] for index in indices), key=lambda place: place[0]):
             wanted = {row for _, row in places}
-            images = _parquet().ParquetFile(table).iter_batches(batch_size=64, columns=["image"])
-            stored = (image for batch in images for image in batch.column("image"))
-            for row, image in enumerate(stored):
-                if row in wanted:
-                    value = image.as_py()
-                    data = value.get("bytes") if isinstance(value, dict) else value
-                    if not isinstance(data, bytes):
-                        raise InputError(f"{table}, row {row}: the column image holds no bytes")
-                    yield f"{table}, row {row}", data
+            with reading(table, "a Parquet file"), _open(table) as file:
+                images = file.iter_batches(batch_size=64, columns=["image"])
+                stored = (image for batch in images for image in batch.column("image"))
+                for row, image in enumerate(stored):
+                    if row in wanted:
+                        value = image.as_py()
+                        data = value.get("bytes") if isinstance(value, dict) else value
+                        if not isinstance(data, bytes):
+                            raise InputError(f"{table}, row {row}: the column image holds no bytes")
+                        yield f"{table}, row {row}", data
 
 
 class ParquetWriter(Writer):
@@ -79,7 +90,8 @@ class ParquetWriter(Writer):
             for index, image in zip(indices, images, strict=True)
         ]
         table = _parquet("pyarrow").Table.from_pylist(rows, self._schema())
-        _parquet().write_table(table, file, compression="none")  # PNG files are compressed already
+        # PNG files are compressed already
+        _parquet().write_table(table, file, compression="none", write_page_checksum=True)
 
     def _schema(self) -> Any:
         arrow = _parquet("pyarrow")
@@ -100,20 +112,24 @@ class ParquetWriter(Writer):
         return arrow.schema({name: kind for name, (kind, _) in columns.items()}, metadata=described)
 
 
-def open_parquet(folder: Path, shape: Shape) -> ParquetSource | None:
-    """Return the images in a folder's Parquet files, or None if it has none."""
-    tables = sorted(folder.glob("*.parquet"))
-    return ParquetSource(folder, tables, shape) if tables else None
+def open_parquet(path: Path, shape: Shape) -> ParquetSource | None:
+    """Return the images in a Parquet file, or in those of a folder; None if there is none."""
+    tables = files_named(path, ".parquet")
+    return ParquetSource(path, tables, shape) if tables else None
 
 
-def _class_names(table: Path) -> list[str] | None:
+def _open(table: Path) -> Any:
+    return _parquet().ParquetFile(table, page_checksum_verification=True)
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> list[str] | None:
     """Return the class names that datasets' metadata states, if there are any."""
-    stated = (_parquet().read_schema(table).metadata or {}).get(b"huggingface")
+    stated = (metadata or {}).get(b"huggingface")
     try:
         names = json.loads(stated)["info"]["features"]["label"]["names"] if stated else None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    return [str(name) for name in names] if names else None
+    return [str(name) for name in names] if isinstance(names, list) and names else None
 
 
 def _parquet(module: str = "pyarrow.parquet") -> Any:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from tarfile import TarError
-from zipfile import BadZipFile
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,10 +16,18 @@ from torch import Tensor
 from snowmelt.errors import InputError
 from snowmelt.images import Shape, read_image, resize, to_uint8
 
-__all__ = ["EncodedSource", "FileSource", "ImageSource", "TensorSource", "reading"]
+__all__ = [
+    "EncodedSource",
+    "FileSource",
+    "ImageSource",
+    "TensorSource",
+    "class_label",
+    "files_named",
+    "reading",
+]
 
-# Every library reports a damaged file in its own way
-DAMAGED = (OSError, EOFError, ValueError, LookupError, BadZipFile, TarError, zlib.error)
+Read = TypeVar("Read")
+MOST_CLASSES = 1_000_000  # whatever counts images by class makes a table of this length
 
 
 class ImageSource(ABC):
@@ -134,7 +140,7 @@ class FileSource(ImageSource):
         shape: what the images are turned into.
 
     Raises:
-        InputError: there are no images, or only some of them have a class.
+        InputError: there are no images, only some of them have a class, or a class has no name.
     """
 
     def __init__(
@@ -146,6 +152,11 @@ class FileSource(ImageSource):
         if known and len(known) < len(labels):
             raise InputError(
                 f"{path}: {len(known)} of {len(labels)} images have a class; give one to all or none"
+            )
+        if known and class_names is not None and max(known) >= len(class_names):
+            raise InputError(
+                f"{path} has the label {max(known)}, but names {len(class_names)} classes (0 to "
+                f"{len(class_names) - 1}): correct the labels or the names"
             )
         super().__init__(str(path), len(labels), known or None, class_names)
         self.shape = shape
@@ -171,15 +182,14 @@ class FileSource(ImageSource):
     def _alike(self, indices: Sequence[int]) -> Iterator[Tensor]:
         """Yield images in the wanted shape. Where that says nothing, the first one decides."""
         first: tuple[str, Tensor] | None = None
-        with reading(self.name):
-            for name, stored in self._stored(indices):
-                image = resize(stored, self.shape)
-                first = first or (name, image)
-                if len(first[1]) == 3:
-                    image = resize(image, Shape(channels=3))
-                if image.shape != first[1].shape:
-                    raise InputError(_mismatch(name, image, *first))
-                yield image
+        for name, stored in _read(self.name, self._stored(indices)):
+            image = resize(stored, self.shape)
+            first = first or (name, image)
+            if len(first[1]) == 3:
+                image = resize(image, Shape(channels=3))
+            if image.shape != first[1].shape:
+                raise InputError(_mismatch(name, image, *first))
+            yield image
 
 
 class EncodedSource(FileSource):
@@ -199,9 +209,8 @@ class EncodedSource(FileSource):
         """Return the SHA-256 of the wanted shape and of the files' bytes, which are read once for it."""
         if self._hash is None:
             digest = sha256(str(tuple(self.shape)).encode())
-            with reading(self.name):
-                for _, data in self._files(range(len(self))):
-                    digest.update(sha256(data).digest())
+            for _, data in _read(self.name, self._files(range(len(self)))):
+                digest.update(sha256(data).digest())
             self._hash = digest.hexdigest()
         return self._hash
 
@@ -219,8 +228,58 @@ def reading(path: str | Path, kind: str = "images") -> Iterator[None]:
         yield
     except InputError:
         raise
-    except DAMAGED as error:
-        raise InputError(f"{path} cannot be read as {kind}: {error}") from error
+    except Exception as error:  # every library reports damage in its own ways, and in new ones each year
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path} cannot be read as {kind}: {reason}") from error
+
+
+def files_named(path: Path, suffix: str) -> list[Path]:
+    """Return `path` itself, or the files in a folder, that end in `suffix` in upper or lower case.
+
+    Hidden files do not count: systems leave some of the same suffix, such as ``._images.tar``.
+
+    >>> files_named(Path("no_such_folder"), ".tar")
+    []
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [f for f in files if f.suffix.lower() == suffix and not f.name.startswith(".") and f.is_file()]
+
+
+def class_label(value: Any, place: str) -> int | None:
+    """Return a class number that a file states, or None where it states none.
+
+    Args:
+        value: as the file has it.
+        place: the file and the row, for the message.
+
+    Raises:
+        InputError: it is something else than an integer from 0 on.
+
+    >>> class_label(3, "x.parquet, row 0")
+    3
+    >>> class_label(1.7, "x.parquet, row 0")
+    Traceback (most recent call last):
+    snowmelt.errors.InputError: x.parquet, row 0 has the label 1.7; expected a class number, 0, 1, 2 ...
+    """
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_CLASSES:
+        return value
+    shown = text if len(text := repr(value)) <= 40 else f"{text[:40]}..."
+    raise InputError(
+        f"{place} has the label {shown}; expected a class number, 0, 1, 2 ... (below {MOST_CLASSES}). Number "
+        "the classes, or leave the labels out"
+    )
+
+
+def _read(name: str, stored: Iterator[Read]) -> Iterator[Read]:
+    """Yield what is stored; an error of the reading, and of nothing else, names the file."""
+    while True:
+        with reading(name):
+            item = next(stored, None)
+        if item is None:
+            return
+        yield item
 
 
 def _mismatch(name: str, image: Tensor, first_name: str, first: Tensor) -> str:

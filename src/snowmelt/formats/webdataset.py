@@ -11,8 +11,8 @@ from typing import IO, Any, NamedTuple
 
 from torch import Tensor
 
-from snowmelt.errors import optional
-from snowmelt.formats.source import EncodedSource, reading
+from snowmelt.errors import InputError, optional
+from snowmelt.formats.source import EncodedSource, class_label, files_named, reading
 from snowmelt.formats.writer import Writer
 from snowmelt.images import IMAGE_SUFFIXES, Shape
 
@@ -33,7 +33,7 @@ class _Member(NamedTuple):
 class TarSource(EncodedSource):
     """Tar files as webdataset reads them: files whose names agree up to the first dot are one sample.
 
-    ``.cls`` holds its class as a number.
+    ``.cls`` holds its class as a number. Each sample has one picture.
     """
 
     def __init__(self, path: Path, files: Sequence[Path], shape: Shape) -> None:
@@ -77,25 +77,49 @@ class WebDatasetWriter(Writer):
                 tar.write({**entries, "json": json.dumps(facts, sort_keys=True).encode()})
 
 
-def open_webdataset(folder: Path, shape: Shape) -> TarSource | None:
-    """Return the images in a folder's tar files, or None if it has none."""
-    tars = sorted(folder.glob("*.tar"))
-    return TarSource(folder, tars, shape) if tars else None
+def open_webdataset(path: Path, shape: Shape) -> TarSource | None:
+    """Return the images in a tar file, or in those of a folder; None if there is none."""
+    tars = files_named(path, ".tar")
+    return TarSource(path, tars, shape) if tars else None
 
 
 def _samples(tar: Path) -> Iterator[tuple[_Member, int | None]]:
     images: dict[str, _Member] = {}
-    labels: dict[str, int] = {}
+    labels: dict[str, int | None] = {}
     with reading(tar, "a webdataset file"), tarfile.open(tar, "r:") as archive:
         for member in archive:
             folder, _, base = member.name.rpartition("/")
             stem, _, extension = base.partition(".")
             key = f"{folder}/{stem}"
-            if Path(base).suffix.lower() in IMAGE_SUFFIXES and member.isfile():
+            if not stem or not member.isfile():
+                continue  # systems leave hidden files
+            if Path(base).suffix.lower() in IMAGE_SUFFIXES:
+                if key in images:
+                    raise InputError(
+                        f"{tar}: {images[key].name} and {member.name} are pictures of one sample, and "
+                        "nothing says which one is the image: leave one in the file"
+                    )
                 images[key] = _Member(tar, member.name, member.offset_data, member.size)
-            elif extension == "cls" and (content := archive.extractfile(member)) is not None:
-                labels[key] = int(content.read())
+            elif extension.lower() == "cls" and (content := archive.extractfile(member)) is not None:
+                labels[key] = _class_of(content.read(100), f"{tar}: {member.name}")
+        _check_end(archive)
     return ((image, labels.get(key)) for key, image in images.items())
+
+
+def _class_of(content: bytes, place: str) -> int | None:
+    text = content.decode("utf-8", "replace").strip()
+    return class_label(int(text) if text.isascii() and text.isdecimal() else text, place)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Refuse half a file: tarfile takes anything that is no entry for the end, which is zeros alone."""
+    file = archive.fileobj
+    assert file is not None
+    file.seek(archive.offset)
+    end = file.read(tarfile.BLOCKSIZE)
+    rest = iter(lambda: file.read(tarfile.RECORDSIZE), b"")
+    if not archive.getmembers() or not end or any(end) or any(map(any, rest)):
+        raise EOFError(f"it is damaged or cut off after {len(archive.getmembers())} entries: copy it again")
 
 
 def _webdataset() -> Any:

@@ -110,7 +110,7 @@ class Checkpoint:
             values: further attributes.
         """
         return cls(
-            model.state_dict(),
+            unwrapped(model.state_dict()),
             model.spec,
             ema.state_dict() if ema is not None else None,
             num_classes=model.num_classes,
@@ -125,7 +125,7 @@ class Checkpoint:
             path: a file of `write`; a state dict that torch.save or safetensors wrote; or a folder of
                 diffusers with a UNet2DModel, or a pipeline of one.
 
-        The prefixes that wrappers leave in names (``module.``, ``_orig_mod.``) are taken off.
+        What wrappers leave in names (``module.``, ``_orig_mod.``) is taken out.
 
         Raises:
             CheckpointNotFoundError: there is no such file.
@@ -226,7 +226,7 @@ class Checkpoint:
     def averaged(self, model: DiffusionModel, device: str | torch.device | None = None) -> EMA | None:
         """Return the averaged weights as the `EMA` of `model`.
 
-        Warns where a file has none, and returns None; a folder of diffusers never has any.
+        Warns where a file has none, and returns None; few folders of diffusers have some.
         """
         if self.ema is None:
             if self.source is not None and not self.source.is_dir():

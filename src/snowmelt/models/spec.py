@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from snowmelt.core import SCHEDULES, NoiseSchedule, make_schedule
+from snowmelt.core import SCHEDULES, NoiseSchedule, find_time, make_schedule
+from snowmelt.core.times import check_positive
 from snowmelt.models.ddpm import DDPMModel
 from snowmelt.models.model import DiffusionModel
 from snowmelt.networks import UNet
@@ -86,6 +87,8 @@ class ModelSpec:
                 f"{self.schedule} ends in pure noise here (zero_terminal_snr), where a network that predicts "
                 "eps says nothing about the image: take parameterization v or x0"
             )
+        if self.network.get("time_embedding") == "fourier":
+            check_positive(find_time(schedule.time), schedule)
         # Before the network is built, which takes longest
         kind = DDPMModel if self.schedule.startswith(DISCRETE) else DiffusionModel
         network = UNet(

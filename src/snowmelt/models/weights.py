@@ -20,7 +20,7 @@ __all__ = [
     "unwrapped",
 ]
 
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # what DDP and torch.compile put before names
+_WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod)\.")  # what DDP and torch.compile put into names
 
 
 class CheckpointError(InputError):
@@ -32,13 +32,16 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
 
 
 def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors under the names that they had before DDP or torch.compile wrapped the model.
+    """Return tensors under the names that they had before DDP or torch.compile wrapped parts of the model.
+
+    Names that would become one are left as they are: these modules are called so by their author.
 
     >>> import torch
-    >>> list(unwrapped({"module._orig_mod.weight": torch.zeros(1)}))
-    ['weight']
+    >>> list(unwrapped({"module._orig_mod.weight": torch.zeros(1), "network._orig_mod.bias": torch.zeros(1)}))
+    ['weight', 'network.bias']
     """
-    return {_WRAPPERS.sub("", name): value for name, value in tensors.items()}
+    plain = {_WRAPPERS.sub("", name): value for name, value in tensors.items()}
+    return plain if len(plain) == len(tensors) else dict(tensors)
 
 
 def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source: object) -> None:
@@ -46,7 +49,8 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source:
 
     Args:
         module: keeps its device and dtype.
-        state_dict: names and shapes as the module's.
+        state_dict: names and shapes as the module's. Wrappers do not count, on either side: what was saved
+            of a compiled model goes into a plain one, and the other way round.
         source: where the weights come from, for the message.
 
     Raises:
@@ -59,7 +63,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source:
       missing: bias
       other shape: weight (file (1, 3), model (1, 2))
     """
-    own = module.state_dict()
+    own, state_dict = unwrapped(module.state_dict()), unwrapped(state_dict)
     problems = {
         "missing": [name for name in own if name not in state_dict],
         "unexpected": [name for name in state_dict if name not in own],
@@ -75,7 +79,8 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source:
             f"{source} does not fit the model, which was probably trained with other options (image_size, "
             "model_channels, channel_multipliers, use_attention, num_classes, ...):\n" + "\n".join(lines)
         )
-    module.load_state_dict(state_dict)
+    names = module.state_dict().keys()
+    module.load_state_dict({name: state_dict[plain] for name, plain in zip(names, own, strict=True)})
 
 
 @contextmanager

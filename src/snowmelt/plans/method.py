@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from snowmelt.core import NoiseSchedule
+from snowmelt.plans.fitting import fitting, trained
 from snowmelt.plans.options import LISTS, check_options, options_of, place_of
 from snowmelt.plans.plan import Plan
 from snowmelt.plans.plan_file import read_plan
@@ -238,20 +239,23 @@ class Method:
                 raise ValueError(
                     f"the finished plan {self} cannot be cut or stretched: name a solver or a preset"
                 )
-            self.table.check_schedule(schedule)
-            return self.table
+            return fitting(self.table, schedule)
         solver, options = self._solver()
-        return solver(schedule, self.times(schedule) if times is None else times, **options)
+        return trained(
+            solver(schedule, self.times(schedule) if times is None else times, **options), schedule
+        )
 
     def reversed(self, schedule: NoiseSchedule) -> Plan:
         """Return the plan from the image to the noise; a stochastic method is a ValueError."""
         solver, options = self._solver()
-        return reverse(schedule, self.times(schedule), solver, **options)
+        return trained(reverse(schedule, self.times(schedule), solver, **options), schedule)
 
     def times(self, schedule: NoiseSchedule) -> tuple[float, ...]:
         """Return the times that it steps through, strictly falling, down to the image."""
         settings = self._settings()
         grid = {name: settings.options[name] for name in settings.options if name in options_of(self._grid())}
+        if settings.steps == "all":  # then no index is left out, and an offset has no room
+            grid.pop("offset", None)
         steps = None if LISTS & grid.keys() and settings.steps is None else _count(schedule, settings.steps)
         return tuple(self._grid()(schedule, steps, **grid))
 

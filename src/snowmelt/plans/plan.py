@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
-from snowmelt.core import Level, NoiseSchedule
+from snowmelt.core import Level
 
 __all__ = ["Combination", "Plan", "Quantity", "Row"]
 
@@ -91,18 +91,6 @@ class Plan:
     def levels(self) -> tuple[Level[float], ...]:
         """The level of every evaluation, then the level of the result."""
         return (*(row.level for row in self.rows), self.end)
-
-    def check_schedule(self, schedule: NoiseSchedule) -> None:
-        """Raise ValueError where the plan was made for another noise schedule."""
-        for level in self.levels:
-            here = schedule(level.t)
-            close = (math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(level, here, strict=True))
-            if not all(close):
-                raise ValueError(
-                    f"the plan {self.name} was made for another noise schedule: at t = {level.t:g} it has "
-                    f"alpha = {level.alpha:g} and sigma = {level.sigma:g}, and the model has {here.alpha:g} "
-                    f"and {here.sigma:g}; make it anew with `snowmelt plan show --checkpoint`"
-                )
 
     @property
     def stochastic(self) -> bool:

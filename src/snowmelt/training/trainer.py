@@ -41,8 +41,8 @@ class DiffusionTrainer(BaseTrainer):
 
     Resuming is exact: on the same machine, a run that was stopped and resumed ends with the same bits as
     one that was not. Checkpoints hold weights, EMA, optimizer, the position and the state of the random
-    generators of every process; the order of the data follows from seed and epoch. All settings are those of
-    this trainer: its learning rates are those of its schedule at the position, whatever the checkpoint had.
+    generators of every process; the order of the data follows from seed and epoch. All settings are this
+    trainer's, not the checkpoint's: its learning rates are those of its schedule at the position.
 
     Args:
         model: what to train, on any noise schedule; moved to `device`.
@@ -53,8 +53,7 @@ class DiffusionTrainer(BaseTrainer):
         show_progress: show a bar over the images of the run.
         use_ema: keep an exponential moving average of the weights.
         ema_decay: its decay, in (0, 1); warmed up over the first steps.
-        use_amp: mixed precision on CUDA (bfloat16 where the device has it, else float16). On the CPU it would
-            be slower than float32, so there a warning says that it is left out.
+        use_amp: mixed precision on CUDA: bfloat16 where the device has it, else float16.
         gradient_clip_norm: largest norm of the gradient; None does not clip.
         sample_images: log a grid of samples every `sample_interval` epochs.
         sample_interval: in epochs, >= 1.
@@ -71,8 +70,7 @@ class DiffusionTrainer(BaseTrainer):
     Attributes:
         sampler: a `DiffusionSampler` that shares the model and the EMA.
         ema: the EMA, or None.
-        progress: how far the run has come; `epoch` (completed) and `global_step` (optimizer steps) are short
-            for its attributes.
+        progress: how far the run has come: `epoch` (completed), `global_step` (of the optimizer), `images`.
 
     >>> from snowmelt import DiffusionDataLoader, DiffusionTrainer, create_ddpm
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32, num_classes=10)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snowmelt.core import NoiseSchedule, Parameterization
-from snowmelt.core.times import Time
+from snowmelt.core.times import Time, check_positive, find_time
 from snowmelt.models import DiffusionModel
 
 __all__ = ["decoder", "from_dit", "from_unet2d", "from_unet2d_condition"]
@@ -55,11 +55,16 @@ def _rows(inputs: Any, labels: Tensor) -> Any:
     return inputs.expand(len(labels), *inputs.shape[1:]) if len(inputs) == 1 else inputs[labels]
 
 
-def _image_shape(network: Any) -> tuple[int, int, int]:
-    """Return (C, H, W) as the network's configuration has it."""
-    size = network.config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    return network.config.in_channels, height, width
+def _image_shape(network: Any, image_size: int | tuple[int, int] | None) -> tuple[int, int, int]:
+    """Return (C, H, W): the stated size, or the one of the network's configuration."""
+    size = network.config.sample_size if image_size is None else image_size
+    sides = (size, size) if isinstance(size, int) else tuple(size or ())
+    if len(sides) != 2:
+        raise ValueError(
+            f"the network's sample_size is {size}, which says nothing of the images: give image_size, a side "
+            "or (H, W)"
+        )
+    return (network.config.in_channels, *sides)
 
 
 def from_unet2d(
@@ -69,6 +74,7 @@ def from_unet2d(
     *,
     time: str | Time | None = None,
     null_class: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
 ) -> DiffusionModel:
     """Return a `UNet2DModel` as a model.
 
@@ -78,6 +84,11 @@ def from_unet2d(
         parameterization: the scheduler's prediction_type: ``eps``, ``x0`` (diffusers' sample) or ``v``.
         time: what it is told; None is the schedule's own convention, the trained index for a DDPM.
         null_class: the last label, if it was trained to stand for no condition.
+        image_size: side or (H, W) of the images, where the configuration says none, or another.
+
+    Raises:
+        ValueError: the size is unknown, the classes are no table of labels, `null_class` is not its last, or
+            the network reads log t and is told the time 0.
 
     >>> from diffusers import UNet2DModel
     >>> from snowmelt import DiffusionSampler
@@ -90,11 +101,23 @@ def from_unet2d(
     torch.Size([2, 1, 8, 8])
     """
     config: Any = network.config
+    if config.class_embed_type is not None:
+        raise ValueError(
+            f"the network's classes are of type {config.class_embed_type!r}, not a table of labels: wrap it "
+            "in a function (x, time, class_labels) of your own, and give that to DiffusionModel"
+        )
+    if null_class is not None and null_class + 1 != config.num_class_embeds:
+        raise ValueError(
+            f"null_class must be the last of the network's {config.num_class_embeds} class embeddings, got "
+            f"{null_class}"
+        )
+    if config.time_embedding_type == "fourier":
+        check_positive(find_time(schedule.time if time is None else time), schedule)
     return DiffusionModel(
         _Network(network),
         schedule,
         parameterization,
-        image_shape=_image_shape(network),
+        image_shape=_image_shape(network, image_size),
         time=time,
         num_classes=config.num_class_embeds if null_class is None else null_class,
         null_class=null_class,
@@ -108,6 +131,7 @@ def from_unet2d_condition(
     *,
     time: str | Time | None = None,
     last_is_null: bool = False,
+    image_size: int | tuple[int, int] | None = None,
     **inputs: Any,
 ) -> DiffusionModel:
     """Return a `UNet2DConditionModel` as a model, its conditions under class labels.
@@ -120,13 +144,29 @@ def from_unet2d_condition(
         network: its configuration says sample_size.
         schedule, parameterization, time: as for `from_unet2d`.
         last_is_null: whether the last row is the embedding of no condition, for guidance.
+        image_size: as for `from_unet2d`.
         inputs: keyword arguments of the network, such as ``encoder_hidden_states`` (K, length, width),
             ``encoder_attention_mask`` or ``added_cond_kwargs``: tensors of its dtype, in a dictionary
             or not, with a row for each label or one row for all; anything else is handed on as it is.
 
     Raises:
-        ValueError: the tensors have different numbers of rows.
+        ValueError: the tensors have different numbers of rows, or the network has class embeddings and there
+            are no such ``class_labels``.
     """
+    config: Any = network.config
+    classes, labels = config.num_class_embeds, inputs.get("class_labels")
+    if not isinstance(labels, Tensor) and (classes is not None or config.class_embed_type is not None):
+        raise ValueError(
+            "the network has class embeddings: give class_labels, a tensor with a row for each label"
+        )
+    if (
+        isinstance(labels, Tensor)
+        and classes is not None
+        and not 0 <= int(labels.min()) <= int(labels.max()) < classes
+    ):
+        raise ValueError(
+            f"class_labels must lie in 0..{classes - 1}, the network's table, got {labels.tolist()}"
+        )
     counts = {len(tensor) for tensor in _tensors(inputs)} - {1} or {1}
     if len(counts) > 1:
         raise ValueError(f"each input needs one row a label, or one for all; got {sorted(counts)} rows")
@@ -136,7 +176,7 @@ def from_unet2d_condition(
         _Conditioned(network, inputs),
         schedule,
         parameterization,
-        image_shape=_image_shape(network),
+        image_shape=_image_shape(network, image_size),
         time=time,
         num_classes=rows if null_class is None else null_class,
         null_class=null_class,
@@ -155,6 +195,7 @@ def from_dit(
     parameterization: str | Parameterization = "eps",
     *,
     time: str | Time | None = None,
+    image_size: int | tuple[int, int] | None = None,
 ) -> DiffusionModel:
     """Return a `DiTTransformer2DModel` (Peebles and Xie 2023) as a model of its latents.
 
@@ -165,14 +206,14 @@ def from_dit(
 
     Args:
         network: its configuration says sample_size, in_channels and num_embeds_ada_norm.
-        schedule, parameterization, time: as for `from_unet2d`.
+        schedule, parameterization, time, image_size: as for `from_unet2d`.
     """
     config: Any = network.config
     return DiffusionModel(
         _Network(network),
         schedule,
         parameterization,
-        image_shape=_image_shape(network),
+        image_shape=_image_shape(network, image_size),
         time=time,
         num_classes=config.num_embeds_ada_norm,
         null_class=config.num_embeds_ada_norm,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
+from snowmelt.formats.source import reading
 
 __all__ = ["Moments", "check_same_dim", "is_statistics"]
 
@@ -91,33 +93,30 @@ class Moments:
         Raises:
             InputError: the file is missing, broken, or holds something else.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                mean, covariance = file["mu"].astype(np.float64), file["sigma"].astype(np.float64)
-                count = int(file["count"]) if "count" in file else None
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{path} cannot be read as statistics ({error}): an npz file with mu (D,) and sigma (D, D) "
-                "is needed"
-            ) from error
+        with (
+            reading(path, "statistics (an npz file with mu (D,) and sigma (D, D) is needed)"),
+            Path(path).open("rb") as stream,  # which numpy would leave open where it fails
+            np.load(stream, allow_pickle=False) as file,
+        ):
+            mean, covariance = file["mu"].astype(np.float64), file["sigma"].astype(np.float64)
+            count = int(file["count"]) if "count" in file else None
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
             raise InputError(
                 f"{path} has mu {mean.shape} and sigma {covariance.shape}: (D,) and (D, D) are needed"
             )
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise InputError(f"{path} holds NaN or infinity in mu or sigma: make the statistics anew")
         return cls(count, mean, covariance)
 
 
 def is_statistics(path: str | Path) -> bool:
     """Return whether a path is an ``.npz`` file with ``mu`` in place of images."""
     path = Path(path)
-    if path.suffix != ".npz" or not path.is_file():
+    if path.suffix.lower() != ".npz" or not path.is_file():
         return False
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            # guided-diffusion's reference batches hold both: images tell more
-            return "mu" in file and "arr_0" not in file
-    except (OSError, ValueError):
-        return False
+    with reading(path, "an npz file"), ZipFile(path) as file:
+        # guided-diffusion's reference batches hold both: images tell more
+        return "mu.npy" in file.namelist() and "arr_0.npy" not in file.namelist()
 
 
 def check_same_dim(first: int, second: int) -> None:

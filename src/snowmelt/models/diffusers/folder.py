@@ -4,9 +4,11 @@
     model_index.json                               of a pipeline: which part is what
     unet/config.json                               the network's options
     unet/diffusion_pytorch_model.safetensors       its weights
+    unet_ema/                                      the same with averaged weights, if there are any
     scheduler/scheduler_config.json                the noise schedule, and how to sample
 
-A model by itself is one folder with what ``unet`` holds, and old pipelines have all files in one folder. No
+A model by itself is one folder with what ``unet`` holds, and old pipelines have all files in one folder. The
+weights may be in several files, and in a variant such as ``diffusion_pytorch_model.fp16.safetensors``. No
 diffusers is needed, and no pickle is ever opened.
 """
 
@@ -38,7 +40,7 @@ from snowmelt.models.diffusers.scheduler_config import (
 )
 from snowmelt.models.diffusers.unet_config import unet_config, unet_options
 from snowmelt.models.spec import ModelSpec
-from snowmelt.models.weights import CheckpointError
+from snowmelt.models.weights import CheckpointError, name_file_in_errors, some
 from snowmelt.networks import UNet
 
 __all__ = ["read_folder", "write_folder"]
@@ -46,6 +48,10 @@ __all__ = ["read_folder", "write_folder"]
 _PARTS = {"scheduler": "DDPMScheduler", "unet": "UNet2DModel"}
 _WRITTEN = {"README.md", "model_index.json", *_PARTS}
 _WEIGHTS = "diffusion_pytorch_model"
+# The variant in its name, if it is one; an index, which names several files, comes after a single file
+_WEIGHT_FILE = re.compile(
+    rf"{_WEIGHTS}(?:\.(\w+))?\.safetensors|{_WEIGHTS}\.safetensors\.index(?:\.(\w+))?\.json"
+)
 _NETWORK = "network."  # what stands before the network's names in a checkpoint
 
 # Layers of attention as diffusers named them before version 0.15, and as it does now
@@ -62,7 +68,8 @@ def read_folder(path: str | PathLike[str]) -> Checkpoint:
         path: the folder of a UNet2DModel, or of a pipeline that is one and a scheduler, nothing else.
 
     Returns:
-        A checkpoint without averaged weights, whose method and threshold are those of the scheduler.
+        A checkpoint in float32, whose method and threshold are those of the scheduler. It has averaged
+        weights where ``unet_ema`` stands beside ``unet``; alone, ``unet_ema`` is the model.
 
     Raises:
         CheckpointError: it is not such a folder, or its weights are missing, broken or a pickle.
@@ -71,7 +78,9 @@ def read_folder(path: str | PathLike[str]) -> Checkpoint:
     path = Path(path)
     if (path / "model_index.json").exists():
         _check_parts(path / "model_index.json")
-    unet, scheduler = (path / part if (path / part).is_dir() else path for part in ("unet", "scheduler"))
+    there = [path / part for part in ("unet", "unet_ema") if (path / part).is_dir()] or [path]
+    unet, ema = there[0], there[1] if len(there) > 1 else None
+    scheduler = path / "scheduler" if (path / "scheduler").is_dir() else path
     if not (unet / "config.json").exists():
         raise CheckpointError(
             f"{path} is a folder, but none of diffusers: it has no model_index.json and no config.json. Give "
@@ -91,10 +100,12 @@ def read_folder(path: str | PathLike[str]) -> Checkpoint:
         )
         model_config |= schedule_options({"_class_name": "DDPMScheduler"})
         method, threshold = None, "auto"
-    weights = {_OLD_NAME.sub(_rename, name): value for name, value in _read_weights(unet).items()}
+    with name_file_in_errors(unet / "config.json"):
+        spec = ModelSpec.from_config(model_config)
     return Checkpoint(
-        {_NETWORK + name: value for name, value in weights.items()},
-        ModelSpec.from_config(model_config),
+        _read_weights(unet),
+        spec,
+        _read_average(ema) if ema is not None else None,
         num_classes=model_config["num_classes"],
         method=method,
         threshold=threshold,
@@ -192,38 +203,82 @@ def _named(path: Path) -> Iterator[dict[str, Any]]:
     """Read a JSON file, and name it in every error about its contents."""
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(contents, dict):
         raise InputError(f"{path} holds {type(contents).__name__}; expected names and values")
     try:
         yield contents
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise InputError(
+            f"{path}: it holds a value of another kind than expected ({error}). Download it again"
+        ) from error
 
 
 def _write_json(contents: Mapping[str, Any], path: Path) -> None:
     path.write_text(json.dumps(contents, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def _read_average(folder: Path) -> dict[str, Any]:
+    """Return the state of an `EMA` from a folder that diffusers' EMAModel wrote."""
+    with _named(folder / "config.json") as config:
+        numbers = {
+            "decay": float(config.get("decay", 0.9999)),
+            "num_updates": config.get("optimization_step", 0),
+        }
+    return {**numbers, "shadow": _read_weights(folder)}
+
+
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the weights in one safetensors file, or in those that an index names."""
-    index = folder / f"{_WEIGHTS}.safetensors.index.json"
-    files = [folder / f"{_WEIGHTS}.safetensors"]
-    if index.exists():
-        with _named(index) as contents:
-            files = [folder / name for name in sorted(set(contents["weight_map"].values()))]
-    elif not files[0].exists() and (pickled := sorted(folder.glob("*.bin"))):
+    """Return the weights of a network by our names, in float32."""
+    weights: dict[str, Tensor] = {}
+    for file in _weight_files(folder):
+        for name, value in Checkpoint.read(file).weights.items():
+            weights[_NETWORK + _OLD_NAME.sub(_rename, name)] = (
+                value.float() if value.is_floating_point() else value
+            )
+    return weights
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of the weights: of the plain ones, or else of the only variant."""
+    variants = {
+        match[1] or match[2] or "": file
+        for file in sorted(folder.iterdir())
+        if (match := _WEIGHT_FILE.fullmatch(file.name))
+    }
+    if not variants and (pickled := sorted(folder.glob("*.bin"))):
         raise CheckpointError(
             f"{pickled[0]} was not opened: it is a pickle, and that could run code. If you trust it, load it "
             "with diffusers and save it anew: save_pretrained(NEW_FOLDER, safe_serialization=True)"
         )
-    elif not files[0].exists():
-        raise CheckpointError(f"{folder} has no {files[0].name}: download it, or give another folder")
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        weights |= Checkpoint.read(file).weights
-    return weights
+    if not variants:
+        raise CheckpointError(f"{folder} has no {_WEIGHTS}.safetensors: download it, or give another folder")
+    if "" not in variants and len(variants) > 1:
+        raise CheckpointError(
+            f"{folder} has the variants {', '.join(variants)} of the weights, and no "
+            f"{_WEIGHTS}.safetensors: leave one variant there"
+        )
+    chosen = variants.get("") or next(iter(variants.values()))
+    return _shards(chosen) if chosen.suffix == ".json" else [chosen]
+
+
+def _shards(index: Path) -> list[Path]:
+    """Return the files that an index names."""
+    with _named(index) as contents:
+        named = contents.get("weight_map")
+        names = list(named.values()) if isinstance(named, dict) else []
+        if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+            raise CheckpointError(
+                "weight_map must name the file of each tensor: download the index again, or save the model "
+                "anew"
+            )
+        files = [index.parent / name for name in sorted(set(names))]
+        if missing := [file.name for file in files if not file.is_file()]:
+            raise CheckpointError(f"the folder lacks {some(missing)}: download what is missing")
+    return files
 
 
 def _rename(old: re.Match[str]) -> str:

@@ -210,7 +210,10 @@ def sampling_method(config: Mapping[str, Any]) -> Method:
         )
     own = {ours: theirs[name] for name, ours in options.items() if name in theirs}
     grid = grid_options(theirs)
-    steps: int | Literal["all"] = "all" if solver == "ddpm" else min(50, theirs["num_train_timesteps"])
+    trained = (
+        theirs["num_train_timesteps"] if theirs["trained_betas"] is None else len(theirs["trained_betas"])
+    )
+    steps: int | Literal["all"] = "all" if solver == "ddpm" or trained <= 50 else 50
     return Method(solver, steps, grid.pop("grid"), {**grid, **own})
 
 

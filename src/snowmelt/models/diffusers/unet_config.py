@@ -71,7 +71,7 @@ _DEFAULTS: dict[str, Any] = {
 
 _ACCEPTED: dict[str, tuple[Any, ...]] = {
     "center_input_sample": (False,),
-    "time_embedding_type": ("positional", "fourier"),
+    "time_embedding_type": ("positional",),
     "mid_block_type": ("UNetMidBlock2D",),
     "downsample_padding": (1, 0),
     "downsample_type": ("conv", "resnet"),
@@ -79,6 +79,17 @@ _ACCEPTED: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu", "swish"),
     "resnet_time_scale_shift": ("default", "scale_shift"),
     "class_embed_type": (None,),
+}
+
+# What diffusers' EMAModel writes among a network's options: the state of an average, not of the network
+_AVERAGE = {
+    "decay",
+    "inv_gamma",
+    "min_decay",
+    "optimization_step",
+    "power",
+    "update_after_step",
+    "use_ema_warmup",
 }
 
 # Whether a block attends, and how it resamples; None: as downsample_type or upsample_type says
@@ -110,15 +121,17 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     if (name := config.get("_class_name", "UNet2DModel")) != "UNet2DModel":
         raise refusal("_class_name", name, "'UNet2DModel'; snowmelt.adapters takes others as they are")
-    theirs = complete(config, _DEFAULTS)
+    theirs = complete({name: config[name] for name in config if name not in _AVERAGE}, _DEFAULTS)
+    if theirs["time_embedding_type"] == "fourier":
+        raise refusal("time_embedding_type", "fourier", "'positional': log t has no value at trained index 0")
     expect(theirs, _ACCEPTED)
     widths = theirs["block_out_channels"]
     expect(
         theirs,
         {"time_embedding_dim": (None, 4 * widths[0]), "out_channels": (theirs["in_channels"],)},
     )
-    if theirs["sample_size"] is None:
-        raise refusal("sample_size", None, "the side of the images, or [height, width]: write it there")
+    if not _is_size(size := theirs["sample_size"]):
+        raise refusal("sample_size", size, "the side of the images, or [height, width]: write it there")
     if theirs["norm_num_groups"] is None:
         raise refusal("norm_num_groups", None, "a number")
 
@@ -171,6 +184,11 @@ def unet_config(options: Mapping[str, Any]) -> dict[str, Any]:
         if options["has_null_class"]:
             config["_null_class"] = options["num_classes"]
     return {"_class_name": "UNet2DModel", **config}
+
+
+def _is_size(size: Any) -> bool:
+    sides = [size, size] if isinstance(size, int) else size
+    return isinstance(sides, list | tuple) and len(sides) == 2 and all(isinstance(s, int) for s in sides)
 
 
 def _size(size: int | Sequence[int] | None) -> int | list[int] | None:
