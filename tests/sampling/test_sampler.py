@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from snowmelt import EMA, DiffusionSampler, create_ddpm
+from snowmelt import EMA, Checkpoint, DiffusionSampler, create_ddpm
+from snowmelt.denoisers.guidance import make_guidance
 from snowmelt.models import DDPMModel
-from snowmelt.plans import make_plan, make_preset
+from snowmelt.plans import Method, make_plan, make_preset
 
 
 def small_model(num_classes: int | None = 3) -> DDPMModel:
@@ -56,6 +57,16 @@ def test_it_keeps_what_it_was_given(model):
     assert sampler.device == "cpu"
     assert sampler.ema is ema
     assert sampler.plan == make_preset(model.schedule, "balanced")
+
+
+@pytest.mark.parametrize("words", [{"method": "heun:2"}, {"solver": "heun", "steps": 2}])
+def test_a_method_of_ones_own_leaves_the_models_threshold_and_guidance(model, words):
+    threshold = {"type": "clip", "bound": 1.5}
+    checkpoint = Checkpoint.of(model, method=Method.of("ddim:3"), threshold=threshold, guidance="apg")
+    sampler = DiffusionSampler.from_pretrained(checkpoint, use_ema=False, **words)
+    assert sampler.plan.name == "heun"
+    assert sampler.threshold == threshold
+    assert sampler.guidance == make_guidance("apg")
 
 
 @pytest.mark.parametrize("solver", ["ddpm", "ddim"])
