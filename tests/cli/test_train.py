@@ -20,26 +20,16 @@ from snowmelt.cli import app
 from snowmelt.models.checkpoint_file import read_contents
 from snowmelt.training import DiffusionTrainer
 
-TINY = [
-    "compute.device=cpu",
-    "data.paths.train=digits:test",
-    "data.loading.batch_size=180",
-    "model.architecture.image_size=8",
-    "model.architecture.in_channels=1",
-    "model.architecture.model_channels=4",
-    "model.architecture.channel_multipliers=[1]",
-    "model.architecture.layers_per_block=1",
-    "model.architecture.norm_groups=2",
-    "model.architecture.attention_head_dim=4",
-    "model.conditioning.num_classes=10",
-    "training.visualization.enabled=false",
-    "training.checkpointing.save_frequency=1",
-]
+OPTIONS = """compute.device=cpu data.paths.train=digits:test data.loading.batch_size=180
+model.architecture.image_size=8 model.architecture.in_channels=1 model.architecture.model_channels=4
+model.architecture.channel_multipliers=[1] model.architecture.layers_per_block=1
+model.architecture.norm_groups=2 model.architecture.attention_head_dim=4 model.conditioning.num_classes=10
+training.visualization.enabled=false training.checkpointing.save_frequency=1"""
 RESUME = "training.resume.enabled=true"
 
 
 def words(folder: Path, *more: str) -> list[str]:
-    return ["train", "-", *TINY, f"output.base_dir={folder}", *more]
+    return ["train", "-", *OPTIONS.split(), f"output.base_dir={folder}", *more]
 
 
 def train(folder: Path, *more: str, exit_code: int = 0) -> str:

@@ -170,7 +170,7 @@ class Performance(Section):
 
 
 class Resume(Section):
-    """Continue from a checkpoint; without a path, from the latest one of this run."""
+    """Continue from a checkpoint; without a path, from the latest one of this run, if there is one."""
 
     enabled: bool = False
     checkpoint: str | None = None
