@@ -412,7 +412,11 @@ def test_a_broken_image_is_named_and_exits_with_2(tmp_path, workers):
         Image.new("L", (8, 8)).save(tmp_path / "data" / name / "fine.png")
     (tmp_path / "data" / "dog" / "broken.png").write_bytes(b"not a picture")
     config = write(tmp_path / "t.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path)}})
-    overrides = [f"data.paths.train={tmp_path / 'data'}", "data.paths.val=null"]
+    overrides = [
+        f"data.paths.train={tmp_path / 'data'}",
+        "data.paths.val=null",
+        "model.conditioning.num_classes=null",
+    ]
     result = run("train", config, *overrides, f"data.loading.num_workers={workers}")
     assert result.exit_code == 2
     assert f"Error: {tmp_path / 'data' / 'dog' / 'broken.png'} cannot be read as an image" in result.output

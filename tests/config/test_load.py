@@ -346,6 +346,7 @@ def test_unknown_key_of_an_override(problems):
         ("model.architecture.image_size=[32]", "the side of square images, or [height, width], in pixels"),
         ("model.architecture.image_size=[0,32]", "the side of square images, or [height, width], in pixels"),
         ("data.background=whitish", "a colour, such as white, black or '#808080'"),
+        ("data.background='#ff000080'", "a colour, such as white, black or '#808080'"),
         ("output.subdirs.logs=''", "at least 1 character"),
         ("generation.sampling.num_samples=0", "greater than 0"),
         ("generation.sampling.guidance_scale=.inf", "a finite number"),

@@ -63,7 +63,12 @@ class Augmentation(Section):
 
 
 def _colour(name: str) -> str:
-    ImageColor.getrgb(name)  # raises ValueError
+    try:
+        numbers = len(ImageColor.getrgb(name))
+    except ValueError:
+        numbers = 0
+    if numbers != 3:  # a fourth number would be its opacity
+        raise ValueError("a colour, such as white, black or '#808080'")
     return name
 
 
@@ -71,12 +76,8 @@ class Data(Section):
     """The images to train on. `background` is the colour behind transparent pixels."""
 
     paths: Paths = Paths()
-    background: Annotated[
-        str,
-        AfterValidator(_colour),
-        Field(description="a colour, such as white, black or '#808080'"),
-    ] = "white"
     loading: Loading = Loading()
+    background: Annotated[str, AfterValidator(_colour)] = "white"
     augmentation: Augmentation = Augmentation()
 
 

@@ -68,11 +68,11 @@ def check_background(colour: str) -> str:
     '#808080'
     """
     try:
-        ImageColor.getrgb(colour)
-    except ValueError as error:
-        raise InputError(
-            f"background must be a colour, such as white, black or #808080; got {colour!r}"
-        ) from error
+        numbers = len(ImageColor.getrgb(colour))
+    except ValueError:
+        numbers = 0
+    if numbers != 3:  # a fourth number would be its opacity
+        raise InputError(f"background must be a colour, such as white, black or #808080; got {colour!r}")
     return colour
 
 
