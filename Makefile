@@ -23,7 +23,7 @@ demo: $(VENV)/.train  ## train on real digits, then generate a hundred in a seco
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 check: $(VENV)/.dev  ## lint, format and types
 	$(BIN)/ruff check

@@ -19,7 +19,7 @@ def main() -> None:
     samples, class_labels = sampler.sample_by_class(samples_per_class=2, num_classes=3, guidance_scale=3.0)
     print("by class:", class_labels)
 
-    # The same seed gives the same image, whatever else is in the batch
+    # The same seed gives the same image in every batch
     one = sampler.sample(num_samples=1, class_labels=[2], seeds=[42])
     many = sampler.sample(num_samples=3, class_labels=[0, 2, 1], seeds=[7, 42, 8])
     print("seed 42 twice:", bool((one[0] == many[1]).all()))

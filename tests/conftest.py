@@ -10,8 +10,12 @@ from types import ModuleType
 
 import pytest
 import torch
+from hypothesis import settings
 
 from snowmelt.core import VE, CosineVP, DiscreteSchedule, LinearVP, NoiseSchedule, RectifiedFlow, make_betas
+
+settings.register_profile("snowmelt", deadline=None)  # how fast a machine is does not decide a test
+settings.load_profile("snowmelt")
 
 
 def all_schedules() -> dict[str, NoiseSchedule]:

@@ -20,7 +20,7 @@ def content_digest(*contents: object) -> str:
     """Return the SHA-256 of nested dictionaries, lists, tensors and plain values, as hexadecimal digits.
 
     The order of a dictionary's keys does not count, nor does whether a sequence is a list or a tuple. Tensors
-    count to the bit, with shape and dtype, wherever they are.
+    count to the bit, with shape and dtype; their device does not.
 
     >>> one = content_digest({"a": torch.zeros(2), "b": [1, "x"]})
     >>> one == content_digest({"b": (1, "x"), "a": torch.zeros(2)})

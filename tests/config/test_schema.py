@@ -29,9 +29,16 @@ def defaults_of(*functions):
 def test_an_empty_model_section_is_an_empty_call():
     code = defaults_of(UNet, create_ddpm)
     options = Model().options()
+    assert options.pop("schedule") == "ddpm"
     for name, value in options.items():
         assert (tuple(value) if isinstance(value, list) else value) == code[name], name
     assert ModelSpec.from_config(options).build().parameterization.name == code["parameterization"]
+
+
+def test_a_model_of_the_file_states_every_argument():
+    """The export to diffusers and others that read a checkpoint rely on it."""
+    stated = ModelSpec.from_config(Model().options()).to_config()
+    assert create_ddpm().config.items() <= stated.items()
 
 
 @pytest.mark.parametrize("schedule", [name for name in SCHEDULES if not name.startswith("ddpm-")])

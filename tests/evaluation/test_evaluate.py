@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from snowmelt.config.schema import Metric as ConfiguredMetric
+from snowmelt.config.training import Metric as ConfiguredMetric
 from snowmelt.errors import InputError
 from snowmelt.evaluation import (
     METRICS,

@@ -68,14 +68,14 @@ def test_another_micro_batch_moves_pixels_by_rounding_only():
 @pytest.mark.parametrize("failure", [torch.OutOfMemoryError, MemoryError], ids=["cuda", "python"])
 def test_running_out_of_memory_changes_no_pixel(sampler, monkeypatch, failure):
     expected = sampler.sample(7, LABELS, seeds=SEEDS)
-    run = sampler._run
+    run = sampler.run
 
     def small_memory(plan, x, *arguments, **options):
         if len(x) > 2:
             raise failure("no memory for so many images")
         return run(plan, x, *arguments, **options)
 
-    monkeypatch.setattr(sampler, "_run", small_memory)
+    monkeypatch.setattr(sampler, "run", small_memory)
     batches = list(sampler.stream(7, LABELS, seeds=SEEDS, batch_size=7))
     assert [len(batch) for batch in batches] == [2, 2, 2, 1]
     assert torch.equal(torch.cat(batches), expected)
@@ -85,7 +85,7 @@ def test_memory_for_not_one_image_is_an_error_that_says_what_to_do(sampler, monk
     def no_memory(*arguments, **options):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
 
-    monkeypatch.setattr(sampler, "_run", no_memory)
+    monkeypatch.setattr(sampler, "run", no_memory)
     with pytest.raises(RuntimeError) as caught:
         sampler.sample(3)
     assert any("smaller micro_batch" in note for note in caught.value.__notes__)
@@ -98,7 +98,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(sampler, monkeypatch):
         calls.append(1)
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(sampler, "_run", broken)
+    monkeypatch.setattr(sampler, "run", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         sampler.sample(8)
     assert len(calls) == 1

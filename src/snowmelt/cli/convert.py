@@ -40,7 +40,7 @@ def import_command(
                 f"{folder} is not a folder; expected one of diffusers, with model_index.json or config.json"
             )
         checkpoint = Checkpoint.read(folder)
-        sampler = DiffusionSampler.from_checkpoint(checkpoint, use_ema=checkpoint.ema is not None)
+        sampler = DiffusionSampler.from_pretrained(checkpoint, use_ema=checkpoint.ema is not None)
         model = sampler.model
         labels = [0] if model.num_classes else None
         if not next(sampler.trajectory(1, labels)).x_t.isfinite().all():

@@ -164,7 +164,7 @@ def build_sampler(config: Config, checkpoint: Checkpoint, *, local_rank: int = 0
     if sampling.micro_batch != "auto":
         options["micro_batch"] = sampling.micro_batch
     device = resolve_device(config.compute.device, local_rank)
-    return DiffusionSampler.from_checkpoint(checkpoint, device, use_ema=sampling.use_ema, **options)
+    return DiffusionSampler.from_pretrained(checkpoint, device, use_ema=sampling.use_ema, **options)
 
 
 def _described(checkpoint: Checkpoint, config: Config) -> Checkpoint:
@@ -176,8 +176,7 @@ def _described(checkpoint: Checkpoint, config: Config) -> Checkpoint:
 
     stated = config.model.options(stated_only=True)
     if checkpoint.spec is not None:
-        spec = checkpoint.spec
-        saved = {"schedule": "ddpm", **spec.to_config(), "parameterization": spec.prediction}
+        saved = {"schedule": "ddpm", **checkpoint.spec.to_config()}
         for name, value in stated.items():
             if value != saved.get(name, value):
                 warnings.warn(

@@ -8,13 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from snowmelt.plans import Method, Plan, State
-from snowmelt.sampling import Request, SeededNoise
-from snowmelt.sampling.sampler import DiffusionSampler, last_state
+from snowmelt.plans import Method, Plan, State, last_state
+from snowmelt.sampling import DiffusionSampler, Request, SeededNoise
 
 __all__ = ["Spoken", "check_images", "check_strength", "choose_method", "last", "seeded_noise"]
 
-Spoken = Method | Plan | str | Mapping[str, Any] | None  # whatever says a method; None is the sampler's
+Spoken = Method | Plan | str | Mapping[str, Any] | None  # any spelling of a method; None is the sampler's
 
 
 def check_images(sampler: DiffusionSampler, images: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class Checkpoint:
         method: how the model is best sampled, where it says so itself.
         threshold: as for `snowmelt.DiffusionSampler`; ``"auto"`` where the model says nothing.
         guidance: as for `snowmelt.DiffusionSampler`; None where the model says nothing.
-        training: what a trainer needs in order to resume, and whatever else the file holds.
+        training: what a trainer needs in order to resume, and everything else that the file holds.
         config: the configuration of the run; nothing reads it back.
         source: the file or folder that it was read from.
 
@@ -191,7 +191,7 @@ class Checkpoint:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of the contents, whatever file they stand in."""
+        """The SHA-256 of the contents; the kind of file does not change it."""
         return content_digest({k: v for k, v in self.to_dict().items() if not k.endswith("_version")})
 
     def __eq__(self, other: object) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from snowmelt.core import NoiseSchedule, find_time, make_schedule
+from snowmelt.core import SCHEDULES, NoiseSchedule, find_time, make_schedule
 from snowmelt.core.times import check_positive
 from snowmelt.models.ddpm import DDPMModel
 from snowmelt.models.model import DiffusionModel
@@ -15,7 +16,10 @@ from snowmelt.networks import UNet
 __all__ = ["ModelSpec"]
 
 DISCRETE = "ddpm-"  # what the names of the schedules on betas begin with
-_BETAS = ("num_timesteps", "beta_start", "beta_end", "betas", "zero_terminal_snr")
+_BETAS = {  # the options of such a schedule, with their defaults
+    name: parameter.default
+    for name, parameter in inspect.signature(SCHEDULES["ddpm-linear"]).parameters.items()
+}
 _OWN = (
     "image_size",
     "in_channels",
@@ -56,10 +60,15 @@ class ModelSpec:
     parameterization: str | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def prediction(self) -> str:
-        """What the network predicts, a key of `PARAMETERIZATIONS`: the usual one where none is stated."""
-        return self.parameterization or self.make_schedule().usual_prediction
+    def __post_init__(self) -> None:
+        """Complete what a checkpoint should state. Setting it so is the way of frozen dataclasses."""
+        if self.schedule.startswith(DISCRETE):
+            options = {**_BETAS, **self.schedule_options}
+            if options["betas"] is not None:
+                options["num_timesteps"] = len(options["betas"])
+            object.__setattr__(self, "schedule_options", options)
+        if self.parameterization is None:
+            object.__setattr__(self, "parameterization", self.make_schedule().usual_prediction)
 
     def make_schedule(self) -> NoiseSchedule:
         """Return the noise schedule."""
@@ -72,7 +81,7 @@ class ModelSpec:
             ValueError, TypeError: an option is unknown or out of range, or they contradict each other.
         """
         schedule = self.make_schedule()
-        parameterization = self.prediction
+        parameterization = self.parameterization or schedule.usual_prediction
         if parameterization == "eps" and schedule(1.0).alpha == 0:
             raise ValueError(
                 f"{self.schedule} ends in pure noise here (zero_terminal_snr), where a network that predicts "
@@ -106,7 +115,7 @@ class ModelSpec:
 
         Args:
             config: flat: the attributes above, the options of the network, and either ``schedule`` and
-                ``schedule_options``, or (``schedule="ddpm"`` or none) ``beta_schedule`` and its own.
+                ``schedule_options``, or ``beta_schedule`` and what belongs to it (``schedule="ddpm"``).
         """
         rest = dict(config)
         own = {name: rest.pop(name) for name in _OWN if name in rest}
@@ -114,8 +123,6 @@ class ModelSpec:
         own["image_size"] = (size, size) if isinstance(size, int) else tuple(size)
         own["num_classes"] = own.get("num_classes") or None
         betas = {name: rest.pop(name) for name in _BETAS if name in rest}
-        if betas.get("betas") is not None:
-            betas["num_timesteps"] = len(betas["betas"])
         curve = rest.pop("beta_schedule", "linear")
         schedule = rest.pop("schedule", "ddpm")
         if schedule == "ddpm":

@@ -6,8 +6,8 @@ different speeds:
     features(t) = [sin(w_1 p), ..., sin(w_n p), cos(w_1 p), ..., cos(w_n p)].
 
 Positions p = t and geometric frequencies give the positional features, p = log t and Gaussian frequencies
-the Fourier features. Both are computed in float32 whatever the network's dtype: in bfloat16, neighbouring
-times near 1000 would be one.
+the Fourier features. Both are computed in float32, also in a network of another dtype:
+in bfloat16, neighbouring times near 1000 would be one.
 """
 
 from __future__ import annotations

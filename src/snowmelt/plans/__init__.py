@@ -1,7 +1,7 @@
 """Plans: sampling methods as tables of numbers, the functions that fill them in, the loop that runs them."""
 
 from snowmelt.plans.grids import GRIDS
-from snowmelt.plans.integrate import State, integrate, trajectory
+from snowmelt.plans.integrate import State, integrate, last_state, trajectory
 from snowmelt.plans.method import Method, make_plan, make_preset
 from snowmelt.plans.plan import Combination, Plan, Row
 from snowmelt.plans.plan_file import read_plan, write_plan
@@ -24,6 +24,7 @@ __all__ = [
     "ddim",
     "ddpm",
     "integrate",
+    "last_state",
     "make_plan",
     "make_preset",
     "read_plan",

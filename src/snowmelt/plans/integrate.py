@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from snowmelt.core import Level
 from snowmelt.denoisers import Denoiser
 from snowmelt.plans.plan import Combination, Plan, Row
 
-__all__ = ["Memory", "State", "integrate", "take_row", "trajectory"]
+__all__ = ["Memory", "State", "integrate", "last_state", "take_row", "trajectory"]
 
 
 class State(NamedTuple):
@@ -105,8 +105,12 @@ def integrate(
     tensor([[[[0.5000, 0.5000],
               [0.5000, 0.5000]]]])
     """
-    states = trajectory(plan, denoiser, x, class_labels, noise)
-    (last,) = islice(states, plan.nfe - 1, None)
+    return last_state(trajectory(plan, denoiser, x, class_labels, noise))
+
+
+def last_state(states: Iterable[State]) -> Tensor:
+    """Run to the end and return the last x_t, (B, C, H, W)."""
+    last: State = deque(states, maxlen=1).pop()
     return last.x_t
 
 

@@ -11,29 +11,24 @@ everywhere:
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from snowmelt.core import NoiseSchedule
-from snowmelt.plans.fitting import fitting, trained
-from snowmelt.plans.grids import GRIDS, explicit
+from snowmelt.plans.options import LISTS, check_options, options_of, place_of
 from snowmelt.plans.plan import Plan
 from snowmelt.plans.plan_file import read_plan
 from snowmelt.plans.presets import PRESETS, Preset
 from snowmelt.plans.reverse import reverse
 from snowmelt.plans.solvers import SOLVERS, Solver
-from snowmelt.plans.words import key_value, lookup, plain, suggest, value_of, written
+from snowmelt.plans.words import key_value, lookup, plain, value_of, written
 
-__all__ = ["DEFAULT_GRID", "DEFAULT_PRESET", "DEFAULT_STEPS", "Method", "make_plan", "make_preset"]
+__all__ = ["DEFAULT_PRESET", "DEFAULT_STEPS", "Method", "make_plan", "make_preset"]
 
 DEFAULT_PRESET = "balanced"  # where nothing is said
 DEFAULT_STEPS = 50  # of a solver without steps, or every trained index if there are fewer
-DEFAULT_GRID = "trailing"  # of a solver without a grid
-
-LISTS = frozenset({"times", "sigmas", "indices"})  # of evaluations, which stand in place of steps and grid
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class Method:
     Args:
         solver: a key of `SOLVERS`. The name of a preset by itself, such as ``ddpm``, is that preset.
         steps: number of time steps, >= 1; ``"all"`` takes every trained index. None takes 50, or every
-            trained index if there are fewer. Without a solver, the default preset is taken in so many steps.
+            trained index if there are fewer. Without a solver, the default preset runs in this many steps.
         grid: a key of `GRIDS`; None takes ``trailing``.
         options: of the solver (``eta``, ...) or of the grid (``rho``, ...). A list of the evaluations, as
             ``times``, ``sigmas`` (sigma/alpha) or ``indices`` (trained ones), stands in place of `steps` and
@@ -91,7 +86,9 @@ class Method:
         if self.preset is not None:
             lookup("preset", self.preset, PRESETS)
         elif self.table is None:
-            self._check_options()
+            check_options(self.solver or "", self.grid, self.options)
+            if self.steps not in (None, "all"):
+                _check_steps(self.steps)
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -241,23 +238,24 @@ class Method:
                 raise ValueError(
                     f"the finished plan {self} cannot be cut or stretched: name a solver or a preset"
                 )
-            return fitting(self.table, schedule)
+            self.table.check_schedule(schedule)
+            return self.table
         solver, options = self._solver()
-        return trained(
-            solver(schedule, self.times(schedule) if times is None else times, **options), schedule
-        )
+        plan = solver(schedule, self.times(schedule) if times is None else times, **options)
+        plan.check_trained(schedule)
+        return plan
 
     def reversed(self, schedule: NoiseSchedule) -> Plan:
         """Return the plan from the image to the noise; a stochastic method is a ValueError."""
         solver, options = self._solver()
-        return trained(reverse(schedule, self.times(schedule), solver, **options), schedule)
+        plan = reverse(schedule, self.times(schedule), solver, **options)
+        plan.check_trained(schedule)
+        return plan
 
     def times(self, schedule: NoiseSchedule) -> tuple[float, ...]:
         """Return the times that it steps through, strictly falling, down to the image."""
         settings = self._settings()
-        grid = {
-            name: settings.options[name] for name in settings.options if name in _options_of(self._grid())
-        }
+        grid = {name: settings.options[name] for name in settings.options if name in options_of(self._grid())}
         if settings.steps == "all":  # then no index is left out, and an offset has no room
             grid.pop("offset", None)
         steps = None if LISTS & grid.keys() and settings.steps is None else _count(schedule, settings.steps)
@@ -292,39 +290,14 @@ class Method:
         """Return the solver with its own options."""
         settings = self._settings()
         solver = SOLVERS[settings.solver or ""]
-        options = {name: settings.options[name] for name in settings.options if name in _options_of(solver)}
+        options = {name: settings.options[name] for name in settings.options if name in options_of(solver)}
         if isinstance(options.get("inner"), str):  # a solver that runs another one
             options["inner"] = lookup("solver", options["inner"], SOLVERS)
         return solver, options
 
     def _grid(self) -> Callable[..., tuple[float, ...]]:
         settings = self._settings()
-        listed = bool(settings.options.keys() & LISTS)
-        return explicit if listed else GRIDS[settings.grid or DEFAULT_GRID]
-
-    def _check_options(self) -> None:
-        solver = lookup("solver", self.solver or "", SOLVERS)
-        if self.options.keys() & LISTS:
-            if self.grid not in (None, DEFAULT_GRID):
-                raise ValueError(
-                    f"give either grid, got {self.grid!r}, or a list of the evaluations, not both"
-                )
-            grid_name, place = DEFAULT_GRID, explicit
-        else:
-            grid_name = self.grid or DEFAULT_GRID
-            place = lookup("grid", grid_name, GRIDS)
-        if isinstance(self.options.get("inner"), str):
-            lookup("solver", self.options["inner"], SOLVERS)
-        known = sorted(_options_of(solver) | _options_of(place))
-        for name in self.options.keys() - known:
-            raise ValueError(
-                f"solver {self.solver!r} on grid {grid_name!r} has no option "
-                f"{suggest(name, known)}{_owners(name)}"
-            )
-        for function in (solver, place):
-            _check_numbers(function, self.options)
-        if self.steps not in (None, "all"):
-            _check_steps(self.steps)
+        return place_of(settings.grid, settings.options)
 
 
 def make_plan(
@@ -374,10 +347,6 @@ def _changed(
     }
 
 
-def _options_of(function: Callable[..., Any]) -> set[str]:
-    return set(list(inspect.signature(function).parameters)[2:])
-
-
 def _count(schedule: NoiseSchedule, steps: int | Literal["all"] | None) -> int:
     """Return the number of steps."""
     if steps is None:
@@ -397,17 +366,3 @@ def _check_steps(steps: object) -> None:
         raise TypeError(f"steps must be an integer or 'all', got {steps!r}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-
-
-def _check_numbers(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse an option whose default is a number and whose value is not."""
-    for name, item in inspect.signature(function).parameters.items():
-        number = isinstance(item.default, int | float) and not isinstance(item.default, bool)
-        if number and name in options and not isinstance(options[name], int | float):
-            raise ValueError(f"{name} must be a number, such as {item.default}, got {options[name]!r}")
-
-
-def _owners(option: str) -> str:
-    """Return the solvers and grids that have the option."""
-    owners = [name for name, make in {**SOLVERS, **GRIDS}.items() if option in _options_of(make)]
-    return f". {option!r} is an option of {', '.join(owners)}" if owners else ""

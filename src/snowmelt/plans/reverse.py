@@ -74,7 +74,7 @@ def _out_of_image(clean: Level[float], t: Level[float], quantity: Quantity) -> P
     score). The trapezoidal rule between that and E at rho is wrong by O(rho^4) only, as E is odd in rho.
     """
     scale = t.alpha / clean.alpha
-    eps = first_order_step(t, Level(t.t, 0.0, 1.0), quantity=quantity)  # E from y and m, whatever m is
+    eps = first_order_step(t, Level(t.t, 0.0, 1.0), quantity=quantity)  # E from y and m of any quantity
     step = Combination(y=scale + t.sigma / 2 * eps.y, m=(t.sigma / 2 * eps.m[0],))
     return Plan((Row(t, step),), t, quantity)
 

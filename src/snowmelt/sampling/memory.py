@@ -99,7 +99,7 @@ def batches_with_backoff(
     """Yield ``make(part)`` for consecutive parts of range(num_samples), smaller ones where memory runs out.
 
     Args:
-        make: must give each image the same pixels, whatever part it is in.
+        make: must give each image the same pixels in every part.
         num_samples: how many there are.
         batch_size: size of the parts to begin with.
 

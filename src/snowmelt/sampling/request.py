@@ -11,9 +11,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from snowmelt.denoisers.guidance import Guidance
+from snowmelt.models import DiffusionModel
 from snowmelt.sampling.noise import drawn_seeds
 
-__all__ = ["Request", "check_count"]
+__all__ = ["Request", "check_count", "check_request"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,27 @@ class Request:
     def labels(self) -> Tensor | None:
         """The labels as an int64 tensor (N,) on the CPU."""
         return torch.tensor(self.class_labels) if self.class_labels is not None else None
+
+
+def check_request(request: Request, model: DiffusionModel, guidance: Guidance) -> None:
+    """Raise ValueError where a model cannot make such images, or guidance needs labels that are absent."""
+    labels, scale, num_classes = request.class_labels, request.guidance_scale, model.num_classes
+    if labels is not None and num_classes is None:
+        raise ValueError("class_labels were given, but the model is unconditional: leave them out")
+    if labels is not None and num_classes is not None:
+        outside = [label for label in (min(labels), max(labels)) if not 0 <= label < num_classes]
+        if outside:
+            raise ValueError(
+                f"class_labels must lie in 0..{num_classes - 1}, as the model has {num_classes} classes; "
+                f"got {outside[0]}"
+            )
+    if guidance.needs_labels and scale not in (0.0, 1.0) and labels is None:
+        if num_classes is None:
+            raise ValueError(f"guidance_scale is {scale:g}, but the model is unconditional: set it to 0.0")
+        raise ValueError(
+            f"guidance_scale {scale:g} needs class_labels: without them there is nothing to guide towards; "
+            "pass class_labels, or guidance_scale=0.0"
+        )
 
 
 def check_count(name: str, value: Any) -> int:

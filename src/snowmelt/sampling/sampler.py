@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
-from itertools import groupby
 from os import PathLike
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from snowmelt._version import __version__
 from snowmelt.denoisers import Denoiser, eval_mode, keep_in_range
 from snowmelt.denoisers.guidance import Guidance, make_guidance
-from snowmelt.digest import content_digest
-from snowmelt.errors import InputError
 from snowmelt.models import EMA, Checkpoint, DiffusionModel
-from snowmelt.plans import Method, Plan, State, trajectory
+from snowmelt.plans import Method, Plan, State, last_state, trajectory
 from snowmelt.progress import progress
+from snowmelt.sampling.finite import finite
+from snowmelt.sampling.identity import identity
 from snowmelt.sampling.memory import auto_batch_size, batches_with_backoff
 from snowmelt.sampling.microbatch import MicroBatches, default_micro_batch
 from snowmelt.sampling.noise import SeededNoise
-from snowmelt.sampling.request import Request, check_count
+from snowmelt.sampling.request import Request, check_count, check_request
 
-__all__ = ["DiffusionSampler", "last_state"]
-
-LISTED = 16  # seeds that an identity states one by one
+__all__ = ["DiffusionSampler"]
 
 
 class DiffusionSampler:
@@ -87,8 +81,7 @@ class DiffusionSampler:
         keep_in_range(model, threshold)  # or it would be refused while sampling
         if threshold is not None and not self.bounded:
             raise ValueError(f"latents have no range that threshold {threshold!r} could keep: leave it out")
-        if micro_batch is None:
-            micro_batch = default_micro_batch(device, model.image_shape)
+        usual = default_micro_batch(device, model.image_shape)
         if not 0 < memory_share <= 1:
             raise ValueError(f"memory_share must lie in (0, 1], got {memory_share}")
         self.device = device
@@ -97,24 +90,24 @@ class DiffusionSampler:
         self.plan = self.method.plan(model.schedule)
         self.guidance = make_guidance(guidance)
         self.threshold = threshold
-        self.micro_batch = check_count("micro_batch", micro_batch)
+        self.micro_batch = check_count("micro_batch", usual if micro_batch is None else micro_batch)
         self.memory_share = memory_share
-        self._networks().to(device)
+        self.networks().to(device)
 
     @classmethod
     def from_pretrained(
         cls,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | Checkpoint,
         device: str | torch.device = "cpu",
         *,
         use_ema: bool = True,
         **options: Any,
     ) -> Self:
-        """Build model and sampler from a checkpoint file, or a folder of diffusers, alone.
+        """Build model and sampler from a checkpoint alone. Warns where it has no averaged weights.
 
         Args:
-            path: a checkpoint that `DiffusionTrainer` wrote (``.pth`` or ``.safetensors``), or a folder with
-                a UNet2DModel or a pipeline of one.
+            path: a checkpoint that `DiffusionTrainer` wrote (``.pth`` or ``.safetensors``), a folder with
+                a UNet2DModel or a pipeline of one, or a `Checkpoint` that has been read.
             device: where to sample.
             use_ema: load the averaged weights too.
             options: as for the constructor. A model may have its own method, threshold and guidance, as one
@@ -125,41 +118,19 @@ class DiffusionSampler:
             CheckpointError: the file is missing, broken, or does not say how to build its network.
             InputError: the folder's model cannot be expressed; the message names the option.
         """
-        return cls.from_checkpoint(Checkpoint.read(path), device, use_ema=use_ema, **options)
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        checkpoint: Checkpoint,
-        device: str | torch.device = "cpu",
-        *,
-        use_ema: bool = True,
-        **options: Any,
-    ) -> Self:
-        """Build model and sampler from a checkpoint that has been read; arguments as in `from_pretrained`.
-
-        Warns where averaged weights are asked for and absent.
-        """
+        checkpoint = path if isinstance(path, Checkpoint) else Checkpoint.read(path)
         model = checkpoint.model().to(device)
         ema = checkpoint.averaged(model, device) if use_ema else None
         options = {"threshold": checkpoint.threshold, "guidance": checkpoint.guidance, **options}
         if cls is DiffusionSampler:  # its subclasses have a method
-            words = {name: options.pop(name) for name in options.keys() - _NOT_METHOD}
+            words = {name: options.pop(name) for name in options.keys() - _SETTINGS}
             options["method"] = Method.of(words.pop("method", None), default=checkpoint.method, **words)
         return cls(model, device, ema, **options)
 
     def with_method(self, method: Method | Plan | str | Mapping[str, Any]) -> DiffusionSampler:
         """Return a sampler that differs in its method alone; the model is shared."""
-        return DiffusionSampler(
-            self.model,
-            self.device,
-            self.ema,
-            method=method,
-            guidance=self.guidance,
-            threshold=self.threshold,
-            micro_batch=self.micro_batch,
-            memory_share=self.memory_share,
-        )
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        return DiffusionSampler(self.model, self.device, self.ema, method=method, **settings)
 
     def sample(
         self,
@@ -189,8 +160,7 @@ class DiffusionSampler:
             (num_samples, C, H, W), float32 on the sampler's device, in [-1, 1].
 
         Raises:
-            TypeError, ValueError: an argument makes no sense; the message says what to do.
-            InputError: the samples hold NaN or infinity, as of a model that has diverged.
+            TypeError, ValueError: an argument makes no sense, or the samples hold NaN; the message says which.
         """
         request = self.request(num_samples, class_labels, guidance_scale, use_ema, seeds)
         return torch.cat(list(self.batches(request, show_progress=show_progress, batch_size=batch_size)))
@@ -215,9 +185,8 @@ class DiffusionSampler:
         num_classes = check_count("num_classes", num_classes)
         labels = [label for label in range(num_classes) for _ in range(samples_per_class)]
         request = self.request(len(labels), labels, guidance_scale, use_ema, seeds)
-        return torch.cat(
-            list(self.batches(request, show_progress=show_progress, batch_size=batch_size))
-        ), labels
+        images = self.batches(request, show_progress=show_progress, batch_size=batch_size)
+        return torch.cat(list(images)), labels
 
     def stream(
         self,
@@ -256,11 +225,7 @@ class DiffusionSampler:
         *,
         seeds: Sequence[int] | None = None,
     ) -> Generator[State]:
-        """Generate one batch and yield the state after every evaluation; arguments as in `sample`.
-
-        The arguments are checked at once, the work is done as the iterator is read. Between two states the
-        model holds the EMA weights: read to the end or close the iterator before training on.
-        """
+        """Generate one batch and yield the state after every evaluation; otherwise as `stream`."""
         return self._states(self.request(num_samples, class_labels, guidance_scale, use_ema, seeds))
 
     def request(
@@ -278,52 +243,31 @@ class DiffusionSampler:
 
     def check(self, request: Request) -> None:
         """Raise ValueError where the model cannot make such images, or guidance has no meaning for them."""
-        self._check(request.labels, request.guidance_scale)
-        if self.guidance.guides(request.guidance_scale):
-            self._guided(self.model, request.guidance_scale, self.plan)
+        check_request(request, self.model, self.guidance)
+        scale, null_class = request.guidance_scale, self.model.null_class
+        if self.guidance.guides(scale):  # trying it is the check
+            self.guidance.wrap(self.model, scale, null_class=null_class, plan=self.plan)
 
     def identity(self, request: Request) -> dict[str, Any]:
-        """Return all that decides the images' bits, as JSON can hold it.
+        """Return all that decides the images' bits, as JSON can hold it: equal identities, equal images.
 
-        Two samplers with equal identities make equal images. Manifests, the store of a comparison and caches
-        of images know their images by this.
-
-        Raises:
-            ValueError: a network is a plain function, whose weights cannot be known.
+        Manifests, the store of a comparison and caches of images know their images by this. A network that
+        is a plain function has no weights that could be known: a ValueError.
         """
-        parts = (getattr(self.model, name, None) for name in ("network", "decoder"))
-        networks = (*parts, self.model, *self.guidance.networks)
-        if any(not isinstance(network, nn.Module | None) for network in networks):
-            raise ValueError(
-                "images are known by the weights of the networks, and one here is a plain function: make it "
-                "a torch.nn.Module"
-            )
-        labels, seeds = request.class_labels, request.seeds
-        runs = [f"{label} x {len(list(run))}" for label, run in groupby(labels or ())]
-        averaged = request.use_ema and self.ema is not None
-        with self._averaged(request.use_ema):
-            weights = content_digest(self._networks().state_dict())
-        return {
-            "weights": weights,
-            "averaged": averaged,
-            "plan": json.loads(self.plan.to_json()),
-            "guidance": self.guidance.describe(),
-            "guidance_scale": request.guidance_scale,
-            "threshold": self.threshold,
-            "num_samples": len(request),
-            "class_labels": runs if len(runs) <= 1000 else content_digest(labels),
-            "seeds": list(seeds)
-            if len(seeds) <= LISTED
-            else f"{len(seeds)} seeds, {content_digest(seeds)[:16]}",
-            "micro_batch": self.micro_batch if request.seeded else None,
-            "device": torch.device(self.device).type,
-            "versions": {"snowmelt": __version__, "torch": torch.__version__},
-        }
+        return identity(self, request)
 
     @property
     def bounded(self) -> bool:
         """Whether the model denoises images, in [-1, 1], and not latents. A denoiser of your own does."""
         return getattr(self.model, "bounded", True)
+
+    def networks(self) -> nn.ModuleList:
+        """Return the model and the networks of its guidance, as far as they are modules."""
+        return nn.ModuleList(n for n in (self.model, *self.guidance.networks) if isinstance(n, nn.Module))
+
+    def averaged(self, use_ema: bool) -> AbstractContextManager[object]:
+        """Return a context in which the model has its averaged weights, if they are wanted and there."""
+        return self.ema.applied() if use_ema and self.ema is not None else nullcontext()
 
     def auto_batch_size(self) -> int:
         """Return how many images together fit into the sampler's share of the memory that is free now."""
@@ -360,7 +304,7 @@ class DiffusionSampler:
             return self.images(last_state(bar), padded=request.seeded)
 
         with (
-            self._averaged(request.use_ema),
+            self.averaged(request.use_ema),
             progress(
                 None, "Sampling", show=show_progress and not alone, total=len(request), unit="image"
             ) as images,
@@ -396,102 +340,22 @@ class DiffusionSampler:
             padded: call the network with exactly `micro_batch` images; False: with at most that many.
         """
         request = Request((0,) * len(x), class_labels, guidance_scale)  # type: ignore[arg-type]
-        self._check(request.labels, request.guidance_scale)
-        return self._run(plan, x, request.labels, request.guidance_scale, use_ema, noise, wrap, padded)
-
-    def images(self, x0: Tensor, *, padded: bool = True) -> Tensor:
-        """Return the last states of a run as images in [-1, 1]; a latent model's are decoded.
-
-        Args:
-            x0: (B, C, H, W), what a plan arrived at.
-            padded: as for `run`.
-
-        Raises:
-            InputError: there is NaN or infinity in them.
-        """
-        images = self._decoded(x0, padded=padded)
-        if not images.isfinite().all():  # once, when all is done: a run itself waits for nothing
-            raise InputError(
-                "the samples hold NaN or infinity, because the model that made them has diverged: take an "
-                "earlier checkpoint, or another plan"
-            )
-        return images.clamp(-1, 1)
-
-    def _decoded(self, x0: Tensor, *, padded: bool = True) -> Tensor:
-        if not self.bounded:
-            decode = self.model.decode
-            pieces = MicroBatches(lambda latents, *_: decode(latents), self.micro_batch, padded=padded)
-            with torch.no_grad(), eval_mode(self.model):
-                x0 = pieces(x0, self.plan.end)
-        return x0
-
-    def _check(self, labels: Tensor | None, guidance_scale: float) -> None:
-        num_classes = self.model.num_classes
-        if labels is not None and num_classes is None:
-            raise ValueError("class_labels were given, but the model is unconditional: leave them out")
-        if labels is not None and num_classes is not None:
-            low, high = int(labels.min()), int(labels.max())
-            if low < 0 or high >= num_classes:
-                raise ValueError(
-                    f"class_labels must lie in 0..{num_classes - 1}, as the model has {num_classes} classes; "
-                    f"got {low if low < 0 else high}"
-                )
-        if self.guidance.needs_labels and guidance_scale not in (0.0, 1.0) and labels is None:
-            if num_classes is None:
-                raise ValueError(
-                    f"guidance_scale is {guidance_scale:g}, but the model is unconditional: set it to 0.0"
-                )
-            raise ValueError(
-                f"guidance_scale {guidance_scale:g} needs class_labels: without them there is nothing to "
-                "guide towards; pass class_labels, or guidance_scale=0.0"
-            )
-
-    def _states(self, request: Request, *, swap: bool = True) -> Generator[State]:
-        noise = SeededNoise(request.seeds, self.model.image_shape, self.device)
-        return self._run(
-            self.plan,
-            self.plan.prior_std * noise(),
-            request.labels,
-            request.guidance_scale,
-            request.use_ema and swap,
-            noise,
-            padded=request.seeded,
-        )
-
-    def _guided(
-        self,
-        denoiser: Denoiser,
-        scale: float,
-        plan: Plan,
-        batched: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
-    ) -> Denoiser:
-        return self.guidance.wrap(
-            denoiser, scale, null_class=self.model.null_class, plan=plan, batched=batched
-        )
-
-    def _run(
-        self,
-        plan: Plan,
-        x: Tensor,
-        labels: Tensor | None,
-        guidance_scale: float,
-        use_ema: bool,
-        noise: Callable[[], Tensor] | None = None,
-        wrap: Callable[[Denoiser], Denoiser] | None = None,
-        padded: bool = True,
-    ) -> Generator[State]:
-        if labels is not None:
-            labels = labels.to(self.device)
+        check_request(request, self.model, self.guidance)
         batched = partial(MicroBatches, size=self.micro_batch, padded=padded)
         denoiser: Denoiser = batched(self.model)
         if self.guidance.guides(guidance_scale):
-            denoiser = self._guided(denoiser, guidance_scale, plan, batched)
+            null_class = self.model.null_class
+            denoiser = self.guidance.wrap(
+                denoiser, guidance_scale, null_class=null_class, plan=plan, batched=batched
+            )
         denoiser = keep_in_range(denoiser, self.threshold)
         if wrap is not None:
             denoiser = wrap(denoiser)
+        labels = request.labels.to(self.device) if request.labels is not None else None
+        return self._loop(trajectory(plan, denoiser, x, labels, noise), use_ema)
 
-        with self._averaged(use_ema), eval_mode(self._networks()):
-            states = trajectory(plan, denoiser, x, labels, noise)
+    def _loop(self, states: Iterator[State], use_ema: bool) -> Generator[State]:
+        with self.averaged(use_ema), eval_mode(self.networks()):
             while True:
                 # Autograd is off for the work, not for the code that reads the states
                 with torch.no_grad():
@@ -500,27 +364,37 @@ class DiffusionSampler:
                     return
                 yield state
 
+    def images(self, x0: Tensor, *, padded: bool = True) -> Tensor:
+        """Return the last states of a run as images in [-1, 1], decoded; NaN and infinity are InputErrors.
+
+        Args:
+            x0: (B, C, H, W), what a plan arrived at.
+            padded: as for `run`.
+        """
+        if not self.bounded:
+            pieces = MicroBatches(lambda z, *_: self.model.decode(z), self.micro_batch, padded=padded)
+            with torch.no_grad(), eval_mode(self.model):
+                x0 = pieces(x0, self.plan.end)
+        return finite(x0).clamp(-1, 1)  # looked at once, when all is done: a run itself waits for nothing
+
+    def _states(self, request: Request, *, swap: bool = True) -> Generator[State]:
+        noise = SeededNoise(request.seeds, self.model.image_shape, self.device)
+        return self.run(
+            self.plan,
+            self.plan.prior_std * noise(),
+            request.class_labels,
+            request.guidance_scale,
+            request.use_ema and swap,
+            noise=noise,
+            padded=request.seeded,
+        )
+
     def _evaluate_once(self) -> None:
         x = torch.zeros(self.micro_batch, *self.model.image_shape, device=self.device)
-        labels = None
-        if self.model.num_classes:  # not every model with classes says something without one
-            labels = torch.zeros(self.micro_batch, dtype=torch.int64, device=self.device)
+        # not every model with classes says something without one
+        labels = torch.zeros(len(x), dtype=torch.int64, device=x.device) if self.model.num_classes else None
         with torch.no_grad(), eval_mode(self.model):
-            self._decoded(self.model(x, self.plan.rows[0].level, labels))
-
-    def _networks(self) -> nn.ModuleList:
-        """Return the model and the networks of its guidance, as far as they are modules."""
-        return nn.ModuleList(n for n in (self.model, *self.guidance.networks) if isinstance(n, nn.Module))
-
-    def _averaged(self, use_ema: bool) -> AbstractContextManager[object]:
-        return self.ema.applied() if use_ema and self.ema is not None else nullcontext()
+            self.images(self.model(x, self.plan.rows[0].level, labels))
 
 
-# Options of the constructor that do not say a method
-_NOT_METHOD = {"guidance", "threshold", "micro_batch", "memory_share"}
-
-
-def last_state(states: Iterable[State]) -> Tensor:
-    """Run to the end and return the last state."""
-    state: State = deque(states, maxlen=1).pop()
-    return state.x_t
+_SETTINGS = {"guidance", "threshold", "micro_batch", "memory_share"}  # keywords that do not say a method

@@ -195,7 +195,7 @@ def _dataloader(config: Config) -> DiffusionDataLoader:
 
 
 def _settings(trainer: DiffusionTrainer) -> dict[str, Any]:
-    """Return those settings that resuming takes from the checkpoint, whatever the file says."""
+    """Return those settings that resuming takes from the checkpoint and not from the file."""
     group = trainer.optimizer.param_groups[0]
     schedule = trainer.scheduler.state_dict() if trainer.scheduler is not None else {}
     known = {**group, **schedule, "learning_rate": group.get("initial_lr", group["lr"])}

@@ -37,7 +37,7 @@ def rescaled(guided: Tensor, good: Tensor, phi: float) -> Tensor:
 
     Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4
     (https://arxiv.org/abs/2305.08891): strong guidance overexposes, which shows in the spread of an image's
-    values. Here they are those of the predicted image, whatever the network itself predicts.
+    values. Here they are those of the predicted image, for a network of any parameterization.
 
     Args:
         guided: (B, ...).

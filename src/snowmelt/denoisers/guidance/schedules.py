@@ -4,7 +4,7 @@ A schedule f is a factor on what guidance adds to the conditional prediction, so
 
     1 + (scale - 1) f(level),
 
-and scale 1 is the conditional denoiser whatever f is. The named ones have mean 1 over t, and compare at equal
+and scale 1 is the conditional denoiser for every f. The named ones have mean 1 over t, and compare at equal
 strength (Wang et al. 2024, "Analysis of Classifier-Free Guidance Weight Schedulers",
 https://arxiv.org/abs/2404.13040).
 """

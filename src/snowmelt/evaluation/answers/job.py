@@ -197,7 +197,7 @@ class EvaluationJob:
 
     def _sampled(self, like: ImageSource | None) -> ImageSource:
         checkpoint = Checkpoint.read(self.generated)
-        sampler = DiffusionSampler.from_checkpoint(
+        sampler = DiffusionSampler.from_pretrained(
             checkpoint, self.device, use_ema=self.use_ema, method=self.method
         )
         known = renumber_classes(like, checkpoint.class_names) if like is not None else None

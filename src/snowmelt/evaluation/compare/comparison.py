@@ -142,7 +142,7 @@ class Comparison:
 
     def _read(self, path: str) -> _Model:
         checkpoint = Checkpoint.read(path)
-        sampler = DiffusionSampler.from_checkpoint(
+        sampler = DiffusionSampler.from_pretrained(
             checkpoint,
             self.device,
             use_ema=self.use_ema,

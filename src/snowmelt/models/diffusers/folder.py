@@ -200,7 +200,7 @@ def _check_free(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _named(path: Path) -> Iterator[dict[str, Any]]:
-    """Read a JSON file, and name it in whatever is refused of its contents."""
+    """Read a JSON file, and name it in every error about its contents."""
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
