@@ -160,7 +160,7 @@ class DiffusionSampler:
             (num_samples, C, H, W), float32 on the sampler's device, in [-1, 1].
 
         Raises:
-            TypeError, ValueError: an argument makes no sense, or the samples hold NaN; the message says which.
+            TypeError, ValueError: an argument makes no sense, or the samples hold NaN; the message says so.
         """
         request = self.request(num_samples, class_labels, guidance_scale, use_ema, seeds)
         return torch.cat(list(self.batches(request, show_progress=show_progress, batch_size=batch_size)))
