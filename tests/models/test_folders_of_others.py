@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
 def loaded(folder: Path, **options: Any) -> dict[str, torch.Tensor]:
     sampler = DiffusionSampler.from_pretrained(folder, **options)
     assert sampler.sample(1, seeds=[1]).isfinite().all() if sampler.plan.nfe < 9 else True
-    with sampler._averaged(use_ema=True):
+    with sampler.ema.applied() if sampler.ema is not None else nullcontext():
         return weights_of(sampler.model.network)
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from snowmelt.core import NoiseSchedule
-from snowmelt.plans.fitting import fitting, trained
 from snowmelt.plans.options import LISTS, check_options, options_of, place_of
 from snowmelt.plans.plan import Plan
 from snowmelt.plans.plan_file import read_plan
@@ -239,16 +238,19 @@ class Method:
                 raise ValueError(
                     f"the finished plan {self} cannot be cut or stretched: name a solver or a preset"
                 )
-            return fitting(self.table, schedule)
+            self.table.check_schedule(schedule)
+            return self.table
         solver, options = self._solver()
-        return trained(
-            solver(schedule, self.times(schedule) if times is None else times, **options), schedule
-        )
+        plan = solver(schedule, self.times(schedule) if times is None else times, **options)
+        plan.check_trained(schedule)
+        return plan
 
     def reversed(self, schedule: NoiseSchedule) -> Plan:
         """Return the plan from the image to the noise; a stochastic method is a ValueError."""
         solver, options = self._solver()
-        return trained(reverse(schedule, self.times(schedule), solver, **options), schedule)
+        plan = reverse(schedule, self.times(schedule), solver, **options)
+        plan.check_trained(schedule)
+        return plan
 
     def times(self, schedule: NoiseSchedule) -> tuple[float, ...]:
         """Return the times that it steps through, strictly falling, down to the image."""

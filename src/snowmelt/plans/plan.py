@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
-from snowmelt.core import Level
+from snowmelt.core import Level, NoiseSchedule
 
 __all__ = ["Combination", "Plan", "Quantity", "Row"]
 
@@ -91,6 +91,28 @@ class Plan:
     def levels(self) -> tuple[Level[float], ...]:
         """The level of every evaluation, then the level of the result."""
         return (*(row.level for row in self.rows), self.end)
+
+    def check_schedule(self, schedule: NoiseSchedule) -> None:
+        """Raise ValueError where the plan was made for another noise schedule."""
+        for level in self.levels:
+            here = schedule(level.t)
+            close = (math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(level, here, strict=True))
+            if not all(close):
+                raise ValueError(
+                    f"the plan {self.name} was made for another noise schedule: at t = {level.t:g} it has "
+                    f"alpha = {level.alpha:g} and sigma = {level.sigma:g}, and the model has {here.alpha:g} "
+                    f"and {here.sigma:g}; make it anew with `snowmelt plan show --checkpoint`"
+                )
+        self.check_trained(schedule)
+
+    def check_trained(self, schedule: NoiseSchedule) -> None:
+        """Raise ValueError where the plan asks a network below its first trained index."""
+        lowest = min(row.level.t for row in self.rows)
+        if schedule.num_timesteps is not None and lowest < schedule.t_min * (1 - 1e-9):
+            raise ValueError(
+                f"the plan {self.name} asks the network at t = {lowest:g}, below its first trained step at "
+                f"t = {schedule.t_min:g}, of which it knows nothing: take fewer steps, or later times"
+            )
 
     @property
     def stochastic(self) -> bool:

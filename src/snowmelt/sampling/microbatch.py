@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from snowmelt.core import Level
-from snowmelt.denoisers import Denoiser, eval_mode
-from snowmelt.models import DiffusionModel
+from snowmelt.denoisers import Denoiser
 
-__all__ = ["MicroBatches", "decoded", "default_micro_batch"]
+__all__ = ["MicroBatches", "default_micro_batch"]
 
 
 LARGEST = 64
@@ -69,10 +68,3 @@ class MicroBatches:
         """Return `batch`, its last entry repeated up to a multiple of the size."""
         missing = -len(batch) % self.size if self.padded else 0
         return torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch
-
-
-def decoded(model: DiffusionModel, latents: Tensor, size: int, padded: bool) -> Tensor:
-    """Return the images of latents, (B, C, H, W), decoded in pieces as `MicroBatches` makes them."""
-    pieces = MicroBatches(lambda x0, *_: model.decode(x0), size, padded=padded)
-    with torch.no_grad(), eval_mode(model):
-        return pieces(latents, model.schedule(0.0))

@@ -13,22 +13,17 @@ from torch import Tensor, nn
 
 from snowmelt.denoisers import Denoiser, eval_mode, keep_in_range
 from snowmelt.denoisers.guidance import Guidance, make_guidance
-from snowmelt.errors import InputError
 from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.plans import Method, Plan, State, last_state, trajectory
 from snowmelt.progress import progress
+from snowmelt.sampling.finite import finite
 from snowmelt.sampling.identity import identity
 from snowmelt.sampling.memory import auto_batch_size, batches_with_backoff
-from snowmelt.sampling.microbatch import MicroBatches, decoded, default_micro_batch
+from snowmelt.sampling.microbatch import MicroBatches, default_micro_batch
 from snowmelt.sampling.noise import SeededNoise
 from snowmelt.sampling.request import Request, check_count, check_request
 
 __all__ = ["DiffusionSampler"]
-
-DIVERGED = (
-    "the samples hold NaN or infinity, because the model that made them has diverged: take an earlier "
-    "checkpoint, or another plan"
-)
 
 
 class DiffusionSampler:
@@ -165,8 +160,7 @@ class DiffusionSampler:
             (num_samples, C, H, W), float32 on the sampler's device, in [-1, 1].
 
         Raises:
-            TypeError, ValueError: an argument makes no sense; the message says what to do.
-            InputError: the samples hold NaN or infinity, as of a model that has diverged.
+            TypeError, ValueError: an argument makes no sense, or the samples hold NaN; the message says so.
         """
         request = self.request(num_samples, class_labels, guidance_scale, use_ema, seeds)
         return torch.cat(list(self.batches(request, show_progress=show_progress, batch_size=batch_size)))
@@ -277,8 +271,14 @@ class DiffusionSampler:
 
     def auto_batch_size(self) -> int:
         """Return how many images together fit into the sampler's share of the memory that is free now."""
-        shape, share = self.model.image_shape, self.memory_share
-        return auto_batch_size(self.plan, shape, self.device, self.micro_batch, self._evaluate_once, share)
+        return auto_batch_size(
+            self.plan,
+            self.model.image_shape,
+            self.device,
+            self.micro_batch,
+            self._evaluate_once,
+            self.memory_share,
+        )
 
     def batches(
         self,
@@ -365,16 +365,17 @@ class DiffusionSampler:
                 yield state
 
     def images(self, x0: Tensor, *, padded: bool = True) -> Tensor:
-        """Return the last states of a run, (B, C, H, W), as images in [-1, 1]; latents are decoded.
+        """Return the last states of a run as images in [-1, 1], decoded; NaN and infinity are InputErrors.
 
-        Raises:
-            InputError: there is NaN or infinity in them.
+        Args:
+            x0: (B, C, H, W), what a plan arrived at.
+            padded: as for `run`.
         """
         if not self.bounded:
-            x0 = decoded(self.model, x0, self.micro_batch, padded)
-        if not x0.isfinite().all():  # once, when all is done: a run itself waits for nothing
-            raise InputError(DIVERGED)
-        return x0.clamp(-1, 1)
+            pieces = MicroBatches(lambda z, *_: self.model.decode(z), self.micro_batch, padded=padded)
+            with torch.no_grad(), eval_mode(self.model):
+                x0 = pieces(x0, self.plan.end)
+        return finite(x0).clamp(-1, 1)  # looked at once, when all is done: a run itself waits for nothing
 
     def _states(self, request: Request, *, swap: bool = True) -> Generator[State]:
         noise = SeededNoise(request.seeds, self.model.image_shape, self.device)
