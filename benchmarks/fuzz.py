@@ -34,17 +34,19 @@ from unittest.mock import patch
 
 import psutil
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
-import fuzz_checkpoints  # noqa: E402
+import fuzz_checkpoints
 
-from snowmelt.cli import app  # noqa: E402
-from snowmelt.config.schema import known_keys  # noqa: E402
-from snowmelt.plans import Method, Plan  # noqa: E402
+from snowmelt.cli import app
+from snowmelt.config.schema import known_keys
+from snowmelt.plans import Method, Plan
 
 __all__ = ["KINDS", "Finding", "fuzz"]
 
+COMMAND = get_command(app)
 LIMIT = 10.0  # seconds a case
 LONGEST = 4000  # characters of a message
 GIBIBYTES = 6  # that the process may take beyond what it holds
@@ -57,6 +59,7 @@ VALUES: list[Any] = [
     *({"3": 5}, {0: 10**9}, [{"a": [{}]}], "${oc.env:HOME}", "${experiment}", "${nothing}", "???", "digits"),
     *("${data}", "${.x}", "${..}", "${oc.decode:'[1]'}", "${", "${a", "$", "1e", "._", "0x", "2024-13-45"),
 ]
+NUMBERS = [*range(1, 65), 100, 255, 1000, 10**4, 10**5, 10**6, 10**7, 0.1, 0.3, 0.9, 0.999, 1e-12, 1e12]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class _TimeUp(BaseException):
 
 def command(*arguments: str) -> tuple[str, str]:
     """Run a command; return what is wrong with how it ended (or nothing), and what it printed or raised."""
-    result = CliRunner().invoke(app, list(arguments))
+    with patch("typer.testing._get_command", lambda app: COMMAND):  # made once, which takes long
+        result = CliRunner().invoke(app, list(arguments))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         error = result.exception
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "snowmelt" in f.filename]
@@ -143,10 +147,54 @@ GENERATE = {
 }
 # What YAML can say beyond values
 SNIPPETS = [
-    *("&a ", "*a", "&a [*a]", "!!float x", "!!int ''", "!!timestamp x", "!!binary x", "!!python/name:os.x ", "<<: "),
-    *("? ", "- ", "[" * 3000, "{a: " * 500, "\t", "\x85", "%YAML 9.9\n", "---\n", "...\n", "|\n", "'", '"', ": "),
-    *("${training}", "${experiment}${experiment}", "${oc.env:PATH}", "${oc.create:{a: 1}}", "${", "}", "1_", ".e"),
-    *("&b [1,2,3,4,5,6,7,8,9]", "*b", "!!set {a}", "!!omap [a: 1]", "!x ", "!!null x", "!!bool x", "\\", "#", "\0"),
+    *(
+        "&a ",
+        "*a",
+        "&a [*a]",
+        "!!float x",
+        "!!int ''",
+        "!!timestamp x",
+        "!!binary x",
+        "!!python/name:os.x ",
+        "<<: ",
+    ),
+    *(
+        "? ",
+        "- ",
+        "[" * 3000,
+        "{a: " * 500,
+        "\t",
+        "\x85",
+        "%YAML 9.9\n",
+        "---\n",
+        "...\n",
+        "|\n",
+        "'",
+        '"',
+        ": ",
+    ),
+    *(
+        "${training}",
+        "${experiment}${experiment}",
+        "${oc.env:PATH}",
+        "${oc.create:{a: 1}}",
+        "${",
+        "}",
+        "1_",
+        ".e",
+    ),
+    *(
+        "&b [1,2,3,4,5,6,7,8,9]",
+        "*b",
+        "!!set {a}",
+        "!!omap [a: 1]",
+        "!x ",
+        "!!null x",
+        "!!bool x",
+        "\\",
+        "#",
+        "\0",
+    ),
 ]
 BOMB = "x0: &x0 [1, 1]\n" + "".join(f"x{i}: &x{i} [*x{i - 1}, *x{i - 1}]\n" for i in range(1, 40))
 
@@ -157,7 +205,7 @@ def configuration(rng: random.Random, folder: Path) -> tuple[str, str, str]:
     changes, overrides = [], []
     keys = [key for key, _ in known_keys()]
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
-        key, value = rng.choice(keys), rng.choice(VALUES)
+        key, value = rng.choice(keys), rng.choice(VALUES if rng.random() < 0.5 else NUMBERS)
         if rng.random() < 0.2:
             key = rng.choice((f"{key}.{rng.choice(('x', 'type', '0', ''))}", key.rpartition(".")[2], "7"))
         changes.append(f"{key} = {str(value)[:60]}")
@@ -196,7 +244,9 @@ def _changed_text(rng: random.Random, text: str) -> tuple[str, str]:
             return text[:place] + snippet + text[place:], f"{snippet[:20]!r} before a value"
         case 1:
             place, snippet = rng.choice(values), rng.choice(SNIPPETS)
-            return text[:place] + snippet + "\n" + text[text.find("\n", place) + 1 :], f"{snippet[:20]!r} as a value"
+            return text[:place] + snippet + "\n" + text[
+                text.find("\n", place) + 1 :
+            ], f"{snippet[:20]!r} as a value"
         case 2:
             lines = text.splitlines(keepends=True)
             lines.insert(rng.randrange(len(lines) + 1), rng.choice(lines))
@@ -209,7 +259,9 @@ def _changed_text(rng: random.Random, text: str) -> tuple[str, str]:
         case 5:
             return BOMB + text if rng.random() < 0.1 else text[:place], "a bomb, or cut"
         case _:
-            letter = chr(rng.choice((0, 9, 10, 32, 0x7F, 0x85, 0x2028, 0xD800, 0xFEFF, 0x1F600, *range(33, 127))))
+            letter = chr(
+                rng.choice((0, 9, 10, 32, 0x7F, 0x85, 0x2028, 0xD800, 0xFEFF, 0x1F600, *range(33, 127)))
+            )
             return text[:place] + letter + text[place + 1 :], f"{letter!r} at {place}"
 
 
@@ -338,7 +390,9 @@ def main() -> None:
             seen[finding.problem] += 1
             examples.setdefault(finding.problem, finding)
     for problem, times in seen.most_common():
-        print(f"{times:6}  {problem}; first in case {examples[problem].case}: {examples[problem].change[:200]}")
+        print(
+            f"{times:6}  {problem}; first in case {examples[problem].case}: {examples[problem].change[:200]}"
+        )
         if options.count == 1:
             print(examples[problem].details)
     minutes = (time.perf_counter() - start) / 60

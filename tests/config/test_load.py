@@ -178,7 +178,7 @@ CHANGES = st.fixed_dictionaries(
         "training.optimizer.betas": st.tuples(*[st.floats(0, 1, exclude_max=True)] * 2).map(list),
         "training.scheduler.T_max": st.just("auto") | st.integers(1, 10**6),
         "training.scheduler.type": st.sampled_from([None, "none", "cosine"]),
-        "model.architecture.channel_multipliers": st.lists(st.integers(1, 8), min_size=1),
+        "model.architecture.channel_multipliers": st.lists(st.integers(1, 8), min_size=1, max_size=16),
         "model.architecture.attention_head_dim": st.none() | st.integers(1, 64),
         "generation.sampling.guidance_scale": st.floats(allow_nan=False, allow_infinity=False),
         "generation.sampling.sampler.eta": st.floats(0, 1),

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from snowmelt.core import NoiseSchedule
+from snowmelt.limits import STEPS
 from snowmelt.plans.grids import GRIDS, explicit
 from snowmelt.plans.plan import Plan
 from snowmelt.plans.plan_file import read_plan
@@ -394,6 +395,8 @@ def _check_steps(steps: object) -> None:
         raise TypeError(f"steps must be an integer or 'all', got {steps!r}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    if steps > STEPS:
+        raise ValueError(f"steps must be at most {STEPS:,}, got a number of {len(str(steps))} digits")
 
 
 def _check_numbers(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
