@@ -26,7 +26,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,8 +236,9 @@ def _set(tree: dict[Any, Any], path: list[str], value: Any) -> None:
 
 def _changed_text(rng: random.Random, text: str) -> tuple[str, str]:
     """Return the text with a change, and what the change is."""
+    text = text or "a: 1\n"
     place = rng.randrange(len(text))
-    values = [match.end() for match in re.finditer(r"(: |- )(?=\S)", text)]
+    values = [match.end() for match in re.finditer(r"(: |- )(?=\S)", text)] or [0]
     match rng.randrange(7):
         case 0:
             place, snippet = rng.choice(values), rng.choice(SNIPPETS)
@@ -269,7 +270,7 @@ def _changed_text(rng: random.Random, text: str) -> tuple[str, str]:
 
 
 def plan(rng: random.Random, folder: Path) -> tuple[str, str, str]:
-    """Change values or the text of a plan, sample with it, and compare what is read with what stands there."""
+    """Change values or the text of a plan, sample with it, and compare what is read with its text."""
     text = rng.choice(sorted(folder.glob("*.json"))).read_text()
     changes = []
     if rng.random() < 0.8:
@@ -384,11 +385,13 @@ def main() -> None:
     options = parser.parse_args()
     used = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (used + GIBIBYTES * 2**30, resource.RLIM_INFINITY))
-    start, seen, examples = time.perf_counter(), Counter[str](), {}
-    for finding in fuzz(options.kind, options.count, options.first, options.limit):
-        if finding is not None:
-            seen[finding.problem] += 1
-            examples.setdefault(finding.problem, finding)
+    start, done, seen, examples = time.perf_counter(), 0, Counter[str](), {}
+    with suppress(KeyboardInterrupt):  # shows what was found until then
+        for finding in fuzz(options.kind, options.count, options.first, options.limit):
+            done += 1
+            if finding is not None:
+                seen[finding.problem] += 1
+                examples.setdefault(finding.problem, finding)
     for problem, times in seen.most_common():
         print(
             f"{times:6}  {problem}; first in case {examples[problem].case}: {examples[problem].change[:200]}"
@@ -396,7 +399,7 @@ def main() -> None:
         if options.count == 1:
             print(examples[problem].details)
     minutes = (time.perf_counter() - start) / 60
-    print(f"{options.count:,} {options.kind} in {minutes:.1f} minutes: {sum(seen.values())} findings")
+    print(f"{done:,} {options.kind} in {minutes:.1f} minutes: {sum(seen.values())} findings")
     sys.exit(bool(seen))
 
 

@@ -206,7 +206,7 @@ def _other_contents(
         if isinstance(old, Tensor):
             kind = rng.choice(list(TENSORS))
             holder[key] = TENSORS[kind](old)
-            is_weight = holder is contents["model_state_dict"]
+            is_weight = holder is contents.get("model_state_dict")
             must_fail |= kind in NO_WEIGHTS and is_weight and old.is_floating_point() and old.numel() > 0
             changes.append(f"{key} {kind}")
         elif rng.random() < 0.2 and isinstance(holder, dict):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -202,7 +202,7 @@ def _fits(value: object, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
-        return isinstance(value, Real) and abs(float(value) if isinstance(value, float) else 0) < math.inf
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
     if kind is int:
         return isinstance(value, Integral)
     return isinstance(value, kind)

@@ -190,9 +190,7 @@ class Plan:
             )
             for number, row in enumerate(rows, 1):
                 if any(row.advance.m[number:]) or any(row.correct.m[number:]):
-                    raise ValueError(
-                        f"row {number} weighs more outputs than the {number} that there are by then"
-                    )
+                    raise ValueError(f"row {number} weighs more outputs than there are by then")
             return cls(rows, Level(*fields["end"]), fields["quantity"], fields["order"], fields["name"])
         except RecursionError as error:
             raise ValueError("not a plan, which Plan.to_json writes: it is nested too deeply") from error
@@ -224,7 +222,7 @@ def _check_combination(combination: Combination, place: str) -> None:
 
 def _check_number(value: object, place: str) -> None:
     """Refuse what is no number: null would count as 0. An integer must be one that a float can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < sys.float_info.max:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{place} must be a finite number, got {json.dumps(value, default=str)[:40]}")
 
 
