@@ -70,7 +70,8 @@ def read_contents(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint: it holds {type(contents).__name__}, not a dictionary. "
             "Save the model's state_dict(), or train with snowmelt"
         )
-    check_values(contents, path)
+    if path.suffix == ".safetensors":
+        _check_values(contents, path)
     if _are_weights(contents):
         contents = {"model_state_dict": contents}
     for key, kind in _KINDS.items():
@@ -107,6 +108,7 @@ def _read_torch(path: Path) -> Any:
         raise _broken(path, error) from error
     except Exception as error:  # the unpickler stumbles over foreign bytes in many ways
         raise _broken(path, error) from error
+    _check_values(contents, path)
     if whole and not (isinstance(contents, dict) and isinstance(contents.get("digest"), str)):
         _check_checksums(path)
         loaded = sum(_storages(contents).values())
@@ -166,7 +168,7 @@ def _storages(value: Any) -> dict[int, int]:
     return {address: size for item in items for address, size in _storages(item).items()}
 
 
-def check_values(contents: Any, path: Path) -> None:
+def _check_values(contents: Any, path: Path) -> None:
     """Refuse what a checkpoint cannot hold: it is looked at whole, before anything is computed from it.
 
     Tensors are dense, real and in memory, and together not much larger than the file: a number repeated a

@@ -160,6 +160,7 @@ class ModelSpec:
             betas["num_timesteps"] = len(betas["betas"])
         curve = rest.pop("beta_schedule", "linear")
         schedule = rest.pop("schedule", "ddpm")
+        _check("schedule", schedule, str)
         if schedule == "ddpm":
             schedule = f"{DISCRETE}{curve}"
         options = rest.pop("schedule_options", {}) or (betas if schedule.startswith(DISCRETE) else {})

@@ -175,6 +175,8 @@ class Method:
                 ``solver`` (also called ``type``), ``steps``, ``grid``, and options.
             default: as for `of`.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"a method must be a mapping, got {str(values)[:60]!r}")
         rest = {name: value for name, value in values.items() if value is not None}
         if "type" in rest:
             if "solver" in rest:
