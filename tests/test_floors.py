@@ -36,11 +36,12 @@ BESIDE = {
     "digest": set(),
     "differences": set(),
     "text": set(),
+    "limits": set(),
     "device": {"errors"},
     "images": {"files", "errors"},
     "data": {"images", "files", "errors"},
     "formats": {"data", "images", "files", "errors", "digest"},
-    "config": {"files", "errors"},
+    "config": {"files", "errors", "limits"},
 }
 EVERYWHERE = {"_version"}
 NOT_FOR_SAMPLING = {"data", "formats", "config"}  # nor for anything below it

@@ -36,7 +36,7 @@ def content_digest(*contents: object) -> str:
 def _add(digest: _Hash, value: object) -> None:
     if isinstance(value, Tensor):
         digest.update(f"tensor {value.dtype} {tuple(value.shape)};".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
+        flat = value.detach().cpu().resolve_neg().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     elif isinstance(value, Mapping):
         digest.update(f"mapping {len(value)};".encode())

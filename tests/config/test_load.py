@@ -23,6 +23,9 @@ GENERATE = "mode: generate\ngeneration: {checkpoint: m.pth}\n"
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
+BOMB = "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 64))
+
+
 @pytest.fixture
 def load(tmp_path):
     """Return a function that writes a text (or bytes) to a file and loads it with overrides."""
@@ -178,7 +181,7 @@ CHANGES = st.fixed_dictionaries(
         "training.optimizer.betas": st.tuples(*[st.floats(0, 1, exclude_max=True)] * 2).map(list),
         "training.scheduler.T_max": st.just("auto") | st.integers(1, 10**6),
         "training.scheduler.type": st.sampled_from([None, "none", "cosine"]),
-        "model.architecture.channel_multipliers": st.lists(st.integers(1, 8), min_size=1),
+        "model.architecture.channel_multipliers": st.lists(st.integers(1, 8), min_size=1, max_size=16),
         "model.architecture.attention_head_dim": st.none() | st.integers(1, 64),
         "generation.sampling.guidance_scale": st.floats(allow_nan=False, allow_infinity=False),
         "generation.sampling.sampler.eta": st.floats(0, 1),
@@ -255,11 +258,74 @@ def test_a_folder_is_not_a_file(tmp_path):
             TRAIN + "output: {base_dir: '${nothing}'}",
             r"output\.base_dir: Interpolation key 'nothing' not found",
         ),
+        ("experiment: &a [*a]", "not valid YAML: an alias refers to the section or list around it"),
+        ("experiment: " + "[" * 60 + "]" * 60, "not valid YAML: sections and lists are nested more than 50"),
+        ("experiment: " + "[" * 3000, "not valid YAML: sections and lists are nested too deeply"),
+        ("a0: &a0 [1, 1]\n" + BOMB, r"not valid YAML: with its aliases it has [\d,]+ values"),
+        ("compute: {seed: !!float x}", "not valid YAML: could not convert string to float: 'x'"),
+        ("compute: {seed: !!int ''}", "not valid YAML: a value does not fit its tag"),
+        ("compute: {seed: !!timestamp x}", "not valid YAML: a value does not fit its tag"),
+        (TRAIN + "output: {base_dir: '${output.base_dir}'}", ".*(refers to itself|nterpolation)"),
+        (
+            TRAIN + "output: {base_dir: 'a${experiment}b'}\nexperiment: '${output.base_dir}'",
+            ".*(refers to itself|nterpolation)",
+        ),
+        (TRAIN + "output: '${output}'", ".*(refers to itself|nterpolation)"),
         (TRAIN + "output: {base_dir: '???'}", r"output\.base_dir: Missing mandatory value"),
     ],
 )
 def test_what_is_no_configuration(problems, text, message):
     assert re.match(f"(it is )?{message}", " ".join(problems(text)), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${oc.env:HOME}",
+        "a${oc.env:HOME}b",
+        "${oc.decode:'[1]'}",
+        "${${experiment}:x}",
+        "${oc.env:${experiment}}",
+    ],
+)
+def test_nothing_from_outside_is_resolved(problems, text):
+    """A checkpoint keeps the configuration: the environment of its maker is not to be in it."""
+    (found,) = problems(TRAIN + f"output: {{base_dir: {json.dumps(text)}}}")
+    assert found.startswith("output.base_dir: given ${")
+    assert "something other than this file" in found
+    (found,) = problems(TRAIN, f"output.base_dir={json.dumps(text)}")
+    assert found.startswith("output.base_dir: given ${")
+
+
+def test_a_colon_behind_an_interpolation_asks_for_nothing(load):
+    config = load(TRAIN + "output: {base_dir: 'c:/${experiment}:${experiment}'}", "experiment=cats")
+    assert config.output.base_dir == "c:/cats:cats"
+
+
+def test_messages_are_short(problems):
+    (found,) = problems(TRAIN, f"training.ema.enabled={'a' * 10_000}")
+    assert len(found) < 500
+    assert len(problems(TRAIN + "".join(f"x{i}: 1\n" for i in range(1000)))) == 21
+
+
+@pytest.mark.parametrize("number", [10**6, 10**400])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "model.architecture.image_size",
+        "model.architecture.model_channels",
+        "model.architecture.layers_per_block",
+        "model.diffusion.num_timesteps",
+        "model.conditioning.num_classes",
+        "data.loading.batch_size",
+        "data.loading.num_workers",
+        "generation.sampling.micro_batch",
+        "generation.sampling.sampler.steps",
+    ],
+)
+def test_sizes_that_no_machine_holds(problems, key, number):
+    (found,) = problems(TRAIN, f"{key}={number}")
+    assert found.startswith(f"{key}: given 1000")
 
 
 @pytest.mark.parametrize(
@@ -323,7 +389,7 @@ def test_unknown_key_of_an_override(problems):
         ("training.optimizer.betas=[0.9]", "a list of two numbers from 0 to below 1"),
         ("training.optimizer.betas=[0.9,1.0]", "a list of two numbers from 0 to below 1"),
         ("training.optimizer.gradient_clip_norm=0", "a positive number, or null not to clip"),
-        ("training.scheduler.T_max=never", "auto, or a number of epochs above 0"),
+        ("training.scheduler.T_max=never", "auto, or a number of epochs from 1"),
         ("training.scheduler.type=step", "'none', 'constant', 'cosine' or 'linear'"),
         ("training.ema.decay=1", "less than 1"),
         ("training.validation.metric=fidd", "'loss', 'fid'"),
@@ -341,7 +407,7 @@ def test_unknown_key_of_an_override(problems):
         ("model.conditioning.type=text", "'none' or 'class'"),
         (
             "model.conditioning.num_classes=-1",
-            "a number of classes, 0 for none, or null for those of the data",
+            "a number of classes up to 100,000, 0 for none, or null for those of the data",
         ),
         ("model.architecture.image_size=[32]", "the side of square images, or [height, width], in pixels"),
         ("model.architecture.image_size=[0,32]", "the side of square images, or [height, width], in pixels"),
@@ -350,7 +416,7 @@ def test_unknown_key_of_an_override(problems):
         ("output.subdirs.logs=''", "at least 1 character"),
         ("generation.sampling.num_samples=0", "greater than 0"),
         ("generation.sampling.guidance_scale=.inf", "a finite number"),
-        ("generation.sampling.sampler.steps=0", "a positive integer, or all (or null) for"),
+        ("generation.sampling.sampler.steps=0", "a number from 1 to 100,000, or all (or null) for"),
     ],
 )
 def test_values_out_of_range_say_what_was_expected(problems, override, expected):

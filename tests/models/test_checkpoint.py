@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
+import time
+import warnings
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -304,7 +307,7 @@ def whole(tmp_path_factory) -> Path:
     """A folder with one checkpoint in each format, and its weights alone in torch's."""
     folder = tmp_path_factory.mktemp("whole")
     model = create_ddpm(8, 1, 8, (1, 2), norm_groups=4, layers_per_block=1)
-    checkpoint = Checkpoint.of(model, EMA(model), class_names=["a", "b"], training={"epoch": 3})
+    checkpoint = Checkpoint.of(model, EMA(model), training={"epoch": 3})
     for suffix in (".pth", ".safetensors"):
         checkpoint.write(folder / f"a{suffix}")
     torch.save(model.state_dict(), folder / "bare.pth")
@@ -334,6 +337,140 @@ def test_weights_exchanged_under_an_old_digest_are_refused(whole, tmp_path, suff
     monkeypatch.setattr("snowmelt.models.checkpoint_file.content_digest", lambda contents: digest)
     write_contents(contents, tmp_path / f"a{suffix}")
     assert "is damaged" in complaint(tmp_path / f"a{suffix}")
+
+
+def repacked(path: Path, change: Callable[[list[tuple[str, bytes]]], None], compression: int) -> None:
+    """Write an archive anew, with checksums that are right."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    change(members)
+    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+
+
+def twice(members):
+    name, content = next(member for member in members if "/data/" in member[0])
+    members.append((name, bytes(len(content))))
+
+
+def shorter(members):
+    place = next(i for i, (name, _) in enumerate(members) if "/data/" in name)
+    members[place] = (members[place][0], members[place][1][:-4])
+
+
+@pytest.mark.parametrize("name", ["a.pth", "bare.pth"])
+@pytest.mark.parametrize(
+    ("change", "compression"),
+    [
+        (lambda members: None, zipfile.ZIP_DEFLATED),
+        (twice, zipfile.ZIP_STORED),
+        (shorter, zipfile.ZIP_STORED),
+    ],
+    ids=["compressed", "a part twice", "a part shorter"],
+)
+def test_an_archive_that_was_packed_anew_does_not_load_as_other_weights(
+    whole, tmp_path, name, change, compression
+):
+    """Its tensors are read where they stand in the file."""
+    path = tmp_path / name
+    path.write_bytes((whole / name).read_bytes())
+    repacked(path, change, compression)
+    assert "damaged" in complaint(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tensor: tensor.to_sparse(),
+        lambda tensor: tensor.to(torch.complex64),
+        lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+        lambda tensor: tensor.to("meta"),
+        lambda tensor: torch.zeros(1).expand(10**6, 10**6),
+        lambda tensor: tensor.int(),
+        lambda tensor: tensor * float("nan"),
+        lambda tensor: tensor / 0,
+    ],
+    ids=[
+        "sparse",
+        "complex",
+        "quantised",
+        "without data",
+        "a million million",
+        "integers",
+        "nan",
+        "infinite",
+    ],
+)
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.filterwarnings("ignore")  # torch, on quantised and sparse tensors
+def test_what_is_no_weight_is_refused(whole, tmp_path, damage, averaged):
+    contents = read_contents(whole / "a.pth")
+    contents.pop("digest")
+    weights = contents["ema_state_dict"]["shadow"] if averaged else contents["model_state_dict"]
+    weights["network.conv_in.weight"] = damage(weights["network.conv_in.weight"] + 1)
+    torch.save(contents, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"network\.conv_in\.weight"):
+        (again := Checkpoint.read(tmp_path / "a.pth")).averaged(again.model())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model_channels", [8]),
+        ("model_channels", "8"),
+        ("model_channels", True),
+        ("image_size", {"x": 8}),
+        ("image_size", 10**9),
+        ("layers_per_block", 10**6),
+        ("model_channels", 65_536),
+        ("channel_multipliers", [1] * 10_000),
+        ("num_classes", 10**9),
+        ("num_timesteps", 10**9),
+        ("num_timesteps", [20]),
+        ("betas", [[0.1]]),
+        ("parameterization", ["eps"]),
+        ("schedule", {"x": 1}),
+        ("dropout", None),
+        ("colour", 1),
+    ],
+    ids=str,
+)
+def test_a_description_of_no_model_is_refused_at_once(whole, tmp_path, key, value):
+    contents = read_contents(whole / "a.pth")
+    contents["model_config"][key] = value
+    write_contents(contents, tmp_path / "a.pth")
+    start = time.perf_counter()
+    with pytest.raises(CheckpointError):
+        Checkpoint.read(tmp_path / "a.pth").model()
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model_config", {"in_channels": torch.ones(1)}),
+        ("num_classes", torch.ones(1)),
+        ("num_classes", True),
+        ("class_names", [1, 2]),
+        ("class_names", ["a", "b"]),
+        ("sampling", {"method": {"solver": "ddim", "steps": [2]}}),
+        ("sampling", {"method": 3}),
+        ("sampling", {"threshold": torch.ones(1)}),
+    ],
+    ids=str,
+)
+def test_lists_and_tensors_where_plain_values_belong(tmp_path, key, value):
+    write_contents({"model_state_dict": {"w": torch.ones(1)}, key: value}, tmp_path / "a.pth")
+    complaint(tmp_path / "a.pth")
+
+
+def test_what_unpickles_to_more_than_it_takes_is_refused_from_its_sizes(tmp_path):
+    nested: list[Any] = [0]
+    for _ in range(40):
+        nested = [nested, nested]
+    torch.save({"model_state_dict": {"w": torch.ones(1)}, "metrics": nested}, tmp_path / "a.pth")
+    assert "metrics is more than 1,000,000 values" in complaint(tmp_path / "a.pth")
 
 
 # -- the value -----------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from snowmelt.errors import InputError
 from snowmelt.plans import Combination, Plan, Row, make_plan, read_plan, write_plan
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-levels = st.builds(Level, finite, finite, finite)
-combinations = st.builds(Combination, finite, finite, st.lists(finite, max_size=4).map(tuple), finite)
+positive = st.floats(0, allow_infinity=False)
+levels = st.builds(Level, st.floats(0, 1), positive, positive)
+combinations = st.builds(Combination, finite, finite, st.lists(finite, max_size=1).map(tuple), finite)
 plans = st.builds(
     Plan,
     st.lists(st.builds(Row, levels, combinations, combinations), min_size=1, max_size=4).map(tuple),
@@ -47,6 +48,65 @@ def test_json_without_a_part_is_not_a_plan():
     for name in fields:
         with pytest.raises(ValueError, match="plan"):
             Plan.from_json(json.dumps({k: v for k, v in fields.items() if k != name}))
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "problem"),
+    [
+        ("x", None, "row 1, advance, x must be a finite number, got null"),
+        ("y", True, "row 1, advance, y must be a finite number, got true"),
+        ("z", "1", 'row 1, advance, z must be a finite number, got "1"'),
+        ("y", 10**400, "row 1, advance, y must be a finite number"),
+        ("y", float("nan"), "row 1, advance, y must be a finite number"),
+        ("m", [[]], "row 1, advance, m must be a finite number"),
+        ("m", "12", "m must be a list of numbers"),
+        ("m", [0.0, 0.5], "row 1 weighs more outputs than there are by then"),
+        ("level", [2.0, 1.0, 0.0], "row 1: t lies in"),
+        ("level", [1.0, 0.0, -1.0], "row 1: t lies in"),
+        ("order", None, "order must be an integer"),
+        ("name", ["ddim"], "name must be a text"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_place(part, value, problem):
+    """Null counted as 0."""
+    fields = json.loads(make_plan(RectifiedFlow(), "ddim", steps=2).to_json())
+    row = fields["rows"][0]
+    holder = fields if part in fields else row if part in row else row["advance"]
+    holder[part] = value
+    with pytest.raises(ValueError, match="not a plan") as caught:
+        Plan.from_json(json.dumps(fields))
+    assert problem in str(caught.value)
+
+
+def test_a_weight_that_is_left_out_is_not_zero():
+    fields = json.loads(make_plan(RectifiedFlow(), "ddim", steps=2).to_json())
+    del fields["rows"][0]["advance"]["z"]
+    with pytest.raises(ValueError, match="a row has no z"):
+        Plan.from_json(json.dumps(fields))
+
+
+def test_more_rows_than_anybody_runs_are_refused_before_they_are_made(monkeypatch):
+    text = make_plan(RectifiedFlow(), "ddim", steps=4).to_json()
+    monkeypatch.setattr("snowmelt.plans.plan.STEPS", 3)
+    with pytest.raises(ValueError, match="a plan has 1 to 3 rows, got 4"):
+        Plan.from_json(text)
+
+
+def test_more_steps_than_anybody_waits_for_are_refused_at_once():
+    with pytest.raises(ValueError, match="steps must be at most 100,000"):
+        make_plan(RectifiedFlow(), "ddim", steps=10**9)
+
+
+def test_lists_in_lists_are_no_plan():
+    with pytest.raises(ValueError, match="nested too deeply"):
+        Plan.from_json("[" * 100_000)
+
+
+def test_a_file_of_another_size_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("snowmelt.plans.plan_file.LARGEST", 10)
+    write_plan(make_plan(RectifiedFlow(), "ddim", steps=1), tmp_path / "a.json")
+    with pytest.raises(InputError, match="at most 10: take another file"):
+        read_plan(tmp_path / "a.json")
 
 
 def test_a_plan_prints_every_number_that_it_uses():
@@ -109,7 +169,7 @@ def test_stochastic_plans_say_so():
 
 
 def test_an_empty_plan_and_an_unknown_quantity_are_refused():
-    with pytest.raises(ValueError, match="at least one row"):
+    with pytest.raises(ValueError, match="1 to 100,000 rows, got 0"):
         Plan((), Level(0.0, 1.0, 0.0))
     row = Row(Level(1.0, 0.0, 1.0), Combination(m=(1.0,)))
     with pytest.raises(ValueError, match="quantity must be one of"):

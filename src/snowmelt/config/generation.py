@@ -10,13 +10,13 @@ from pydantic import (
     Field,
     FiniteFloat,
     NonNegativeInt,
-    PositiveInt,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
 
-from snowmelt.config.section import ClassLabel, Name, NullIsNone, Section, Seed, errors_at
+from snowmelt import limits
+from snowmelt.config.section import Batch, ClassLabel, Count, Name, NullIsNone, Section, Seed, errors_at
 
 __all__ = ["Generation", "GenerationOutput", "Guidance", "Sampler", "Sampling"]
 
@@ -50,8 +50,8 @@ class Sampler(Section):
 
     type: Name | None = None
     steps: Annotated[
-        PositiveInt | Literal["all"] | None,
-        Field(description="a positive integer, or all (or null) for every trained step"),
+        Annotated[int, Field(gt=0, le=limits.STEPS)] | Literal["all"] | None,
+        Field(description="a number from 1 to 100,000, or all (or null) for every trained step"),
     ] = None
     grid: Name | None = None
 
@@ -115,7 +115,7 @@ class Sampling(Section):
 
     alternatives = (_METHODS, _CLASSES, ("guidance_scale", "guidance.scale"))
 
-    num_samples: PositiveInt = 16
+    num_samples: Count = 16
     guidance_scale: FiniteFloat = 0.0
     guidance: Annotated[
         Guidance | None, Field(description="a section with type, scale and options, or null")
@@ -128,7 +128,7 @@ class Sampling(Section):
         list[NonNegativeInt] | None, Field(min_length=1, description="a list of classes, or null for all")
     ] = None
     class_counts: Annotated[
-        dict[ClassLabel, PositiveInt] | None,
+        dict[ClassLabel, Count] | None,
         Field(min_length=1, description="classes with their numbers of images, such as {3: 500, 7: 20}"),
     ] = None
     balance_to: Annotated[
@@ -138,10 +138,10 @@ class Sampling(Section):
         list[Seed] | None, Field(min_length=1, description="a list of seeds, one for each image")
     ] = None
     batch_size: Annotated[
-        Literal["auto"] | PositiveInt, Field(description="auto, or a number of images above 0")
+        Literal["auto"] | Batch, Field(description="auto, or a number of images from 1 to 100,000")
     ] = "auto"
     micro_batch: Annotated[
-        Literal["auto"] | PositiveInt, Field(description="auto, or a number of images above 0")
+        Literal["auto"] | Batch, Field(description="auto, or a number of images from 1 to 100,000")
     ] = "auto"
     memory_share: Annotated[
         FiniteFloat,
@@ -190,10 +190,10 @@ class GenerationOutput(Section):
 
     save_individual: bool = True
     save_grid: bool = True
-    grid_nrow: PositiveInt = 10
+    grid_nrow: Batch = 10
     format: Literal["png", "class_folders", "npz", "webdataset", "parquet"] = "png"
     shard_size: Annotated[
-        Literal["auto"] | PositiveInt, Field(description="auto, or a number of images above 0")
+        Literal["auto"] | Count, Field(description="auto, or a number of images from 1 to 10,000,000")
     ] = "auto"
 
 

@@ -4,14 +4,18 @@
 
 OmegaConf does the first three arrows and pydantic the last. Whatever goes wrong on the way is one
 `ConfigError` that lists all problems, each with its key, what was given, what was expected, and where.
+
+A file says the same everywhere: an interpolation refers to other keys of it, never to the environment.
 """
 
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -33,6 +37,10 @@ __all__ = ["ConfigError", "load_as", "load_config", "resolve_output_path", "save
 Schema = TypeVar("Schema", bound=Section)
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*=.*", re.DOTALL)
+LARGEST = 100_000  # values of a file, with those that aliases repeat
+DEEPEST = 50  # levels of sections and lists
+MOST = 20  # problems in a message
+LONGEST = 100  # characters of a value that a message quotes
 
 
 class ConfigError(InputError):
@@ -72,13 +80,17 @@ def load_as(schema: type[Schema], path: str | Path, overrides: Sequence[str] = (
     changes = _parse(path, overrides)
     try:
         tree, places = _read(path)
-        places |= {text.partition("=")[0]: f"override {text}" for text in overrides}
+        places |= {text.partition("=")[0]: f"override {_short(text)}" for text in overrides}
+        if outside := [line for part in (tree, *changes) for line in _outside(part)]:
+            raise ConfigError(path, *outside)
         whole = merged(schema, tree, OmegaConf.merge({}, *changes))
         data = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
         return schema.model_validate(data)
     except OmegaConfBaseException as error:
-        reason = str(error).partition("\n")[0]
+        reason = _short(str(error).partition("\n")[0])
         raise ConfigError(path, f"{error.full_key}: {reason}" if error.full_key else reason) from error
+    except RecursionError as error:
+        raise ConfigError(path, "an interpolation ${...} refers to itself: write the value out") from error
     except ValidationError as error:
         raise ConfigError(path, *_problems(error, places, dict(known_keys(schema)))) from error
 
@@ -115,9 +127,11 @@ def _parse(path: Path, overrides: Sequence[str]) -> list[DictConfig]:
         try:
             if not OVERRIDE.fullmatch(text):
                 raise ValueError("expected key.sub=value, such as training.epochs=5")
-            changes.append(OmegaConf.from_dotlist([text]))
-        except (ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-            problems.append(f"override {text!r}: {error}")
+            with _yaml_errors():
+                _compose(text.partition("=")[2])
+                changes.append(OmegaConf.from_dotlist([text]))
+        except (ValueError, OmegaConfBaseException) as error:
+            problems.append(f"override {_short(repr(text))}: {error}")
     if problems:
         raise ConfigError(path, *problems)
     return changes
@@ -128,18 +142,87 @@ def _read(path: Path) -> tuple[DictConfig | ListConfig, dict[str, str]]:
     if str(path) == "-":
         return OmegaConf.create({}), {}
     try:
-        with path.open(encoding="utf-8") as file:
-            root = yaml.compose(file, yaml.SafeLoader)
-        if not isinstance(root, yaml.MappingNode | None):
-            kind = root.tag.rpartition(":")[2]
-            raise ConfigError(path, f"expected keys with values, such as `mode: train`, got a YAML {kind}")
-        return OmegaConf.load(path), {key: f"line {line}" for key, line in _lines(root)}
+        text = path.read_text(encoding="utf-8")
+        with _yaml_errors():
+            root = _compose(text)
+            if not isinstance(root, yaml.MappingNode | None):
+                kind = root.tag.rpartition(":")[2]
+                raise ConfigError(
+                    path, f"expected keys with values, such as `mode: train`, got a YAML {kind}"
+                )
+            return OmegaConf.load(io.StringIO(text)), {key: f"line {line}" for key, line in _lines(root)}
     except FileNotFoundError as error:
         raise ConfigError(path, "no such file; give the path of a YAML file") from error
     except OSError as error:
         raise ConfigError(path, f"it cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except ConfigError:
+        raise
+    except ValueError as error:
         raise ConfigError(path, f"it is not valid YAML: {error}") from error
+
+
+@contextmanager
+def _yaml_errors() -> Iterator[None]:
+    """Turn what YAML's reader raises into a ValueError: a tag that does not fit its value has many ways."""
+    try:
+        yield
+    except RecursionError as error:
+        raise ValueError("sections and lists are nested too deeply") from error
+    except (LookupError, AttributeError, TypeError) as error:
+        raise ValueError("a value does not fit its tag, such as !!int or !!timestamp") from error
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _compose(text: str) -> yaml.Node | None:
+    """Return the nodes of a YAML text; aliases are not followed, but what they amount to is checked.
+
+    Raises:
+        ValueError: an alias stands inside its own anchor, or the text amounts to too much.
+    """
+    root = yaml.compose(text, yaml.SafeLoader)
+    sizes: dict[int, int | None] = {}
+
+    def size(node: Any, depth: int) -> int:
+        if depth > DEEPEST:
+            raise ValueError(f"sections and lists are nested more than {DEEPEST} deep")
+        if id(node) not in sizes:
+            sizes[id(node)] = None
+            parts = (
+                [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else []
+            )
+            parts = node.value if isinstance(node, yaml.SequenceNode) else parts
+            sizes[id(node)] = 1 + sum(size(part, depth + 1) for part in parts)
+        known = sizes[id(node)]
+        if known is None:
+            line = node.start_mark.line + 1
+            raise ValueError(f"an alias refers to the section or list around it, which line {line} begins")
+        return known
+
+    if root is not None and (total := size(root, 0)) > LARGEST:
+        raise ValueError(f"with its aliases it has {total:,} values, more than {LARGEST:,}")
+    return root
+
+
+def _outside(tree: Any) -> Iterator[str]:
+    """Yield a problem for each value that asks something other than the file, as ``${oc.env:HOME}`` does."""
+    for key, text in _texts(OmegaConf.to_container(tree, resolve=False)):
+        rest, plain = None, text
+        while rest != plain:  # take away, from the inside out, what refers to keys
+            rest, plain = plain, re.sub(r"\$\{[^${}:]*\}", "", plain)
+        if found := re.search(r"\$\{[^}]*:.*", plain, re.DOTALL):
+            yield (
+                f"{key}: given {_short(found[0])}, which asks something other than this file: write the "
+                "value out, or give it as an override"
+            )
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(item, f"{key}.{name}" if key else str(name))
 
 
 def _lines(node: Any, parent: str = "") -> Iterator[tuple[str, int]]:
@@ -167,8 +250,14 @@ def _problems(error: ValidationError, places: Mapping[str, str], keys: Mapping[s
             key = next(parent for parent in parents if _unnumbered(parent) in keys)
             problem = _mismatch(keys[_unnumbered(key)], details)
         place = f" ({places[key]})" if key in places else ""
-        problems.setdefault(key, f"{key}: {problem}{place}")
-    return list(problems.values())
+        problems.setdefault(key, f"{_short(key)}: {problem}{place}")
+    shown = list(problems.values())[:MOST]
+    return [*shown, f"and {len(problems) - MOST} more"] if len(problems) > MOST else shown
+
+
+def _short(text: str) -> str:
+    """Return a text that a message can quote."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _unnumbered(key: str) -> str:
@@ -190,7 +279,7 @@ def _mismatch(field: FieldInfo, details: ErrorDetails) -> str:
             expected = "keys with values; leave it out for the defaults"
         case "value_error":
             expected = str(details["ctx"]["error"])
-    return f"given {json.dumps(details['input'], default=str)}, expected {expected}"
+    return f"given {_short(json.dumps(details['input'], default=str))}, expected {expected}"
 
 
 def _nearest(key: str, keys: Mapping[str, FieldInfo]) -> str:

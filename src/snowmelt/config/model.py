@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    FiniteFloat,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo, field_validator
 
-from snowmelt.config.section import NullIsNone, Probability, Section, Share
+from snowmelt import limits
+from snowmelt.config.section import Classes, NullIsNone, Probability, Section, Share, Side, Width
 
 __all__ = ["Architecture", "Conditioning", "Diffusion", "Model"]
 
@@ -23,22 +16,25 @@ class Architecture(Section):
     """The U-Net. `channel_multipliers` has one entry for each stage; so has a list of `use_attention`."""
 
     image_size: Annotated[
-        PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)],
+        Side | Annotated[list[Side], Field(min_length=2, max_length=2)],
         AfterValidator(lambda size: size if isinstance(size, int) or size[0] != size[1] else size[0]),
         Field(description="the side of square images, or [height, width], in pixels"),
     ] = 32
-    in_channels: PositiveInt = 3
-    model_channels: PositiveInt = 64
-    channel_multipliers: list[PositiveInt] = Field(
-        default=[1, 2, 2], min_length=1, description="a list of positive integers, one for each stage"
+    in_channels: Width = 3
+    model_channels: Width = 64
+    channel_multipliers: list[Annotated[int, Field(gt=0, le=limits.CHANNELS)]] = Field(
+        default=[1, 2, 2],
+        min_length=1,
+        max_length=limits.STAGES,
+        description="a list of positive integers, one for each stage",
     )
     use_attention: Annotated[
         bool | list[bool], Field(description="true, false, or a list of them, one for each stage")
     ] = False
-    layers_per_block: PositiveInt = 2
-    norm_groups: PositiveInt = 32
+    layers_per_block: Annotated[int, Field(gt=0, le=limits.LAYERS)] = 2
+    norm_groups: Width = 32
     attention_head_dim: Annotated[
-        PositiveInt | None, Field(description="a positive integer, or null for one head")
+        Width | None, Field(description="a positive integer, or null for one head")
     ] = 8
     dropout: Probability = 0.0
 
@@ -64,7 +60,7 @@ class Diffusion(Section):
 
     schedule: Literal["ddpm", "flow", "edm", "vp", "cosine", "ve"] = "ddpm"
     schedule_options: dict[str, FiniteFloat] = Field(default_factory=dict)
-    num_timesteps: Annotated[int, Field(ge=2)] = 1000
+    num_timesteps: Annotated[int, Field(ge=2, le=limits.STEPS)] = 1000
     beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "linear"
     beta_start: Share = 1e-4
     beta_end: Annotated[Share, Field(validate_default=True)] = 0.02
@@ -87,8 +83,8 @@ class Conditioning(Section):
 
     type: Annotated[Literal["none", "class"], NullIsNone] = "class"
     num_classes: Annotated[
-        NonNegativeInt | None,
-        Field(description="a number of classes, 0 for none, or null for those of the data"),
+        Classes | None,
+        Field(description="a number of classes up to 100,000, 0 for none, or null for those of the data"),
     ] = None
     class_dropout_prob: Probability = 0.1
 

@@ -14,12 +14,12 @@ import inspect
 from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from snowmelt.config.generation import Generation
 from snowmelt.config.model import Model
-from snowmelt.config.section import Name, Section, errors_at
+from snowmelt.config.section import Name, Section, Seed, errors_at
 from snowmelt.config.training import Data, Training
 
 __all__ = ["Compute", "Config", "Output", "Subdirs", "known_keys"]
@@ -32,7 +32,7 @@ class Compute(Section):
         str,
         Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps"),
     ] = "auto"
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
 
 class Subdirs(Section):

@@ -15,8 +15,13 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
+from snowmelt import limits
+
 __all__ = [
+    "Batch",
     "ClassLabel",
+    "Classes",
+    "Count",
     "Name",
     "NonNegative",
     "NullIsNone",
@@ -25,15 +30,23 @@ __all__ = [
     "Section",
     "Seed",
     "Share",
+    "Side",
+    "Width",
     "errors_at",
 ]
 
+# What no machine can hold or no one can wait for is refused at its key, before anything is allocated
+Side = Annotated[int, Field(gt=0, le=limits.SIDE)]
+Width = Annotated[int, Field(gt=0, le=limits.CHANNELS)]
+Batch = Annotated[int, Field(gt=0, le=limits.BATCH)]
+Classes = Annotated[int, Field(ge=0, le=limits.CLASSES)]
+Count = Annotated[int, Field(gt=0, le=limits.IMAGES)]
 Share = Annotated[FiniteFloat, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(min_length=1)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 Probability = Annotated[FiniteFloat, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seed = Annotated[int, Field(ge=0, le=2**63)]
 # Keys that travel as JSON come back as text
 ClassLabel = Annotated[
     NonNegativeInt,

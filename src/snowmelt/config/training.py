@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from PIL import ImageColor
-from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
-from snowmelt.config.section import NonNegative, NullIsNone, Positive, Probability, Section, Share
+from snowmelt import limits
+from snowmelt.config.section import (
+    Batch,
+    Count,
+    NonNegative,
+    NullIsNone,
+    Positive,
+    Probability,
+    Section,
+    Share,
+)
 
 __all__ = [
     "Augmentation",
@@ -40,8 +50,8 @@ class Paths(Section):
 class Loading(Section):
     """Batches of training images."""
 
-    batch_size: PositiveInt = 64
-    num_workers: NonNegativeInt = 0
+    batch_size: Batch = 64
+    num_workers: Annotated[int, Field(ge=0, le=1024)] = 0
     pin_memory: bool = False
     shuffle_train: bool = True
     drop_last: bool = False
@@ -101,7 +111,7 @@ class Scheduler(Section):
 
     type: Annotated[Literal["none", "constant", "cosine", "linear"], NullIsNone] = "none"
     T_max: Annotated[
-        Literal["auto"] | PositiveInt, Field(description="auto, or a number of epochs above 0")
+        Literal["auto"] | Count, Field(description="auto, or a number of epochs from 1 to 10,000,000")
     ] = "auto"
     eta_min: NonNegative = 0.0
 
@@ -116,7 +126,7 @@ class Ema(Section):
 class Checkpointing(Section):
     """Which checkpoints are written; `save_frequency` counts epochs."""
 
-    save_frequency: PositiveInt = 10
+    save_frequency: Count = 10
     save_best_only: bool = False
     save_optimizer: bool = True
 
@@ -131,7 +141,7 @@ class Validation(Section):
     """The loss on `data.paths.val` every `frequency` epochs; `metric` decides which model is the best."""
 
     enabled: bool = True
-    frequency: PositiveInt = 1
+    frequency: Count = 1
     metric: Literal["loss", Metric] = "loss"
 
 
@@ -139,13 +149,13 @@ class Evaluation(Section):
     """Metrics that compare generated with training images, every `frequency` epochs."""
 
     enabled: bool = False
-    frequency: PositiveInt = 10
+    frequency: Count = 10
     metrics: list[Metric] = Field(
         default=["fid", "kid", "precision", "recall"],
         min_length=1,
         description="a list of metrics, such as [fid, recall]",
     )
-    num_samples: Annotated[int, Field(ge=2)] = 1000
+    num_samples: Annotated[int, Field(ge=2, le=limits.IMAGES)] = 1000
     guidance_scale: FiniteFloat = 0.0
     extractor: Annotated[
         str | None, Field(description="an extractor's name, or null to take one that suits the images")
@@ -156,8 +166,8 @@ class Visualization(Section):
     """Grids of samples, every `interval` epochs."""
 
     enabled: bool = True
-    interval: PositiveInt = 10
-    num_samples: PositiveInt = 16
+    interval: Count = 10
+    num_samples: Count = 16
     guidance_scale: FiniteFloat = 0.0
 
 
@@ -182,7 +192,7 @@ class Resume(Section):
 class Training(Section):
     """How to train."""
 
-    epochs: PositiveInt = 100
+    epochs: Count = 100
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler = Scheduler()
     ema: Ema = Ema()

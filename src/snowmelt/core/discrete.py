@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.core.schedule import NoiseSchedule
+from snowmelt.limits import STEPS
 
 __all__ = ["BETA_SCHEDULES", "DiscreteSchedule", "make_betas"]
 
@@ -57,7 +58,7 @@ def make_betas(
     Args:
         beta_schedule: ``linear``, ``quadratic`` and ``sigmoid`` run from `beta_start` to `beta_end`;
             ``cosine`` follows its own curve and reads neither.
-        num_timesteps: T >= 2.
+        num_timesteps: T, from 2 to 100,000.
         beta_start: in (0, 1).
         beta_end: in (0, 1).
 
@@ -68,6 +69,8 @@ def make_betas(
         raise ValueError(f"beta_schedule must be one of {', '.join(BETA_SCHEDULES)}, got {beta_schedule!r}")
     if num_timesteps < 2:
         raise ValueError(f"num_timesteps must be at least 2, got {num_timesteps}")
+    if num_timesteps > STEPS:
+        raise ValueError(f"num_timesteps must be at most {STEPS:,}, got {num_timesteps:.3g}")
     for name, beta in (("beta_start", beta_start), ("beta_end", beta_end)):
         if not 0.0 < beta < 1.0:
             raise ValueError(f"{name} must lie strictly between 0 and 1, got {beta}")

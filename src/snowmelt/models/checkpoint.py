@@ -129,8 +129,8 @@ class Checkpoint:
 
         Raises:
             CheckpointNotFoundError: there is no such file.
-            CheckpointError: it is broken, something else, refused because it could run code, or made by a
-                newer version of snowmelt.
+            CheckpointError: it is broken, something else, refused because it could run code, made by a
+                newer version of snowmelt, or has weights that are not finite.
             InputError: the folder's model cannot be expressed; the message names the option.
         """
         path = Path(path)
@@ -245,6 +245,7 @@ class Checkpoint:
     @classmethod
     def _from_contents(cls, contents: Mapping[str, Any], path: Path) -> Checkpoint:
         with name_file_in_errors(path):
+            _check_values(contents)
             config = contents.get("model_config")
             spec = ModelSpec.from_config(config) if config is not None else None
             sampling = dict(contents.get("sampling") or {})
@@ -268,3 +269,18 @@ class Checkpoint:
             contents.get("config"),
             path,
         )
+
+
+def _check_values(contents: Mapping[str, Any]) -> None:
+    """Refuse averages, names and numbers of another kind, and weights that are not finite."""
+    num_classes, names = contents.get("num_classes"), contents.get("class_names") or []
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int | None):
+        raise TypeError(f"num_classes must be an integer or None, got {str(num_classes)[:40]!r}")
+    if not all(isinstance(name, str) for name in names) or len(names) not in (0, num_classes):
+        raise ValueError(f"class_names must be a text for each of {num_classes or 0} classes")
+    ema = contents.get("ema_state_dict") or {}
+    shadow = ema.get("shadow")
+    averages = shadow if isinstance(shadow, Mapping) else {}
+    for name, value in [*contents["model_state_dict"].items(), *averages.items()]:
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"the weights {name} are not finite (NaN or infinity): the training diverged")

@@ -31,6 +31,10 @@ _KINDS: dict[str, type] = {
     "class_names": list,
     "sampling": dict,
 }
+_MOST_VALUES = 1_000_000
+_DEEPEST = 100
+# What describes the model and how it is sampled: plain values, and no tensor among them
+_PLAIN = ("format_version", "snowmelt_version", "model_config", "num_classes", "class_names", "sampling")
 _ONLY_FOR_TRAINING = ("optimizer_state_dict", "scheduler_state_dict", "scaler_state_dict", "rng_state")
 
 
@@ -66,6 +70,8 @@ def read_contents(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint: it holds {type(contents).__name__}, not a dictionary. "
             "Save the model's state_dict(), or train with snowmelt"
         )
+    if path.suffix == ".safetensors":
+        _check_values(contents, path)
     if _are_weights(contents):
         contents = {"model_state_dict": contents}
     for key, kind in _KINDS.items():
@@ -75,6 +81,9 @@ def read_contents(path: Path) -> dict[str, Any]:
                 f"{type(contents[key]).__name__}, expected {kind.__name__}. Take another file, or write "
                 f"one without {key}"
             )
+    for key in _PLAIN:
+        if _storages(contents.get(key)):
+            raise _refused(path, key, "holds a tensor, expected plain values")
     if not _are_weights(contents.get("model_state_dict")):
         raise CheckpointError(
             f"{path} has no weights under model_state_dict; its keys are "
@@ -84,9 +93,9 @@ def read_contents(path: Path) -> dict[str, Any]:
 
 
 def _read_torch(path: Path) -> Any:
-    whole = zipfile.is_zipfile(
-        path
-    )  # its directory stands at the end; files of torch < 1.6 are not zip files
+    # Its directory stands at the end; files of torch < 1.6 are not zip files
+    whole = zipfile.is_zipfile(path)
+    stored = _check_archive(path) if whole else 0
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # on pickles by other programs
             contents = torch.load(path, map_location="cpu", weights_only=True, mmap=whole)
@@ -99,12 +108,44 @@ def _read_torch(path: Path) -> Any:
         raise _broken(path, error) from error
     except Exception as error:  # the unpickler stumbles over foreign bytes in many ways
         raise _broken(path, error) from error
-    if whole and not (isinstance(contents, dict) and "digest" in contents):
-        _check_archive(path)
+    _check_values(contents, path)
+    if whole and not (isinstance(contents, dict) and isinstance(contents.get("digest"), str)):
+        _check_checksums(path)
+        loaded = sum(_storages(contents).values())
+        if loaded != stored:
+            raise CheckpointError(
+                f"{path} is damaged: its tensors need {loaded:,} bytes, and it holds {stored:,}. Copy it "
+                "again, or take another one"
+            )
     return contents
 
 
-def _check_archive(path: Path) -> None:
+def _check_archive(path: Path) -> int:
+    """Check the directory of a zip file, before any of it is unpacked; return the bytes of its tensors.
+
+    torch reads tensors where they stand in the file. So they must stand there as they are, once.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:
+        raise _broken(path, error) from error
+    names = {member.filename for member in members}
+    unpacked = sum(member.file_size for member in members)
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        problem = "it was compressed after it was written: unpack it, and pack it without compression"
+    elif len(names) < len(members):
+        problem = "some of its parts are there twice: copy it again, or take another one"
+    elif unpacked > path.stat().st_size:
+        problem = (
+            f"it claims to hold {unpacked:,} bytes, more than its own: copy it again, or take another one"
+        )
+    else:
+        return sum(member.file_size for member in members if "/data/" in member.filename)
+    raise CheckpointError(f"{path} is damaged, or not a checkpoint at all: {problem}")
+
+
+def _check_checksums(path: Path) -> None:
     """Verify the checksums of a zip file: reading it through a memory map never looks at them."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -116,6 +157,62 @@ def _check_archive(path: Path) -> None:
             f"{path} is damaged: its part {damaged} does not match its checksum. Copy it again, or take "
             "another one"
         )
+
+
+def _storages(value: Any) -> dict[int, int]:
+    """Return the bytes of each piece of memory under a value, by its address."""
+    if isinstance(value, Tensor):
+        storage = value.untyped_storage()
+        return {storage.data_ptr(): storage.nbytes()}
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return {address: size for item in items for address, size in _storages(item).items()}
+
+
+def _check_values(contents: Any, path: Path) -> None:
+    """Refuse what a checkpoint cannot hold: it is looked at whole, before anything is computed from it.
+
+    Tensors are dense, real and in memory, and together not much larger than the file: a number repeated a
+    million million times is a short file. Everything else is a plain value, nested as people nest things.
+    """
+    budget = [_MOST_VALUES, max(2**26, 16 * path.stat().st_size)]
+
+    def check(value: Any, key: str, depth: int) -> None:
+        budget[0] -= 1
+        if budget[0] < 0 or depth > _DEEPEST:
+            raise _refused(path, key, f"is more than {_MOST_VALUES:,} values, or nested {_DEEPEST} deep")
+        if isinstance(value, Tensor):
+            if problem := _unusual(value):
+                raise _refused(path, key, f"is a tensor {problem}, expected dense numbers")
+            budget[1] -= value.numel() * value.element_size()
+            if budget[1] < 0:
+                raise _refused(path, key, "brings the tensors to many times the size of the file")
+        elif isinstance(value, Mapping):
+            for name, item in value.items():
+                if not isinstance(name, str | int | float | bool | None):
+                    raise _refused(path, key, f"has a key of type {type(name).__name__}, expected a text")
+                check(item, f"{key}.{name}" if key else str(name), depth + 1)
+        elif isinstance(value, list | tuple | set):
+            for item in value:
+                check(item, key, depth + 1)
+        elif isinstance(value, bytearray):
+            raise _refused(path, key, "is of type bytearray")
+
+    check(contents, "", 0)
+
+
+def _unusual(tensor: Tensor) -> str | None:
+    """Return what keeps a tensor from being dense numbers in memory."""
+    if tensor.is_meta:
+        return "without data"
+    if tensor.layout != torch.strided:
+        return f"of layout {tensor.layout}"
+    if tensor.is_quantized or tensor.is_complex() or tensor.is_nested:
+        return f"of type {tensor.dtype}"
+    return None
+
+
+def _refused(path: Path, key: str, problem: str) -> CheckpointError:
+    return CheckpointError(f"{path} is not a checkpoint: {key[:100] or 'it'} {problem}. Take another file")
 
 
 def _starts_as_pickle(path: Path) -> bool:
@@ -171,9 +268,13 @@ def _read_safetensors(path: Path) -> Any:
         return tensors
     try:
         return join(json.loads(metadata["snowmelt"]))
-    except (ValueError, LookupError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise _broken(path, error) from error
 
 
 def _are_weights(value: object) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )

@@ -138,9 +138,18 @@ class EMA:
                 "the options that it was trained with"
             )
         for name, value in given.items():
+            if value.is_floating_point() != self.shadow[name].is_floating_point():
+                raise ValueError(
+                    f"the EMA weights {name} are {value.dtype}, expected {self.shadow[name].dtype}"
+                )
+        decay, num_updates = state_dict.get("decay", self.decay), state_dict.get("num_updates", 0)
+        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay must lie in [0, 1), got {str(decay)[:40]}")
+        if isinstance(num_updates, bool) or not isinstance(num_updates, int) or not 0 <= num_updates < 2**63:
+            raise ValueError(f"num_updates must be an integer, 0 or more, got {str(num_updates)[:40]}")
+        for name, value in given.items():
             self.shadow[name].copy_(value)
-        self.decay = float(state_dict.get("decay", self.decay))
-        self.num_updates = int(state_dict.get("num_updates", 0))
+        self.decay, self.num_updates = float(decay), num_updates
 
     def _live(self) -> dict[str, Tensor]:
         tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}

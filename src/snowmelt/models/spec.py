@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from numbers import Integral
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import psutil
+import torch
+
+from snowmelt import limits
 from snowmelt.core import SCHEDULES, NoiseSchedule, find_time, make_schedule
 from snowmelt.core.times import check_positive
 from snowmelt.models.ddpm import DDPMModel
 from snowmelt.models.model import DiffusionModel
 from snowmelt.networks import UNet
+from snowmelt.plans.words import suggest
 
 __all__ = ["ModelSpec"]
 
@@ -28,6 +37,14 @@ _OWN = (
     "class_dropout_prob",
     "parameterization",
 )
+_KINDS = {name: kind for name, kind in get_type_hints(UNet.__init__).items() if name != "return"}
+_WIDE = 1000  # channels or classes from which on weights are counted before they are made
+_LARGEST = {
+    "image_size": limits.SIDE,
+    "num_classes": limits.CLASSES,
+    "layers_per_block": limits.LAYERS,
+    "num_timesteps": limits.STEPS,
+}
 
 
 @dataclass(frozen=True)
@@ -61,14 +78,33 @@ class ModelSpec:
     network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Complete what a checkpoint should state. Setting it so is the way of frozen dataclasses."""
+        """Check the kind and the size of each value, and complete what a checkpoint should state.
+
+        `build` checks what the values are together.
+        """
+        own = {name: getattr(self, name) for name in _OWN if name in _KINDS}
+        for name, value in {**own, **self.network}.items():
+            if name not in _KINDS:
+                raise TypeError(f"the network has no option {suggest(str(name)[:40], _KINDS)}")
+            _check(name, value, _KINDS[name])
+        _check("class_dropout_prob", self.class_dropout_prob, float)
+        _check("schedule", self.schedule, str)
+        _check("parameterization", self.parameterization, str | None)
+        for name, value in self.schedule_options.items():
+            _check(name, value, int if name == "num_timesteps" else bool | float | Sequence[float] | None)
+        if len(self.network.get("channel_multipliers", ())) > limits.STAGES:
+            raise ValueError(f"channel_multipliers has at most {limits.STAGES} stages")
         if self.schedule.startswith(DISCRETE):
             options = {**_BETAS, **self.schedule_options}
             if options["betas"] is not None:
                 options["num_timesteps"] = len(options["betas"])
-            object.__setattr__(self, "schedule_options", options)
+            self._set(schedule_options=options)
         if self.parameterization is None:
-            object.__setattr__(self, "parameterization", self.make_schedule().usual_prediction)
+            self._set(parameterization=self.make_schedule().usual_prediction)
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # the class is frozen, and this is its constructor
 
     def make_schedule(self) -> NoiseSchedule:
         """Return the noise schedule."""
@@ -91,13 +127,7 @@ class ModelSpec:
             check_positive(find_time(schedule.time), schedule)
         # Before the network is built, which takes longest
         kind = DDPMModel if self.schedule.startswith(DISCRETE) else DiffusionModel
-        network = UNet(
-            self.image_size,
-            self.in_channels,
-            num_classes=self.num_classes,
-            has_null_class=self.has_null_class,
-            **self.network,
-        )
+        network = self._network()
         return kind(
             network,
             schedule,
@@ -109,6 +139,24 @@ class ModelSpec:
             spec=self,
         )
 
+    def _network(self) -> UNet:
+        options = {"num_classes": self.num_classes, "has_null_class": self.has_null_class, **self.network}
+        make = partial(UNet, self.image_size, self.in_channels, **options)
+        widest = self.network.get("model_channels", 64) * max(
+            self.network.get("channel_multipliers", (2,)), default=1
+        )
+        if widest > _WIDE or (self.num_classes or 0) > _WIDE:
+            with torch.device("meta"):  # the same network without memory
+                sizes = [parameter.numel() for parameter in make().parameters()]
+            needed, there = 4 * sum(sizes), psutil.virtual_memory().total
+            if needed > there:
+                raise ValueError(
+                    f"the network has {sum(sizes):,} weights of 4 bytes, and this machine has "
+                    f"{there / 2**30:.0f} GiB of memory: take smaller model_channels, channel_multipliers, "
+                    "layers_per_block or num_classes"
+                )
+        return make()
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelSpec:
         """Return the spec that `to_config` wrote, or that the arguments of `create_ddpm` say.
@@ -117,14 +165,15 @@ class ModelSpec:
             config: flat: the attributes above, the options of the network, and either ``schedule`` and
                 ``schedule_options``, or ``beta_schedule`` and what belongs to it (``schedule="ddpm"``).
         """
-        rest = dict(config)
+        rest = {**config}
         own = {name: rest.pop(name) for name in _OWN if name in rest}
         size = own.get("image_size", 32)
-        own["image_size"] = (size, size) if isinstance(size, int) else tuple(size)
+        own["image_size"] = tuple(size) if isinstance(size, Sequence) else (size, size)
         own["num_classes"] = own.get("num_classes") or None
         betas = {name: rest.pop(name) for name in _BETAS if name in rest}
         curve = rest.pop("beta_schedule", "linear")
         schedule = rest.pop("schedule", "ddpm")
+        _check("schedule", schedule, str)
         if schedule == "ddpm":
             schedule = f"{DISCRETE}{curve}"
         options = rest.pop("schedule_options", {}) or (betas if schedule.startswith(DISCRETE) else {})
@@ -140,3 +189,34 @@ class ModelSpec:
         else:
             schedule = {"schedule": self.schedule, "schedule_options": dict(self.schedule_options)}
         return {**own, **schedule, **self.network}
+
+
+def _check(name: str, value: object, kind: Any) -> None:
+    """Refuse a value of another kind than an annotation says, or of a size that no machine holds."""
+    if not _fits(value, kind):
+        words = str(getattr(kind, "__name__", kind)).replace("collections.abc.", "")
+        raise TypeError(f"{name} must be {words}, got {str(value)[:60]!r}")
+    largest = _LARGEST.get(name, limits.CHANNELS)
+    for number in value if isinstance(value, Sequence) else (value,):
+        if isinstance(number, int) and abs(number) > largest:
+            raise ValueError(f"{name} must be at most {largest:,}, got a number of {len(str(number))} digits")
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value is what an annotation says; true is no number, and a number is finite.
+
+    >>> _fits([1, 2], int | Sequence[int]), _fits(True, int), _fits(1, float | None)
+    (True, False, True)
+    """
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is Sequence:
+        (item,) = get_args(kind)
+        return isinstance(value, list | tuple) and all(_fits(part, item) for part in value)
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    if kind is int:
+        return isinstance(value, Integral)
+    return isinstance(value, kind)

@@ -72,6 +72,11 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source:
             for name in own
             if name in state_dict and state_dict[name].shape != own[name].shape
         ],
+        "other kind": [
+            f"{name} (file {state_dict[name].dtype}, model {own[name].dtype})"
+            for name in own
+            if name in state_dict and state_dict[name].is_floating_point() != own[name].is_floating_point()
+        ],
     }
     if any(problems.values()):
         lines = [f"  {kind}: {some(names)}" for kind, names in problems.items() if names]

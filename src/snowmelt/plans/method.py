@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from snowmelt.core import NoiseSchedule
+from snowmelt.limits import STEPS
 from snowmelt.plans.options import LISTS, check_options, options_of, place_of
 from snowmelt.plans.plan import Plan
 from snowmelt.plans.plan_file import read_plan
@@ -171,6 +172,8 @@ class Method:
                 ``solver`` (also called ``type``), ``steps``, ``grid``, and options.
             default: as for `of`.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"a method must be a mapping, got {str(values)[:60]!r}")
         rest = {name: value for name, value in values.items() if value is not None}
         if "type" in rest:
             if "solver" in rest:
@@ -366,3 +369,5 @@ def _check_steps(steps: object) -> None:
         raise TypeError(f"steps must be an integer or 'all', got {steps!r}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    if steps > STEPS:
+        raise ValueError(f"steps must be at most {STEPS:,}, got a number of {len(str(steps))} digits")

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
 from snowmelt.core import Level, NoiseSchedule
+from snowmelt.limits import STEPS
 
 __all__ = ["Combination", "Plan", "Quantity", "Row"]
 
@@ -75,8 +77,17 @@ class Plan:
     name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        if not self.rows:
-            raise ValueError("a plan needs at least one row")
+        if not 0 < len(self.rows) <= STEPS:
+            raise ValueError(f"a plan has 1 to {STEPS:,} rows, got {len(self.rows):,}")
+        if not isinstance(self.order, int) or isinstance(self.order, bool):
+            raise ValueError(f"order must be an integer, got {str(self.order)[:40]!r}")
+        if not isinstance(self.name, str):
+            raise ValueError(f"name must be a text, got {str(self.name)[:40]!r}")
+        for number, row in enumerate(self.rows, 1):
+            _check_level(row.level, f"row {number}")
+            _check_combination(row.advance, f"row {number}, advance")
+            _check_combination(row.correct, f"row {number}, correct")
+        _check_level(self.end, "end")
         if self.quantity not in get_args(Quantity):
             raise ValueError(
                 f"quantity must be one of {', '.join(get_args(Quantity))}, got {self.quantity!r}"
@@ -193,17 +204,48 @@ class Plan:
         """
         try:
             fields = json.loads(text)
+            if len(fields["rows"]) > STEPS:
+                raise ValueError(f"a plan has 1 to {STEPS:,} rows, got {len(fields['rows']):,}")
             rows = tuple(
                 Row(Level(*row["level"]), _combination(row["advance"]), _combination(row["correct"]))
                 for row in fields["rows"]
             )
+            for number, row in enumerate(rows, 1):
+                if any(row.advance.m[number:]) or any(row.correct.m[number:]):
+                    raise ValueError(f"row {number} weighs more outputs than there are by then")
             return cls(rows, Level(*fields["end"]), fields["quantity"], fields["order"], fields["name"])
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"not a plan, which Plan.to_json writes: {error!r}") from error
+        except RecursionError as error:
+            raise ValueError("not a plan, which Plan.to_json writes: it is nested too deeply") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a plan, which Plan.to_json writes: {str(error)[:200]}") from error
 
 
 def _combination(fields: dict[str, Any]) -> Combination:
+    if missing := [name for name in Combination._fields if name not in fields]:
+        raise ValueError(f"a row has no {missing[0]}")
+    if not isinstance(fields["m"], list):
+        raise ValueError(f"m must be a list of numbers, got {str(fields['m'])[:40]!r}")
     return Combination(**{**fields, "m": tuple(fields["m"])})
+
+
+def _check_level(level: Level[float], place: str) -> None:
+    for name, value in zip(level._fields, level, strict=True):
+        _check_number(value, f"{place}, {name}")
+    if not (-1e-9 <= level.t <= 1 + 1e-9 and level.alpha >= 0 and level.sigma >= 0):
+        raise ValueError(f"{place}: t lies in [0, 1], and neither alpha nor sigma is below 0, got {level}")
+
+
+def _check_combination(combination: Combination, place: str) -> None:
+    for name in ("x", "y", "z"):
+        _check_number(getattr(combination, name), f"{place}, {name}")
+    for value in combination.m:
+        _check_number(value, f"{place}, m")
+
+
+def _check_number(value: object, place: str) -> None:
+    """Refuse what is no number: null would count as 0. An integer must be one that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise ValueError(f"{place} must be a finite number, got {json.dumps(value, default=str)[:40]}")
 
 
 def _terms(combination: Combination) -> dict[str, float]:

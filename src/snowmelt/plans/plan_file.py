@@ -10,6 +10,8 @@ from snowmelt.plans.plan import Plan
 
 __all__ = ["read_plan", "write_plan"]
 
+LARGEST = 100 * 2**20  # bytes; a thousand rows take half a million
+
 
 def read_plan(path: str | Path) -> Plan:
     """Return the plan in a JSON file that `write_plan` or `Plan.to_json` wrote.
@@ -18,9 +20,15 @@ def read_plan(path: str | Path) -> Plan:
         InputError: the file is missing, or it holds something else.
     """
     try:
+        if (size := Path(path).stat().st_size) > LARGEST:
+            raise InputError(
+                f"{path} has {size:,} bytes, and a plan has at most {LARGEST:,}: take another file"
+            )
         return Plan.from_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{path} is {error}") from error
 
