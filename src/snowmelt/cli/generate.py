@@ -11,12 +11,12 @@ import shlex
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from snowmelt.cli.errors import exit_codes
-from snowmelt.cli.options import ConfigFile, Overrides, Quiet
+from snowmelt.cli.options import ConfigFile, DryRun, Overrides, Overwrite, Quiet
 from snowmelt.errors import InputError, as_input_errors
 
 if TYPE_CHECKING:
@@ -32,12 +32,8 @@ def generate(
     config_file: ConfigFile,
     overrides: Overrides = None,
     quiet: Quiet = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove the images that exist, and start again.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and estimate time and memory; write nothing.")
-    ] = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Generate images from a checkpoint. Loads no training code and no data.
 

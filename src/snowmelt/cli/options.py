@@ -22,11 +22,13 @@ __all__ = [
     "Background",
     "ConfigFile",
     "Device",
+    "DryRun",
     "GuidanceScale",
     "MethodOptions",
     "ModelOptions",
     "NoEma",
     "Overrides",
+    "Overwrite",
     "Quiet",
     "with_groups",
 ]
@@ -48,6 +50,13 @@ Background = Annotated[
 ]
 GuidanceScale = Annotated[float, typer.Option("--guidance", help="Guidance scale; 0 turns guidance off.")]
 NoEma = Annotated[bool, typer.Option("--no-ema", help="Use the raw weights, not their moving average (EMA).")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Remove what an earlier run has left in the folder, and start anew."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and estimate the time it takes; write nothing.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing but warnings.")]
 
 

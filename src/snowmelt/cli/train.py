@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from snowmelt.cli.errors import exit_codes
-from snowmelt.cli.options import ConfigFile, Overrides
+from snowmelt.cli.options import ConfigFile, DryRun, Overrides, Overwrite
 from snowmelt.errors import as_input_errors
 
 if TYPE_CHECKING:
@@ -25,12 +25,8 @@ RESUME = "set training.resume.enabled=true, which goes on from the last checkpoi
 def train(
     config_file: ConfigFile,
     overrides: Overrides = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove the run that is in the folder, and start anew.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and estimate the time; write nothing.")
-    ] = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a model. Ctrl-C and SIGTERM save the work so far.
 
