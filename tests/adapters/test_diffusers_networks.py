@@ -118,7 +118,7 @@ def test_fourier_times_need_a_time_above_0():
     with pytest.raises(ValueError, match="reads log"):
         from_unet2d(network, SCHEDULE)
     model = from_unet2d(network, SCHEDULE, time="1000t")
-    assert sampled(model, 1000, torch.randn(1, 1, 8, 8), threshold="clip").isfinite().all()
+    assert model(torch.randn(1, 1, 8, 8), SCHEDULE(SCHEDULE.t_min)).isfinite().all()
 
 
 def test_the_network_keeps_its_dtype():

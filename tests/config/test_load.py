@@ -20,7 +20,7 @@ from snowmelt.errors import InputError
 CONFIGS = Path(__file__).parents[2] / "configs" / "diffusion"
 TRAIN = "data: {paths: {train: digits}}\n"
 GENERATE = "mode: generate\ngeneration: {checkpoint: m.pth}\n"
-in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 
 
 BOMB = "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 64))

@@ -340,7 +340,7 @@ def test_cfg_plus_plus_with_fresh_noise_keeps_the_rest_of_the_unconditional_one(
 
 @pytest.mark.parametrize("quantity", ["x0", "eps", "v"])
 def test_cfg_plus_plus_reads_plans_in_every_dialect(quantity):
-    levels = [Level(t, math.cos(t), math.sin(t)) for t in (1.2, 0.8, 0.4, 0.0)]
+    levels = [Level(t / 2, math.cos(t), math.sin(t)) for t in (1.2, 0.8, 0.4, 0.0)]
     rows = tuple(Row(s, first_order_step(s, t, quantity=quantity)) for s, t in pairwise(levels))
     plan = Plan(rows, levels[-1], quantity)
     actual = integrate(plan, wrapped(CFGPlusPlus(), 0.6, plan), states(0), LABELS)

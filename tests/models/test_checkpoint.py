@@ -453,7 +453,7 @@ def test_a_description_of_no_model_is_refused_at_once(whole, tmp_path, key, valu
         ("num_classes", torch.ones(1)),
         ("num_classes", True),
         ("class_names", [1, 2]),
-        ("class_names", ["a", "b"]),
+        ("class_names", ["a", 2]),
         ("sampling", {"method": {"solver": "ddim", "steps": [2]}}),
         ("sampling", {"method": 3}),
         ("sampling", {"threshold": torch.ones(1)}),

@@ -77,7 +77,7 @@ def make_model(name: str, **start: float) -> DiffusionModel:
     return DiffusionModel(network, schedule, parameterization, image_shape=SHAPE)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", ["ddpm-linear", "ddpm-cosine", "vp", "cosine", "ve", "flow"])
 def test_training_finds_the_gaussian_that_the_images_come_from(name):
     torch.manual_seed(0)
     model = make_model(name)

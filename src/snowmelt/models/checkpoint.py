@@ -276,8 +276,8 @@ def _check_values(contents: Mapping[str, Any]) -> None:
     num_classes, names = contents.get("num_classes"), contents.get("class_names") or []
     if isinstance(num_classes, bool) or not isinstance(num_classes, int | None):
         raise TypeError(f"num_classes must be an integer or None, got {str(num_classes)[:40]!r}")
-    if not all(isinstance(name, str) for name in names) or len(names) not in (0, num_classes):
-        raise ValueError(f"class_names must be a text for each of {num_classes or 0} classes")
+    if not all(isinstance(name, str) for name in names) or len(names) > (num_classes or len(names)):
+        raise ValueError(f"class_names must be texts, at most one for each of {num_classes} classes")
     ema = contents.get("ema_state_dict") or {}
     shadow = ema.get("shadow")
     averages = shadow if isinstance(shadow, Mapping) else {}
