@@ -13,8 +13,8 @@ from snowmelt.core import Level, LinearVP, RectifiedFlow
 from snowmelt.errors import InputError
 from snowmelt.plans import Combination, Plan, Row, make_plan, read_plan, write_plan
 
-finite = st.floats(allow_nan=False, allow_infinity=False)
-positive = st.floats(0, allow_infinity=False)
+finite = st.floats(-3e38, 3e38)
+positive = st.floats(0, 3e38)
 levels = st.builds(Level, st.floats(0, 1), positive, positive)
 combinations = st.builds(Combination, finite, finite, st.lists(finite, max_size=1).map(tuple), finite)
 plans = st.builds(

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
@@ -26,6 +25,7 @@ from snowmelt.limits import STEPS
 
 __all__ = ["Combination", "Plan", "Quantity", "Row"]
 
+LARGEST = 3e38  # a number that float32 holds
 Quantity = Literal["x0", "eps", "v"]
 Part = Literal["advance", "correct"]
 
@@ -225,7 +225,13 @@ def _combination(fields: dict[str, Any]) -> Combination:
         raise ValueError(f"a row has no {missing[0]}")
     if not isinstance(fields["m"], list):
         raise ValueError(f"m must be a list of numbers, got {str(fields['m'])[:40]!r}")
-    return Combination(**{**fields, "m": tuple(fields["m"])})
+    weights = {name: _as_float(value) for name, value in fields.items() if name != "m"}
+    return Combination(**weights, m=tuple(map(_as_float, fields["m"])))
+
+
+def _as_float(value: Any) -> Any:
+    """Return a whole number as JSON has it as a float; a tensor cannot be multiplied by a long integer."""
+    return float(value) if type(value) is int and abs(value) <= LARGEST else value
 
 
 def _check_level(level: Level[float], place: str) -> None:
@@ -243,8 +249,8 @@ def _check_combination(combination: Combination, place: str) -> None:
 
 
 def _check_number(value: object, place: str) -> None:
-    """Refuse what is no number: null would count as 0. An integer must be one that a float can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+    """Refuse what is no number: null would count as 0. A number must be one that float32 holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise ValueError(f"{place} must be a finite number, got {json.dumps(value, default=str)[:40]}")
 
 
