@@ -49,9 +49,8 @@ DiffusionSampler.from_pretrained({str(CHECKPOINT)!r}).sample(100)
     "trainer": AT_FIRST_STEP
     + f"""
 import tempfile, torch
-from snowmelt import DiffusionDataLoader, DiffusionLogger, DiffusionTrainer, create_ddpm
-from snowmelt.models.checkpoint_file import read_contents
-model = create_ddpm(**read_contents({str(CHECKPOINT)!r})["model_config"])
+from snowmelt import Checkpoint, DiffusionDataLoader, DiffusionLogger, DiffusionTrainer
+model = Checkpoint.read({str(CHECKPOINT)!r}).model()
 data = DiffusionDataLoader("digits:train", image_size=8, in_channels=1)
 with tempfile.TemporaryDirectory() as logs:
     trainer = DiffusionTrainer(model, data, torch.optim.AdamW(model.parameters()), DiffusionLogger(logs))
