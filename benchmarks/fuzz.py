@@ -123,17 +123,9 @@ def prepare(folder: Path) -> None:
 
 # -- configurations ----------------------------------------------------------------------------------------
 
-ARCHITECTURE = {
-    "image_size": 8,
-    "in_channels": 1,
-    "model_channels": 8,
-    "channel_multipliers": [1, 2],
-    "norm_groups": 4,
-    "layers_per_block": 1,
-}
 TRAIN = {
     "experiment": "fuzz",
-    "model": {"architecture": ARCHITECTURE, "diffusion": {"num_timesteps": 20}},
+    "model": {"architecture": fuzz_checkpoints.ARCHITECTURE, "diffusion": {"num_timesteps": 20}},
     "data": {"paths": {"train": "images"}, "loading": {"batch_size": 2}},
     "training": {"epochs": 1, "scheduler": {"type": "cosine"}, "visualization": {"num_samples": 1}},
 }

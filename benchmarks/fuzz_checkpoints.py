@@ -88,7 +88,7 @@ def damaged(
         except Exception:
             pass  # the command shows it
     out = "output.base_dir=fuzz/out"
-    architecture = [f"model.architecture.{k}={json.dumps(v)}" for k, v in _ARCHITECTURE.items()]
+    architecture = [f"model.architecture.{k}={json.dumps(v)}" for k, v in ARCHITECTURE.items()]
     if rng.random() < 0.8:
         options = [f"generation.checkpoint={path}", "generation.sampling.num_samples=1", out]
         problem, details = command("generate", "-", *options, *([] if "bare" not in name else architecture))
@@ -103,7 +103,7 @@ def damaged(
     return change, problem, details
 
 
-_ARCHITECTURE = {
+ARCHITECTURE = {
     "image_size": 8,
     "in_channels": 1,
     "model_channels": 8,

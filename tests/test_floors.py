@@ -34,14 +34,14 @@ BESIDE = {
     "progress": set(),
     "files": {"errors"},
     "digest": set(),
-    "differences": set(),
+    "differences": {"text"},
     "text": set(),
     "limits": set(),
     "device": {"errors"},
     "images": {"files", "errors"},
     "data": {"images", "files", "errors"},
     "formats": {"data", "images", "files", "errors", "digest"},
-    "config": {"files", "errors", "limits"},
+    "config": {"files", "errors", "limits", "text"},
 }
 EVERYWHERE = {"_version"}
 NOT_FOR_SAMPLING = {"data", "formats", "config"}  # nor for anything below it

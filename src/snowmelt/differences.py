@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from snowmelt.text import shortened
+
 __all__ = ["differences"]
 
 LONGEST_VALUE = 60  # characters that a line shows of a value
@@ -36,4 +38,4 @@ def _leaves(tree: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, An
 
 def _shown(value: Any) -> str:
     text = "nothing" if value is _ABSENT else json.dumps(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
+    return shortened(text, LONGEST_VALUE)

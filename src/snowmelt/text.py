@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["listed", "number", "text_table"]
+__all__ = ["listed", "number", "shortened", "text_table"]
 
 DIGITS = 4
 
@@ -35,6 +35,15 @@ def listed(parts: Sequence[str]) -> str:
     """
     *first, last = parts
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def shortened(text: str, longest: int = 100) -> str:
+    """Return at most `longest` characters of a text, and dots for the rest.
+
+    >>> shortened("a very long name", 9)
+    'a very...'
+    """
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def number(value: float) -> str:

@@ -366,6 +366,11 @@ def test_unknown_keys_name_the_nearest(problems, text, problem):
     assert found.startswith(problem)
 
 
+def test_an_override_inside_of_a_list(problems):
+    expected = ["an override names keys of a section where the file has a list"]
+    assert problems("data: []", "data.paths.train=digits") == expected
+
+
 def test_unknown_key_of_an_override(problems):
     (found,) = problems(TRAIN, "training.epoch=1")
     assert found == "training.epoch: unknown key; did you mean training.epochs? (override training.epoch=1)"

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 import typer
 
 from snowmelt.errors import InputError, as_input_errors
+from snowmelt.text import shortened
 
 __all__ = ["exit_codes", "user_errors"]
 
 FAILED, BAD_INPUT = 1, 2
+LONGEST_LINE = 500  # characters; a value that a message quotes may have any length
 
 
 @contextmanager
@@ -54,7 +56,8 @@ def exit_codes(after_full_disk: str = "run the same command again") -> Iterator[
                 raise typer.Exit(FAILED) from error
             if not isinstance(error, InputError | FloatingPointError):
                 raise
-            typer.echo(f"Error: {error}", err=True)
+            lines = [shortened(line, LONGEST_LINE) for line in str(error).split("\n")]
+            typer.echo("\n".join(["Error: " + lines[0], *lines[1:]]), err=True)
             raise typer.Exit(BAD_INPUT if isinstance(error, InputError) else FAILED) from error
 
 

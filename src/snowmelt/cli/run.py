@@ -18,11 +18,13 @@ def run(
     with exit_codes():
         from snowmelt.config import load_config
 
-        if load_config(config_file, overrides or []).mode == "train":
-            from snowmelt.cli.train import train
+        config = load_config(config_file, overrides or [])
+        if config.mode == "train":
+            from snowmelt.cli.train import RESUME, train_from
 
-            train(config_file, overrides, overwrite=overwrite, dry_run=dry_run)
+            with exit_codes(after_full_disk=RESUME):
+                train_from(config, overwrite=overwrite, dry_run=dry_run)
         else:
-            from snowmelt.cli.generate import generate
+            from snowmelt.cli.generate import generate_from
 
-            generate(config_file, overrides, overwrite=overwrite, dry_run=dry_run)
+            generate_from(config, overwrite=overwrite, dry_run=dry_run)

@@ -31,6 +31,7 @@ from snowmelt.config.schema import Config, Subdirs, known_keys
 from snowmelt.config.section import Section
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
+from snowmelt.text import shortened
 
 __all__ = ["ConfigError", "load_as", "load_config", "resolve_output_path", "save_config"]
 
@@ -40,7 +41,6 @@ OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*=.*", re.DOTALL)
 LARGEST = 100_000  # values of a file, with those that aliases repeat
 DEEPEST = 50  # levels of sections and lists
 MOST = 20  # problems in a message
-LONGEST = 100  # characters of a value that a message quotes
 
 
 class ConfigError(InputError):
@@ -80,14 +80,14 @@ def load_as(schema: type[Schema], path: str | Path, overrides: Sequence[str] = (
     changes = _parse(path, overrides)
     try:
         tree, places = _read(path)
-        places |= {text.partition("=")[0]: f"override {_short(text)}" for text in overrides}
+        places |= {text.partition("=")[0]: f"override {shortened(text)}" for text in overrides}
         if outside := [line for part in (tree, *changes) for line in _outside(part)]:
             raise ConfigError(path, *outside)
         whole = merged(schema, tree, OmegaConf.merge({}, *changes))
         data = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
         return schema.model_validate(data)
     except OmegaConfBaseException as error:
-        reason = _short(str(error).partition("\n")[0])
+        reason = shortened(str(error).partition("\n")[0])
         raise ConfigError(path, f"{error.full_key}: {reason}" if error.full_key else reason) from error
     except RecursionError as error:
         raise ConfigError(path, "an interpolation ${...} refers to itself: write the value out") from error
@@ -131,7 +131,7 @@ def _parse(path: Path, overrides: Sequence[str]) -> list[DictConfig]:
                 _compose(text.partition("=")[2])
                 changes.append(OmegaConf.from_dotlist([text]))
         except (ValueError, OmegaConfBaseException) as error:
-            problems.append(f"override {_short(repr(text))}: {error}")
+            problems.append(f"override {shortened(repr(text))}: {error}")
     if problems:
         raise ConfigError(path, *problems)
     return changes
@@ -212,7 +212,7 @@ def _outside(tree: Any) -> Iterator[str]:
             rest, plain = plain, re.sub(r"\$\{[^${}:]*\}", "", plain)
         if found := re.search(r"\$\{[^}]*:.*", plain, re.DOTALL):
             yield (
-                f"{key}: given {_short(found[0])}, which asks something other than this file: write the "
+                f"{key}: given {shortened(found[0])}, which asks something other than this file: write the "
                 "value out, or give it as an override"
             )
 
@@ -250,14 +250,9 @@ def _problems(error: ValidationError, places: Mapping[str, str], keys: Mapping[s
             key = next(parent for parent in parents if _unnumbered(parent) in keys)
             problem = _mismatch(keys[_unnumbered(key)], details)
         place = f" ({places[key]})" if key in places else ""
-        problems.setdefault(key, f"{_short(key)}: {problem}{place}")
+        problems.setdefault(key, f"{shortened(key)}: {problem}{place}")
     shown = list(problems.values())[:MOST]
     return [*shown, f"and {len(problems) - MOST} more"] if len(problems) > MOST else shown
-
-
-def _short(text: str) -> str:
-    """Return a text that a message can quote."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _unnumbered(key: str) -> str:
@@ -279,7 +274,7 @@ def _mismatch(field: FieldInfo, details: ErrorDetails) -> str:
             expected = "keys with values; leave it out for the defaults"
         case "value_error":
             expected = str(details["ctx"]["error"])
-    return f"given {_short(json.dumps(details['input'], default=str))}, expected {expected}"
+    return f"given {shortened(json.dumps(details['input'], default=str))}, expected {expected}"
 
 
 def _nearest(key: str, keys: Mapping[str, FieldInfo]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from snowmelt.config.section import Section
 
@@ -29,7 +30,12 @@ def merged(schema: type[Section], tree: Any, change: Any) -> Any:
             section = _find(result, parent) if parent else result
             if isinstance(section, DictConfig):
                 section.pop(name, None)
-    return OmegaConf.merge(result, change)
+    try:
+        return OmegaConf.merge(result, change)
+    except TypeError as error:
+        raise OmegaConfBaseException(
+            "an override names keys of a section where the file has a list"
+        ) from error
 
 
 def _find(tree: Any, key: str) -> Any:

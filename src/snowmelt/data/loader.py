@@ -16,7 +16,7 @@ from snowmelt.data.folders import ImageFiles, image_folder
 from snowmelt.data.torchvision_sets import cifar10, fashion_mnist, mnist
 from snowmelt.data.transforms import Augmented, augmentation, derived_seed
 from snowmelt.errors import InputError
-from snowmelt.images import BACKGROUND, Shape, check_background
+from snowmelt.images import BACKGROUND, Shape, check_background, image_sides
 
 __all__ = ["DATASETS", "DiffusionDataLoader", "EpochBatches"]
 
@@ -133,11 +133,8 @@ class DiffusionDataLoader:
         classes: bool = True,
         background: str = BACKGROUND,
     ) -> None:
-        pair = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
-        if len(pair) != 2:
-            raise InputError(f"image_size must be a side or (H, W), got {image_size}")
+        height, width = image_sides(image_size)
         least = {
-            "image_size": (min(pair), 1),
             "batch_size": (batch_size, 1),
             "num_workers": (num_workers, 0),
             "seed": (seed, 0),
@@ -147,7 +144,6 @@ class DiffusionDataLoader:
                 raise InputError(f"{name} must be at least {minimum}, got {value}")
         if in_channels not in (1, 3):
             raise InputError(f"in_channels must be 1 (gray) or 3 (colour) for image data, got {in_channels}")
-        height, width = pair
         shape = Shape((height, width), in_channels, check_background(background))
         self._train = _open(train_path, shape, classes)
         self.class_names: list[str] = list(self._train.classes) if classes else []

@@ -16,7 +16,15 @@ from snowmelt.errors import optional
 from snowmelt.files import atomic_write
 from snowmelt.text import text_table
 
-__all__ = ["INTERVALS", "Block", "Chapter", "Picture", "Table", "write_html_report"]
+__all__ = [
+    "INTERVALS",
+    "Block",
+    "Chapter",
+    "Picture",
+    "Table",
+    "check_report_libraries",
+    "write_html_report",
+]
 
 INTERVALS = "with 95 % intervals in brackets"
 
@@ -68,6 +76,12 @@ class Chapter:
 
     title: str
     blocks: Sequence[Block]
+
+
+def check_report_libraries(purpose: str) -> None:
+    """Raise InputError, which names the purpose, if a library that reports need is missing."""
+    for library in ("jinja2", "matplotlib"):
+        optional(library, purpose, "evaluate")
 
 
 def write_html_report(

@@ -14,7 +14,7 @@ from snowmelt.formats.parquet import open_parquet
 from snowmelt.formats.png import open_png
 from snowmelt.formats.source import FileSource, ImageSource, TensorSource
 from snowmelt.formats.webdataset import open_webdataset
-from snowmelt.images import BACKGROUND, Shape, check_background, to_uint8
+from snowmelt.images import BACKGROUND, Shape, check_background, image_sides, to_uint8
 
 __all__ = ["READERS", "open_images"]
 
@@ -63,7 +63,7 @@ def open_images(
     """
     if channels not in (None, 1, 3):
         raise ValueError(f"channels must be 1, 3 or None, got {channels}")
-    size = _pair(image_size)
+    size = image_sides(image_size) if image_size is not None else None
     shape = Shape(size, channels, check_background(background))
     if not Path(path).exists():
         return _data_set(str(path), shape)
@@ -74,15 +74,6 @@ def open_images(
         f"{path} holds no images in a known layout: give a folder of images or of class folders, or .npz, "
         ".tar or .parquet files"
     )
-
-
-def _pair(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if image_size is None:
-        return None
-    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(pair) != 2 or min(pair) < 1:
-        raise InputError(f"image_size must be a side or (H, W) of at least 1, got {image_size}")
-    return pair[0], pair[1]
 
 
 def _data_set(name: str, shape: Shape) -> TensorSource:

@@ -8,7 +8,7 @@ Training, evaluation and editing see an image file alike: `read_image` opens it,
 """
 
 from snowmelt.images.folders import OVERVIEW, ClassFolders, class_folders, image_files, natural_key
-from snowmelt.images.pixels import Shape, from_uint8, resize, to_uint8
+from snowmelt.images.pixels import Shape, from_uint8, image_sides, resize, to_uint8
 from snowmelt.images.reading import (
     BACKGROUND,
     IMAGE_SUFFIXES,
@@ -34,6 +34,7 @@ __all__ = [
     "from_picture",
     "from_uint8",
     "image_files",
+    "image_sides",
     "is_image",
     "natural_key",
     "read_image",

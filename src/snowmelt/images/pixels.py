@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from torchvision.transforms.v2 import functional
 from snowmelt.errors import InputError
 from snowmelt.images.reading import BACKGROUND
 
-__all__ = ["Shape", "from_uint8", "resize", "to_uint8"]
+__all__ = ["Shape", "from_uint8", "image_sides", "resize", "to_uint8"]
 
 
 class Shape(NamedTuple):
@@ -27,6 +28,21 @@ class Shape(NamedTuple):
     size: tuple[int, int] | None = None
     channels: int | None = None
     background: str = BACKGROUND
+
+
+def image_sides(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """Return (H, W) of a side, or of a pair.
+
+    Raises:
+        InputError: it is neither, or less than 1.
+
+    >>> image_sides(32), image_sides([32, 64])
+    ((32, 32), (32, 64))
+    """
+    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(pair) != 2 or min(pair) < 1:
+        raise InputError(f"image_size must be a side or (H, W) of at least 1, got {image_size}")
+    return pair[0], pair[1]
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -36,7 +36,13 @@ from snowmelt.models.checkpoint_file import read_contents, write_contents
 from snowmelt.models.ema import EMA
 from snowmelt.models.model import DiffusionModel
 from snowmelt.models.spec import ModelSpec
-from snowmelt.models.weights import CheckpointError, load_weights, name_file_in_errors, unwrapped
+from snowmelt.models.weights import (
+    CheckpointError,
+    load_weights,
+    name_file_in_errors,
+    not_finite,
+    unwrapped,
+)
 from snowmelt.plans import Method
 
 __all__ = ["FORMAT_VERSION", "Checkpoint"]
@@ -278,9 +284,6 @@ def _check_values(contents: Mapping[str, Any]) -> None:
         raise TypeError(f"num_classes must be an integer or None, got {str(num_classes)[:40]!r}")
     if not all(isinstance(name, str) for name in names) or len(names) > (num_classes or len(names)):
         raise ValueError(f"class_names must be texts, at most one for each of {num_classes} classes")
-    ema = contents.get("ema_state_dict") or {}
-    shadow = ema.get("shadow")
-    averages = shadow if isinstance(shadow, Mapping) else {}
-    for name, value in [*contents["model_state_dict"].items(), *averages.items()]:
-        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
-            raise ValueError(f"the weights {name} are not finite (NaN or infinity): the training diverged")
+    for key in ("model_state_dict", "ema_state_dict"):
+        if spoilt := next(not_finite(contents.get(key) or {}), None):
+            raise ValueError(f"the weights {spoilt} are not finite (NaN or infinity): the training diverged")

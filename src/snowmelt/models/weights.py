@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ __all__ = [
     "CheckpointNotFoundError",
     "load_weights",
     "name_file_in_errors",
+    "not_finite",
     "some",
     "unwrapped",
 ]
@@ -106,6 +108,20 @@ def name_file_in_errors(path: str | PathLike[str] | None) -> Iterator[None]:
             f"{path or 'the checkpoint'} does not hold what it should: {error}. It was changed, or made by "
             "another version of snowmelt: take another file"
         ) from error
+
+
+def not_finite(tree: Mapping[Any, Any], parent: str = "") -> Iterator[str]:
+    """Yield the dotted names of the tensors in nested dictionaries that hold NaN or infinity.
+
+    >>> import torch
+    >>> list(not_finite({"a": {"b": torch.ones(1) / 0, "c": torch.ones(1)}, "d": "text"}))
+    ['a.b']
+    """
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from not_finite(value, f"{parent}{name}.")
+        elif isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+            yield f"{parent}{name}"
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from snowmelt.models import CheckpointError
-from snowmelt.models.weights import some
+from snowmelt.models.weights import not_finite, some
 
 __all__ = ["check_checkpoint", "check_training", "diverged"]
 
@@ -24,22 +22,14 @@ def diverged(what: str, epoch: int) -> FloatingPointError:
 
 def check_training(state: Mapping[str, Any], epoch: int) -> None:
     """Raise FloatingPointError if a tensor in nested dictionaries is not finite."""
-    if names := list(_not_finite(state)):
+    if names := list(not_finite(state)):
         raise diverged(f"{some(names)}: not finite", epoch)
 
 
 def check_checkpoint(state: Mapping[str, Any], source: object) -> None:
     """Raise CheckpointError if a tensor in nested dictionaries, which `source` holds, is not finite."""
-    if names := list(_not_finite(state)):
+    if names := list(not_finite(state)):
         raise CheckpointError(
             f"{source} holds numbers that are not finite ({some(names)}): its run had diverged. Take an "
             "earlier checkpoint and a lower learning rate"
         )
-
-
-def _not_finite(tree: Mapping[Any, Any], parent: str = "") -> Iterator[str]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _not_finite(value, f"{parent}{name}.")
-        elif isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
-            yield f"{parent}{name}"

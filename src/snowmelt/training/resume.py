@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.optim import Optimizer
 
 from snowmelt.differences import differences
 from snowmelt.models import EMA, Checkpoint, CheckpointError, DiffusionModel, ModelSpec, load_weights
@@ -37,18 +36,14 @@ def newest_first(folder: Path) -> Iterator[Path]:
 
 
 def read_resumable(path: str | Path) -> Checkpoint:
-    """Read a checkpoint whose weights and states are finite.
+    """Read a checkpoint whose states are finite; those of its weights and its average reading checks.
 
     Raises:
         CheckpointError: it cannot be read, or holds numbers that are not finite.
     """
     checkpoint = Checkpoint.read(path)
-    tensors = {
-        "model_state_dict": checkpoint.weights,
-        "ema_state_dict": checkpoint.ema or {},
-        "optimizer_state_dict": checkpoint.training.get("optimizer_state_dict", {}),
-    }
-    check_checkpoint(tensors, path)
+    key = "optimizer_state_dict"
+    check_checkpoint({key: checkpoint.training.get(key, {})}, path)
     return checkpoint
 
 
@@ -138,18 +133,6 @@ def check_position(state: Mapping[str, Any], order: Mapping[str, Any], batches: 
         )
 
 
-def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Take over what an optimizer has gathered (its moments), and keep this run's options.
-
-    Raises:
-        ValueError: it was for other groups of parameters.
-    """
-    options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(dict(state))
-    for group, own in zip(optimizer.param_groups, options, strict=True):
-        group.update(own)
-
-
 def saved_state(
     trainer: DiffusionTrainer, random_states: Sequence[Mapping[str, Any]], *, save_optimizer: bool
 ) -> dict[str, Any]:
@@ -190,7 +173,8 @@ def restore(
             trainer.ema.load_state_dict(checkpoint.ema)
             trainer.ema.decay = decay
         if "optimizer" in parts:
-            load_optimizer(trainer.optimizer, state["optimizer_state_dict"])
+            # Its moments; the options of this run come back with the rate below
+            trainer.optimizer.load_state_dict(dict(state["optimizer_state_dict"]))
         if "scaler" in parts and "scaler_state_dict" in state:
             trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
         trainer.progress.load_state_dict(state)
@@ -215,12 +199,12 @@ def _meaning(spec: ModelSpec) -> dict[str, Any]:
         for name, parameter in inspect.signature(UNet).parameters.items()
         if parameter.default is not inspect.Parameter.empty
     }
-    stated = ModelSpec.from_config({**defaults, **spec.to_config()}).to_config()
     schedule = spec.make_schedule()
     t = torch.linspace(0.0, 1.0, 5, dtype=torch.float64)
     levels = [[round(float(number), 9) for number in numbers] for numbers in schedule(t)[1:]]
-    of_schedule = {"beta_schedule", "num_timesteps", "beta_start", "beta_end", "betas", "zero_terminal_snr"}
-    left_out = {*DROPOUT, *of_schedule, "schedule", "schedule_options", "parameterization", "out_channels"}
+    of_schedule = {"beta_schedule", *spec.schedule_options, "schedule", "schedule_options"}
+    left_out = {*DROPOUT, *of_schedule, "parameterization", "out_channels"}
+    stated = {**defaults, **spec.to_config()}
     plain = {name: _plain(value) for name, value in stated.items() if name not in left_out}
     return {
         **plain,

@@ -31,6 +31,7 @@ from snowmelt.evaluation.features import (
 from snowmelt.evaluation.features.choose import choose_extractor, usual_extractor
 from snowmelt.evaluation.matching import check_labelled, check_one_shape, labels_in_shares_of
 from snowmelt.evaluation.metrics import check_metrics
+from snowmelt.evaluation.report import check_report_libraries
 from snowmelt.evaluation.sampled import SampledSource
 from snowmelt.files import check_writable
 from snowmelt.formats import ImageSource, open_images
@@ -46,7 +47,6 @@ CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".safetensors"})
 MODEL_FILES = ("model_index.json", "config.json")  # of a folder of diffusers
 SAMPLED_TOGETHER = 256
 SELECTED = "selected"
-LIBRARIES = ("jinja2", "matplotlib")
 
 
 class _Sources(NamedTuple):
@@ -128,8 +128,7 @@ class EvaluationJob:
             check_rule(*self.select)
             check_new_folder(self.out / SELECTED)
         if self.out is not None:
-            for library in LIBRARIES:
-                optional(library, "a report", "evaluate")
+            check_report_libraries("a report")
             check_writable(self.out)
         _ = self._make_extractor
         sources = [source for source in self.sources if source is not None]

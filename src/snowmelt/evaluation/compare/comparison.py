@@ -14,7 +14,7 @@ import torch
 from snowmelt._version import __version__
 from snowmelt.denoisers.guidance import Guidance, network_evaluations
 from snowmelt.digest import content_digest
-from snowmelt.errors import InputError, optional
+from snowmelt.errors import InputError
 from snowmelt.evaluation.compare.cell import Cell, Result
 from snowmelt.evaluation.compare.run import CommonImages, Judge, compare
 from snowmelt.evaluation.compare.store import clear
@@ -22,6 +22,7 @@ from snowmelt.evaluation.compare.writing import write_comparison
 from snowmelt.evaluation.features import Extractor, Features, is_statistics, open_reference
 from snowmelt.evaluation.features.choose import choose_extractor
 from snowmelt.evaluation.metrics import check_metrics
+from snowmelt.evaluation.report import check_report_libraries
 from snowmelt.files import check_writable
 from snowmelt.formats import ImageSource, open_images
 from snowmelt.formats.classes import renumber_classes
@@ -34,7 +35,6 @@ __all__ = ["Comparison"]
 
 SHOWN = 10  # pictures of each cell in the matrix
 CACHE = "cache"
-LIBRARIES = ("jinja2", "matplotlib")
 
 
 class _Model(NamedTuple):
@@ -96,8 +96,7 @@ class Comparison:
         Raises:
             InputError, ValueError: a checkpoint, a method or the images cannot be used; the message says why.
         """
-        for library in LIBRARIES:
-            optional(library, "a comparison's report", "evaluate")
+        check_report_libraries("a comparison's report")
         check_metrics(self.metrics)
         check_writable(self.output)
         _ = self.cells, self._make_extractor
