@@ -382,15 +382,15 @@ def test_resampling_approaches_the_conditional_distribution(schedule):
     expected = mean[hidden] + gain @ (torch.tensor([0.5, -0.2]).double() - mean[known])
     spread = covariance[hidden][:, hidden] - gain @ covariance[known][:, hidden]
 
-    sampler = exact_sampler(CorrelatedGaussian(mean, covariance), schedule, (1, 2, 2), size=2000)
+    sampler = exact_sampler(CorrelatedGaussian(mean, covariance), schedule, (1, 2, 2), size=500)
     bias, blur = [], []
     for resamplings in (1, 10):
         painted = inpaint(
             sampler,
-            images.expand(2000, -1, -1, -1),
+            images.expand(500, -1, -1, -1),
             mask,
             resamplings=resamplings,
-            seeds=range(2000),
+            seeds=range(500),
             method="ddpm steps=50 grid=uniform_lam",
         )
         pixels = painted.flatten(1)[:, hidden].double()
