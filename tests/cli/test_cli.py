@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import re
 import signal
 import subprocess
@@ -413,6 +414,7 @@ def test_a_broken_image_is_named_and_exits_with_2(tmp_path, workers):
     assert result.exit_code == 2
     assert f"Error: {tmp_path / 'data' / 'dog' / 'broken.png'} cannot be read as an image" in result.output
     assert "Traceback" not in result.output
+    assert not multiprocessing.active_children()  # the exit would wait for them
 
 
 def test_a_defect_shows_its_traceback_and_exits_with_1(trained, tmp_path, monkeypatch):
