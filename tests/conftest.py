@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import multiprocessing
 import sys
 import warnings
+from multiprocessing.context import ForkServerContext
 from types import ModuleType
 
 import pytest
@@ -50,6 +52,14 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def forks() -> ForkServerContext:
+    """Where fresh processes come from that have loaded what generation needs, once for all of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["snowmelt.cli.generate", "snowmelt.generation", "snowmelt.sampling"])
+    return context
 
 
 @pytest.fixture(scope="session")

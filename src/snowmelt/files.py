@@ -15,7 +15,15 @@ from uuid import uuid4
 
 from snowmelt.errors import InputError
 
-__all__ = ["atomic_folder", "atomic_write", "check_writable", "file_hash", "remove_leftovers", "user_cache"]
+__all__ = [
+    "atomic_copy",
+    "atomic_folder",
+    "atomic_write",
+    "check_writable",
+    "file_hash",
+    "remove_leftovers",
+    "user_cache",
+]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
@@ -71,6 +79,12 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         temporary.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def atomic_copy(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Copy a file to `path`, whole or not at all."""
+    with Path(source).open("rb") as contents, atomic_write(path) as file:
+        shutil.copyfileobj(contents, file)
 
 
 @contextmanager

@@ -9,9 +9,13 @@ import csv
 import errno
 import json
 import os
+import random
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -107,35 +111,37 @@ def test_the_same_command_again_makes_nothing_and_changes_nothing(checkpoint, tm
         assert manifest(tmp_path)["runs"][-1]["images"] == images
 
 
-KILLER = """
-import os, random, signal, sys, time
-from pathlib import Path
-import torch
-import snowmelt.cli.generate, snowmelt.generation, snowmelt.sampling
+# What a process of its own runs; its environment and its arguments are filled in
+PROCESS = """
+import os, torch
 from snowmelt.cli import app
 torch.set_num_threads(1)
-seed, *arguments = sys.argv[1:]
-random.seed(seed)
-killed = 0
-while killed < 20:
-    child = os.fork()
-    if child == 0:
-        app(arguments)
-    time.sleep(random.random() * 0.3)
-    os.kill(child, signal.SIGKILL)  # a child that has ended already waits for its parent, and takes no harm
-    _, status = os.waitpid(child, 0)
-    killed += os.WIFSIGNALED(status)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, status
+os.environ.update({environment!r})
+app({arguments!r})
 """
 
 
-def test_killed_twenty_times_it_ends_with_the_same_bytes(checkpoint, tmp_path, undisturbed):
+def process_of(forks, arguments: list[str], **environment: str) -> BaseProcess:
+    """Start the command in a process of its own."""
+    process = forks.Process(
+        target=exec, args=(PROCESS.format(arguments=arguments, environment=environment), {})
+    )
+    process.start()
+    return process
+
+
+def test_killed_twenty_times_it_ends_with_the_same_bytes(checkpoint, tmp_path, undisturbed, forks):
     format_, expected = undisturbed
     arguments = settings(checkpoint, tmp_path, format_, "generation.output.save_grid=false")
     expected = {name: data for name, data in expected.items() if not name.endswith("generated_samples.png")}
-    process = [sys.executable, "-c", KILLER, format_, *arguments]
-    killed = subprocess.run(process, capture_output=True, text=True, timeout=300)
-    assert killed.returncode == 0, killed.stderr
+    delays, killed = random.Random(format_), 0
+    while killed < 20:
+        process = process_of(forks, [*arguments, "--quiet"])
+        process.join(delays.random() * 0.3)
+        process.kill()  # takes no effect on one that has ended already
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        killed += process.exitcode != 0
     run(arguments)
     assert contents(tmp_path) == expected
 
@@ -229,11 +235,7 @@ def test_inspect_prints_the_command_that_makes_an_image_again(checkpoint, tmp_pa
     output = run(["inspect", str(path)])
     assert f" {rows(tmp_path)[7]['seed']}\n" in output
     command = next(line for line in output.splitlines() if line.strip().startswith("snowmelt generate"))
-    subprocess.run(
-        [sys.executable, "-m", *shlex.split(command), f"output.base_dir={tmp_path / 'again'}"],
-        check=True,
-        capture_output=True,
-    )
+    run([*shlex.split(command)[1:], f"output.base_dir={tmp_path / 'again'}"])
     again = tmp_path / "again" / "generated" / "sample_0000.png"
     assert Image.open(again).tobytes() == Image.open(path).tobytes()
     assert "complete" in run(["inspect", str(tmp_path / "generated")])
@@ -257,16 +259,22 @@ app(sys.argv[1:])
 """
 
 
-@pytest.mark.parametrize("name", ["png", "npz"])  # files of their own, and one that they share
-def test_two_processes_make_the_images_of_one(checkpoint, tmp_path, name):
-    alone = tmp_path / "alone"
-    run(settings(checkpoint, alone, f"generation.output.format={name}"))
-    arguments = settings(checkpoint, tmp_path, f"generation.output.format={name}")
-    result = subprocess.run(
-        [*TORCHRUN, "-m", "snowmelt", *arguments], capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
-    assert contents(tmp_path) == contents(alone)
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_two_processes_make_the_images_of_one(checkpoint, tmp_path, undisturbed, forks):
+    format_, expected = undisturbed
+    # What torchrun tells its processes
+    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    arguments = settings(checkpoint, tmp_path, format_)
+    processes = [process_of(forks, arguments, RANK=rank, LOCAL_RANK=rank, **team) for rank in ("0", "1")]
+    for process in processes:
+        process.join(timeout=300)
+        assert process.exitcode == 0
+    assert contents(tmp_path) == expected
     (run_,) = manifest(tmp_path)["runs"]
     assert (run_["processes"], run_["images"]) == (2, NUM)
 

@@ -286,7 +286,7 @@ def test_another_class_keeps_the_place_within_the_class():
 @pytest.mark.parametrize("solver", DETERMINISTIC)
 def test_the_same_class_gives_the_image_back_up_to_the_round_trip_error(model, images, solver):
     sampler = DiffusionSampler(model, solver="ddim", steps=4)
-    method = {"guidance_scale": 1.5, "solver": solver, "steps": 10}
+    method = {"guidance_scale": 1.5, "solver": solver, "steps": 4}
     same = swap_class(sampler, images, [0, 1, 2], [0, 1, 2], **method)
     found = invert(sampler, images, [0, 1, 2], **method)
     assert torch.equal(same, found.restored)
@@ -301,11 +301,10 @@ def test_a_stochastic_solver_cannot_be_inverted(model, images):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("resamplings", [1, 2])
-def test_what_is_known_comes_out_as_it_went_in(model, images, solver, resamplings):
+def test_what_is_known_comes_out_as_it_went_in(model, images, solver):
     sampler = DiffusionSampler(model, micro_batch=4)
     mask = torch.rand(8, 8) < 0.5
-    method = {"solver": solver, "steps": 4, "jump": 2, "resamplings": resamplings}
+    method = {"solver": solver, "steps": 4, "jump": 2, "resamplings": 2}
     painted = inpaint(sampler, images, mask, **method)
     assert torch.equal(painted[..., mask], images[..., mask])
     assert painted.isfinite().all()
@@ -382,15 +381,15 @@ def test_resampling_approaches_the_conditional_distribution(schedule):
     expected = mean[hidden] + gain @ (torch.tensor([0.5, -0.2]).double() - mean[known])
     spread = covariance[hidden][:, hidden] - gain @ covariance[known][:, hidden]
 
-    sampler = exact_sampler(CorrelatedGaussian(mean, covariance), schedule, (1, 2, 2), size=2000)
+    sampler = exact_sampler(CorrelatedGaussian(mean, covariance), schedule, (1, 2, 2), size=500)
     bias, blur = [], []
     for resamplings in (1, 10):
         painted = inpaint(
             sampler,
-            images.expand(2000, -1, -1, -1),
+            images.expand(500, -1, -1, -1),
             mask,
             resamplings=resamplings,
-            seeds=range(2000),
+            seeds=range(500),
             method="ddpm steps=50 grid=uniform_lam",
         )
         pixels = painted.flatten(1)[:, hidden].double()

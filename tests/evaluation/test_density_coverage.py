@@ -74,11 +74,11 @@ def test_block_sizes_change_nothing():
     assert density_coverage(first, Features(second.values), memory=5000) == density_coverage(first, second)
 
 
-@pytest.mark.parametrize(("metric", "shift"), [(density, 0.6), (coverage, 0.6), (coverage, 1.0)])
+@pytest.mark.parametrize(("metric", "shift"), [(density, 0.6), (coverage, 1.0)])
 def test_interval_holds_the_mean_of_repeated_draws(metric, shift):
     estimates = [
-        metric(drawn(200, 2 * i, dimensions=4), drawn(200, 2 * i + 1, shift=shift, dimensions=4))
-        for i in range(150)
+        metric(drawn(100, 2 * i, dimensions=4), drawn(100, 2 * i + 1, shift=shift, dimensions=4))
+        for i in range(100)
     ]
     values = np.array([each.value for each in estimates])
     assert np.mean([each.low <= values.mean() <= each.high for each in estimates]) >= 0.88

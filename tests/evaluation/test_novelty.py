@@ -27,19 +27,22 @@ def joined(*parts: torch.Tensor) -> Features:
 # Neighbours
 
 
-@pytest.mark.parametrize("memory", [1, 20_000, 2**28])
+BLOCKS = [(1, 15), (20_000, 90), (2**28, 90)]  # bytes that a block may take, and how many images there are
+
+
+@pytest.mark.parametrize(("memory", "count"), BLOCKS)
 @pytest.mark.parametrize("k", [1, 4])
-def test_neighbours_are_those_of_brute_force_in_blocks_of_any_size(memory, k):
-    images, among = drawn(70, 1), drawn(90, 2)
+def test_neighbours_are_those_of_brute_force_in_blocks_of_any_size(memory, count, k):
+    images, among = drawn(count - 5, 1), drawn(count, 2)
     found = nearest(images, among, k, memory=memory)
     expected = torch.cdist(images.values, among.values).topk(k, largest=False)
     torch.testing.assert_close(found.distances, expected.values)
     assert torch.equal(found.indices, expected.indices)
 
 
-@pytest.mark.parametrize("memory", [1, 20_000, 2**28])
-def test_twins_are_the_nearest_others(memory):
-    images = drawn(80, 1)
+@pytest.mark.parametrize(("memory", "count"), BLOCKS)
+def test_twins_are_the_nearest_others(memory, count):
+    images = drawn(count, 1)
     distances = torch.cdist(images.values, images.values).fill_diagonal_(torch.inf)
     assert torch.equal(nearest_twins(images, memory=memory).indices[:, 0], distances.argmin(dim=1))
 

@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -314,8 +315,13 @@ def whole(tmp_path_factory) -> Path:
     return folder
 
 
+@cache
+def intact(path: Path) -> Checkpoint:
+    return Checkpoint.read(path)
+
+
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "bare.pth"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_flipped_bit_anywhere_is_seen_or_changes_nothing(whole, name, data):
     """Some bytes of an archive say nothing, such as those between its members."""
@@ -326,7 +332,7 @@ def test_a_flipped_bit_anywhere_is_seen_or_changes_nothing(whole, name, data):
         path = Path(folder) / name
         path.write_bytes(contents)
         with suppress(CheckpointError):
-            assert Checkpoint.read(path) == Checkpoint.read(whole / name)
+            assert Checkpoint.read(path) == intact(whole / name)
 
 
 @SUFFIXES
@@ -465,12 +471,13 @@ def test_lists_and_tensors_where_plain_values_belong(tmp_path, key, value):
     complaint(tmp_path / "a.pth")
 
 
-def test_what_unpickles_to_more_than_it_takes_is_refused_from_its_sizes(tmp_path):
+def test_what_unpickles_to_more_than_it_takes_is_refused_from_its_sizes(tmp_path, monkeypatch):
+    monkeypatch.setattr("snowmelt.models.checkpoint_file._MOST_VALUES", 10_000)  # a million takes a second
     nested: list[Any] = [0]
     for _ in range(40):
         nested = [nested, nested]
     torch.save({"model_state_dict": {"w": torch.ones(1)}, "metrics": nested}, tmp_path / "a.pth")
-    assert "metrics is more than 1,000,000 values" in complaint(tmp_path / "a.pth")
+    assert "metrics is more than 10,000 values" in complaint(tmp_path / "a.pth")
 
 
 # -- the value -----------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def shapes(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 @given(options=OPTIONS, stages=STAGES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_networks_keep_their_options_there_and_back(options, stages):
     network = UNet(**options, **stages)
     theirs = unet_config(network.config)

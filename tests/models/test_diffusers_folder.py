@@ -158,9 +158,14 @@ def test_out_and_in_again_is_the_same_model(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spacing", "steps"), [("leading", 10), ("trailing", 10), ("leading", 7), ("trailing", 25)]
+    ("spacing", "steps", "prediction"),
+    [
+        ("leading", 10, "epsilon"),
+        ("trailing", 10, "sample"),
+        ("leading", 7, "v_prediction"),
+        ("trailing", 25, "epsilon"),
+    ],
 )
-@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
 def test_a_whole_ddim_run_equals_the_pipelines(spacing, steps, prediction, tmp_path):
     config = {"num_train_timesteps": 100, "beta_end": 0.1, "clip_sample": True, "prediction_type": prediction}
     saved(tmp_path, timestep_spacing=spacing, **config)

@@ -105,9 +105,14 @@ def finished(tmp_path_factory) -> dict[str, Path]:
     return {name: folder / f"{name}.pth" for name in ("none", "finished cosine", "linear")}
 
 
-@pytest.mark.parametrize("reset_optimizer", [False, True])
-@pytest.mark.parametrize("before", ["none", "finished cosine", "linear"])
-@pytest.mark.parametrize("now", SCHEDULES)
+@pytest.mark.parametrize(
+    ("before", "now", "reset_optimizer"),
+    [
+        *(("none", now, False) for now in SCHEDULES),
+        *(("finished cosine", now, True) for now in SCHEDULES),
+        *(("linear", now, False) for now in ("none", "cosine", "linear")),
+    ],
+)
 def test_the_rate_after_a_resume_is_this_schedules_closed_form(finished, before, now, reset_optimizer):
     schedule, share = SCHEDULES[now]
     trainer = make_trainer(schedule)

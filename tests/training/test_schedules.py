@@ -15,7 +15,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from snowmelt import DiffusionModel, DiffusionSampler, DiffusionTrainer
 from snowmelt.core import PARAMETERIZATIONS, SCHEDULES, Level, make_schedule
@@ -33,16 +33,17 @@ class GaussianImages:
     def __init__(self) -> None:
         pixels = torch.randn(self.num_train_images, *SHAPE, generator=torch.Generator().manual_seed(1))
         pixels = (pixels - pixels.mean()) / pixels.std()
-        self.data = TensorDataset(MEAN + STD * pixels, torch.zeros(len(pixels), dtype=torch.long))
+        images, labels = MEAN + STD * pixels, torch.zeros(len(pixels), dtype=torch.long)
+        self.batches = list(zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True))
 
     def batches_per_epoch(self, process=(0, 1)):
         return self.num_train_images // self.batch_size
 
     def train_loader(self, epoch, start_batch=0, process=(0, 1)):
-        return DataLoader(self.data, self.batch_size, generator=torch.Generator())
+        return DataLoader(self.batches, batch_size=None, generator=torch.Generator())
 
     def val_loader(self):
-        return DataLoader(self.data, self.batch_size, generator=torch.Generator())
+        return DataLoader(self.batches, batch_size=None, generator=torch.Generator())
 
 
 class Linear(nn.Module):
@@ -77,7 +78,7 @@ def make_model(name: str, **start: float) -> DiffusionModel:
     return DiffusionModel(network, schedule, parameterization, image_shape=SHAPE)
 
 
-@pytest.mark.parametrize("name", ["ddpm-linear", "ddpm-cosine", "vp", "cosine", "ve", "flow"])
+@pytest.mark.parametrize("name", ["ddpm-linear", "ve", "flow"])  # of each kind one
 def test_training_finds_the_gaussian_that_the_images_come_from(name):
     torch.manual_seed(0)
     model = make_model(name)

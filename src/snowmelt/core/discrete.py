@@ -147,12 +147,12 @@ class DiscreteSchedule(NoiseSchedule):
 
     def _lam_of_index(self, index: Tensor) -> Tensor:
         table = self._lam.to(index)
-        left = index.floor().clamp(0, self.num_timesteps - 2)
+        left = index.floor().clamp(0, self.num_timesteps - 2).long()
         fraction = (index - left).clamp(max=1.0)
-        lam_left, lam_right = table[left.long()], table[left.long() + 1]
-        lam = torch.where(
-            lam_right.isinf(), lam_left + torch.log1p(-fraction), torch.lerp(lam_left, lam_right, fraction)
-        )
+        lam_left, lam_right = table[left], table[left + 1]
+        lam = torch.lerp(lam_left, lam_right, fraction)
+        if self._ends_in_noise:
+            lam = torch.where(lam_right.isinf(), lam_left + torch.log1p(-fraction), lam)
         return torch.where(index < 0, table[0] - torch.log1p(index.clamp(-1, 0)), lam)
 
     def _t_of_lam(self, lam: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import overload
 
 import torch
@@ -92,7 +93,11 @@ class NoiseSchedule(ABC):
         """
         if isinstance(lam, Tensor):
             return self._t_of_lam(lam).clamp(0.0, 1.0)
-        lowest = self(1.0).lam
+        lowest = self._lowest_lam
         if lam < lowest - 1e-9 * max(1.0, abs(lowest)):
             raise ValueError(f"lam must be at least {lowest:.6g}, its value at t = 1, got {lam:.6g}")
         return self.t_of_lam(torch.tensor(max(lam, lowest), dtype=torch.float64)).item()
+
+    @cached_property
+    def _lowest_lam(self) -> float:
+        return self(1.0).lam

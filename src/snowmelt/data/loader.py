@@ -225,11 +225,16 @@ class _Loader(DataLoader[Batch]):
     """A `DataLoader` whose InputErrors read the same from a worker process as from this one."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        batches = super().__iter__()
         try:
-            yield from super().__iter__()
+            yield from batches
         except InputError as error:
             # A worker's error arrives as the text of its whole traceback, with the message at the end
             raise InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip()) from error
+        finally:
+            # At the exit Python would end workers by a signal that they ignore, and wait for them for ever
+            if end := getattr(batches, "_shutdown_workers", None):
+                end()
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:

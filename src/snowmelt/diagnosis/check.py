@@ -245,9 +245,13 @@ class _Exam:
 
     def _errors(self, tried: Sequence[Dialect], ratio: float) -> list[float | None]:
         answers: dict[tuple[object, ...], Tensor] = {}  # many dialects put the same question
+        levels: dict[tuple[object, ...], Level[float] | None] = {}
         errors: list[float | None] = []
         for dialect in tried:
-            level = self.level(dialect, ratio)
+            place = (id(dialect.schedule), dialect.data_range)
+            if place not in levels:
+                levels[place] = self.level(dialect, ratio)
+            level = levels[place]
             if level is None:
                 errors.append(None)
                 continue

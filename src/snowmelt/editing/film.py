@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from snowmelt.core import Level
 from snowmelt.files import atomic_write
-from snowmelt.images import film_strip, to_uint8
+from snowmelt.images import film_strip, tiled, to_picture, to_uint8
 from snowmelt.plans import State
 from snowmelt.sampling.request import check_count
 
@@ -137,7 +135,7 @@ def _picture(frame: Frame, scale: int, width: int) -> Image.Image:
     """Return one frame: its caption on a strip of at least `width` pixels, and its images below."""
     images = to_uint8(torch.cat([frame.x_t, frame.x0]))
     images = images.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-    tiles = to_pil_image(make_grid(images, nrow=len(frame.x0), padding=2, pad_value=255))
+    tiles = to_picture(tiled(images, len(frame.x0)))
     tiles = tiles.convert("L") if images.shape[1] == 1 else tiles  # a grid is always in colour
     picture = Image.new(tiles.mode, (max(tiles.width, width), tiles.height + CAPTION_HEIGHT), "white")
     picture.paste(tiles, (0, CAPTION_HEIGHT))

@@ -18,7 +18,7 @@ from snowmelt.images.reading import (
     read_image,
     read_mask,
 )
-from snowmelt.images.writing import decode_png, encode_png, film_strip, save_grid, save_png
+from snowmelt.images.writing import decode_png, encode_png, film_strip, save_grid, save_png, tiled, to_picture
 
 __all__ = [
     "BACKGROUND",
@@ -42,5 +42,7 @@ __all__ = [
     "resize",
     "save_grid",
     "save_png",
+    "tiled",
+    "to_picture",
     "to_uint8",
 ]

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from snowmelt.errors import InputError
 from snowmelt.images.reading import BACKGROUND
@@ -81,9 +80,11 @@ def resize(images: Tensor, shape: Shape) -> Tensor:
     torch.Size([3, 8, 8])
     """
     if shape.size is not None and tuple(images.shape[-2:]) != shape.size:
+        from torchvision.transforms.v2 import functional  # takes as long to load as torch
+
         images = _without_far_ends(images, shape.size)
         images = functional.resize(images, _covering(images.shape[-2:], shape.size), antialias=True)
-        images = functional.center_crop(images, list(shape.size))
+        images = _middle(images, shape.size)
     if shape.channels == 1 and images.shape[-3] == 3:
         # Luma as Pillow computes it: a gray pixel keeps its value, to the last bit
         red, green, blue = images.int().unbind(dim=-3)
@@ -103,7 +104,14 @@ def _without_far_ends(images: Tensor, size: tuple[int, int]) -> Tensor:
     kept = [
         side if side <= 8 * part else 4 * part + side % 2 for side, part in zip(sides, needed, strict=True)
     ]
-    return functional.center_crop(images, kept) if kept != list(sides) else images
+    return _middle(images, kept)
+
+
+def _middle(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Cut the middle out; of two middles, the one whose index is even."""
+    (height, width), (rows, columns) = images.shape[-2:], size
+    top, left = round((height - rows) / 2), round((width - columns) / 2)
+    return images[..., top : top + rows, left : left + columns]
 
 
 def _covering(size: tuple[int, ...], wanted: tuple[int, int]) -> list[int]:

@@ -10,10 +10,10 @@ from os import PathLike
 from pathlib import Path
 from threading import RLock
 
+import numpy as np
 import torch
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from snowmelt.errors import InputError
 
@@ -25,6 +25,7 @@ __all__ = [
     "is_image",
     "read_image",
     "read_mask",
+    "to_tensor",
 ]
 
 BACKGROUND = "white"
@@ -113,10 +114,10 @@ def read_mask(file: str | PathLike[str]) -> Tensor:
     """
     picture = _opened(file, str(file))
     if picture.mode.startswith(("I", "F")):
-        light = pil_to_tensor(picture.convert("F"))
+        light = to_tensor(picture.convert("F"))
     else:
         alpha = picture.convert("RGBA").getchannel("A")
-        light = pil_to_tensor(picture.convert("RGBA").convert("L")).float() * pil_to_tensor(alpha)
+        light = to_tensor(picture.convert("RGBA").convert("L")).float() * to_tensor(alpha)
     light = light.nan_to_num(0.0).clamp(min=0)
     brightness: Tensor = (255 * light / light.max().clamp(min=1e-9)).round()
     return brightness.to(torch.uint8)
@@ -140,8 +141,17 @@ def from_picture(picture: Image.Image, channels: int | None = None, background: 
         behind = Image.new("RGBA", picture.size, background)
         picture = Image.alpha_composite(behind, picture.convert("RGBA"))
         picture = picture.convert("RGB")
-    pixels: Tensor = pil_to_tensor(picture.convert("L" if channels == 1 else "RGB"))
-    return pixels
+    return to_tensor(picture.convert("L" if channels == 1 else "RGB"))
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """Return a Pillow image's numbers as they are, (C, H, W).
+
+    >>> to_tensor(Image.new("RGB", (3, 2))).shape
+    torch.Size([3, 2, 3])
+    """
+    pixels = torch.from_numpy(np.array(picture))  # (H, W) or (H, W, C)
+    return pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.movedim(-1, 0)
 
 
 def _opened(file: str | PathLike[str] | bytes, name: str) -> Image.Image:

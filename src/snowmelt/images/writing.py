@@ -10,13 +10,13 @@ from os import PathLike
 import torch
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
-from torchvision.transforms.functional import pad, pil_to_tensor, to_pil_image
-from torchvision.utils import make_grid
+from torch.nn.functional import pad
 
 from snowmelt.files import atomic_write
 from snowmelt.images.pixels import to_uint8
+from snowmelt.images.reading import to_tensor
 
-__all__ = ["decode_png", "encode_png", "film_strip", "save_grid", "save_png"]
+__all__ = ["decode_png", "encode_png", "film_strip", "save_grid", "save_png", "tiled", "to_picture"]
 
 READABLE_SIDE = 32  # in grids, smaller images are enlarged
 CAPTION_HEIGHT = 12
@@ -49,7 +49,7 @@ def encode_png(image: Tensor, metadata: Mapping[str, str] | None = None) -> byte
         raise ValueError(f"an image to save has shape (1, H, W) or (3, H, W), got {tuple(image.shape)}")
     if image.dtype != torch.uint8:
         raise ValueError(f"a PNG holds uint8, got {image.dtype}: convert images in [-1, 1] with to_uint8")
-    return _encoded(to_pil_image(image), metadata)
+    return _encoded(to_picture(image), metadata)
 
 
 def decode_png(data: bytes) -> tuple[Tensor, dict[str, str]]:
@@ -59,7 +59,7 @@ def decode_png(data: bytes) -> tuple[Tensor, dict[str, str]]:
         OSError: the bytes are no PNG file, or not all of one.
     """
     with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-        pixels = pil_to_tensor(picture)
+        pixels = to_tensor(picture)
         return pixels, {key: str(text) for key, text in picture.text.items()}  # type: ignore[attr-defined]
 
 
@@ -95,9 +95,35 @@ def save_grid(
     tiles = tiles.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
     if captions is not None:
         width = max(tiles.shape[-1], *(_text_width(text) for text in captions))
-        tiles = pad(tiles, [0, 0, width - tiles.shape[-1], 0], fill=255)
+        tiles = pad(tiles, [0, width - tiles.shape[-1]], value=255)
         tiles = torch.stack([_captioned(tile, text) for tile, text in zip(tiles, captions, strict=True)])
-    _write(_encoded(to_pil_image(make_grid(tiles, nrow=nrow, padding=2, pad_value=255))), path)
+    _write(_encoded(to_picture(tiled(tiles, nrow))), path)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """Return one uint8 image, (1, H, W) or (3, H, W), as a Pillow image."""
+    return Image.fromarray((image[0] if len(image) == 1 else image.movedim(0, -1)).numpy())
+
+
+def tiled(images: Tensor, nrow: int) -> Tensor:
+    """Return uint8 images (N, 1 or 3, H, W) as one in colour, `nrow` to a row, 2 white pixels around each.
+
+    A single image has no frame.
+
+    >>> tiled(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), nrow=3).shape
+    torch.Size([3, 22, 32])
+    """
+    images = images.expand(-1, 3, -1, -1)
+    if len(images) == 1:
+        return images[0]
+    count, channels, height, width = images.shape
+    columns = min(nrow, count)
+    rows = -(-count // columns)
+    grid = images.new_full((channels, 2 + rows * (height + 2), 2 + columns * (width + 2)), 255)
+    for i, image in enumerate(images):
+        top, left = 2 + i // columns * (height + 2), 2 + i % columns * (width + 2)
+        grid[:, top : top + height, left : left + width] = image
+    return grid
 
 
 def film_strip(states: Sequence[Tensor], path: str | PathLike[str], *, scale: int | None = None) -> None:
@@ -119,7 +145,7 @@ def _text_width(text: str) -> int:
 def _captioned(tile: Tensor, text: str) -> Tensor:
     strip = Image.new("RGB", (tile.shape[-1], CAPTION_HEIGHT), "white")
     ImageDraw.Draw(strip).text((1, 0), text, fill="black")
-    return torch.cat([pil_to_tensor(strip), tile], dim=-2)
+    return torch.cat([to_tensor(strip), tile], dim=-2)
 
 
 def _encoded(picture: Image.Image, metadata: Mapping[str, str] | None = None) -> bytes:

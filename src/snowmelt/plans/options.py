@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from snowmelt.plans.grids import GRIDS, explicit
@@ -16,9 +17,15 @@ DEFAULT_GRID = "trailing"  # of a solver without a grid
 LISTS = frozenset({"times", "sigmas", "indices"})  # of evaluations, which stand in place of steps and grid
 
 
+@cache
+def _options(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    """Return a solver's or a grid's options: what follows the schedule and the times."""
+    return tuple(inspect.signature(function).parameters.values())[2:]
+
+
 def options_of(function: Callable[..., Any]) -> set[str]:
-    """Return the names of a solver's or a grid's options: what follows the schedule and the times."""
-    return set(list(inspect.signature(function).parameters)[2:])
+    """Return the names of a solver's or a grid's options."""
+    return {option.name for option in _options(function)}
 
 
 def place_of(grid: str | None, options: Mapping[str, Any]) -> Callable[..., tuple[float, ...]]:
@@ -40,10 +47,10 @@ def check_options(solver: str, grid: str | None, options: Mapping[str, Any]) -> 
             f"{suggest(name, known)}{_owners(name)}"
         )
     for function in functions:
-        for name, item in inspect.signature(function).parameters.items():
-            number = isinstance(item.default, int | float) and not isinstance(item.default, bool)
+        for name, default in ((option.name, option.default) for option in _options(function)):
+            number = isinstance(default, int | float) and not isinstance(default, bool)
             if number and name in options and not isinstance(options[name], int | float):
-                raise ValueError(f"{name} must be a number, such as {item.default}, got {options[name]!r}")
+                raise ValueError(f"{name} must be a number, such as {default}, got {options[name]!r}")
 
 
 def _owners(option: str) -> str:

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.errors import InputError
+from snowmelt.files import atomic_copy
 from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.accelerator import make_accelerator
@@ -73,12 +74,12 @@ class DiffusionTrainer(BaseTrainer):
         progress: how far the run has come: `epoch` (completed), `global_step` (of the optimizer), `images`.
 
     >>> from snowmelt import DiffusionDataLoader, DiffusionTrainer, create_ddpm
-    >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32, num_classes=10)
-    >>> data = DiffusionDataLoader("digits", image_size=8, in_channels=1, batch_size=512)
+    >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=8, norm_groups=4, num_classes=10)
+    >>> data = DiffusionDataLoader("digits:test", image_size=8, in_channels=1, batch_size=180)
     >>> trainer = DiffusionTrainer(model, data, torch.optim.AdamW(model.parameters(), lr=1e-3))
     >>> metrics = trainer.train(num_epochs=1)
     >>> sorted(metrics), trainer.progress.images
-    (['train_loss'], 1797)
+    (['train_loss'], 360)
     >>> trainer.sampler.sample(num_samples=2).shape
     torch.Size([2, 1, 8, 8])
     """
@@ -206,9 +207,11 @@ class DiffusionTrainer(BaseTrainer):
         if watch != done.watched:
             done.watched, done.best_metric = watch, -math.inf if maximize else math.inf
 
-        def save(name: str) -> None:
+        def save(name: str, *copies: str) -> None:
             if folder is not None:
                 self.save_checkpoint(folder / name, save_optimizer=save_optimizer)
+                for copy in copies if self.accelerator.is_main_process else ():
+                    atomic_copy(folder / name, folder / copy)
 
         def is_due(frequency: int | None) -> bool:
             return bool(frequency) and (done.epoch % (frequency or 1) == 0 or done.epoch == num_epochs)
@@ -246,12 +249,14 @@ class DiffusionTrainer(BaseTrainer):
 
                 loss = metrics.get("val_loss", None if validates else metrics["train_loss"])
                 watched = loss if watch == "loss" else metrics.get(f"eval_{watch}")
-                if done.is_best(from_first(self.accelerator, watched), maximize=maximize):
-                    save("best_model.pth")
+                is_best = done.is_best(from_first(self.accelerator, watched), maximize=maximize)
+                names = ["best_model.pth"] if is_best else []
                 if is_due(save_frequency):
-                    save("latest.pth")
-                    if not save_best_only:
-                        save(f"epoch_{done.epoch:04d}.pth")
+                    names += (
+                        ["latest.pth"] if save_best_only else ["latest.pth", f"epoch_{done.epoch:04d}.pth"]
+                    )
+                if names:
+                    save(*names)
         return metrics
 
     def steps(self) -> Iterator[int]:
