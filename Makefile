@@ -12,11 +12,11 @@ help:  ## list the targets
 # Each stamp is one installation; it is repeated only when pyproject.toml changes.
 $(VENV)/.train: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[train]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,evaluate]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.train
-	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,evaluate,dev]'
 	@touch $@
 
 demo: $(VENV)/.train  ## train on real digits, then generate a hundred in a second process

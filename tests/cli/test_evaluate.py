@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from snowmelt import EMA, Checkpoint, DiffusionSampler, create_ddpm
 from snowmelt.cli import app
 from snowmelt.evaluation import evaluate, extract_features, make_extractor, open_images
-from snowmelt.evaluation.answers import job
+from snowmelt.evaluation.answers import job, scores
 from snowmelt.evaluation.features import small_classifier
 from snowmelt.images import save_png
 from snowmelt.models.checkpoint_file import read_contents, write_contents
@@ -43,6 +43,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setattr(scores, "LEAST_OF_A_CLASS", 2)
 
 
 def run(*arguments: object):
@@ -66,22 +67,24 @@ def test_the_figures_are_those_of_the_library(folder, tmp_path):
     assert written["overall"] == expected.to_dict()["overall"]
     assert str(expected.overall["fid"]) in output
     assert list(written["per_class"]) == ["3", "5"]  # by name, though they are the folder's classes 0 and 1
-    assert written["per_class"]["5"]["fid"]["n_real"] == 37
+    assert written["per_class"]["5"]["precision"]["n_real"] == 37
+    assert written["ladder"]["count"] == 24
+    assert "How sure: " in output
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "metrics.json", "metrics.png", "report.html", "side_by_side.png",
+        "ladder.png", "metrics.json", "metrics.png", "report.html", "side_by_side.png",
     ]  # fmt: skip
     assert "images, 24 images" in output
 
 
 def test_a_checkpoint_is_sampled_in_the_classes_of_the_real_images(folder, tmp_path):
     arguments = ("--num-samples", 36, "--solver", "ddim", "--steps", 2, "--no-ema", "--guidance", 1.5)
-    once = done(folder / "model.pth", *DIGITS, *arguments, "--metrics", "fid", "--out", tmp_path / "out")
+    once = done(folder / "model.pth", *DIGITS, *arguments, "--metrics", "kid", "--out", tmp_path / "out")
     assert "by ddim in 2 evaluations, 36 images" in once
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    shares = {name: each["fid"]["n_generated"] for name, each in written["per_class"].items()}
+    shares = {name: each["kid"]["n_generated"] for name, each in written["per_class"].items()}
     real = open_images("digits:test").labels.bincount().tolist()
     assert all(abs(shares[str(label)] - count / 10) < 1 for label, count in enumerate(real))
-    again = done(folder / "model.pth", *DIGITS, *arguments, "--metrics", "fid", "--no-cache")
+    again = done(folder / "model.pth", *DIGITS, *arguments, "--metrics", "kid", "--no-cache")
     assert once.replace(f"\nWrote {tmp_path / 'out'}\n", "").strip() == again.strip()
 
 
@@ -99,7 +102,17 @@ def test_no_ema_judges_the_standard_weights(folder, tmp_path):
 
 
 def test_what_was_made_and_computed_is_kept(folder, tmp_path):
-    arguments = (folder / "model.pth", *DIGITS, "--num-samples", 20, "--solver", "ddim", "--steps", 2)
+    arguments = (
+        folder / "model.pth",
+        *DIGITS,
+        "--no-ladder",
+        "--num-samples",
+        20,
+        "--solver",
+        "ddim",
+        "--steps",
+        2,
+    )
     once = done(*arguments, "--no-ema", "--metrics", "fid,precision", "--cache", tmp_path / "kept")
     names = [path.name.split(".", 1)[1] for path in (tmp_path / "kept").iterdir()]
     assert sorted(names) == ["images.npy", "moments.npy", "npy", "npy", "radii-3.npy"]
@@ -109,11 +122,11 @@ def test_what_was_made_and_computed_is_kept(folder, tmp_path):
     assert not (tmp_path / "user").exists()
 
 
-def test_the_classifier_is_the_choice_for_small_labelled_images(folder, tmp_path, monkeypatch):
+def test_the_classifier_is_trained_once(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(small_classifier, "LEAST_STEPS", 5)
     monkeypatch.setattr(small_classifier, "LEAST_PASSES", 0)
     arguments = ("--real", "digits:test", "--device", "cpu", "--metrics", "inception_score", "--no-classes")
-    output = done(folder / "images", *arguments, "--quiet")
+    output = done(folder / "images", *arguments, "--quiet", "--extractor", "classifier", "--no-ladder")
     assert "classifier-" in output
     assert "inception_score" in output
     assert "Class by class" not in output
@@ -207,9 +220,16 @@ def test_no_classifier_is_trained_for_images_that_cannot_be_judged(folder, tmp_p
     shutil.copytree(folder / "images", tmp_path / "images")
     last = tmp_path / "images" / "5" / "9.png"
     last.write_bytes(b"-") if spoil == "bytes" else save_png(torch.zeros(1, 9, 8), last)
-    result = run(tmp_path / "images", "--real", "digits:test", "--device", "cpu", "--quiet")
+    arguments = ("--real", "digits:test", "--device", "cpu", "--quiet", "--extractor", "classifier")
+    result = run(tmp_path / "images", *arguments)
     assert result.exit_code == 2, (result.output, result.exception)
     assert "9.png" in result.output
+
+
+def test_the_default_sees_and_needs_no_network(folder):
+    arguments = ("--real", folder / "images", "--metrics", "kid", "--no-ladder", "--no-classes", "--quiet")
+    output = done(folder / "images", *arguments, "--device", "cpu")
+    assert "extractor  imagenet-" in output
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(folder, tmp_path, monkeypatch):

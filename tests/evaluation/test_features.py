@@ -249,5 +249,5 @@ def test_weights_that_are_none_are_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["inceptoin", "timm", "pixels:3", "model.pth"])
 def test_extractors_that_do_not_exist_are_named(name):
-    with pytest.raises(InputError, match="take inception, classifier, pixels, timm:MODEL"):
+    with pytest.raises(InputError, match="take imagenet, inception, classifier, pixels, timm:MODEL"):
         make_extractor(name)

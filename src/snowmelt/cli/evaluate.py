@@ -36,12 +36,12 @@ def evaluate_command(
         str | None,
         typer.Option(
             "--extractor",
-            help="classifier, inception, pixels, timm:MODEL, or a file .pt, .ts or .onnx. Default: "
-            "classifier for small labelled images, inception for others.",
+            help="imagenet (the default), classifier, inception, pixels, timm:MODEL, or a file .pt, .ts or "
+            ".onnx.",
         ),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="File with the weights of inception or timm.")
+        Path | None, typer.Option("--weights", help="File with the weights of imagenet, inception or timm.")
     ] = None,
     held_out: Annotated[
         Path | None,
@@ -64,6 +64,9 @@ def evaluate_command(
         typer.Option("--metrics", metavar="NAME,NAME,...", help="Compute only these. Default: all."),
     ] = None,
     no_classes: Annotated[bool, typer.Option("--no-classes", help="Do not measure each class.")] = False,
+    no_ladder: Annotated[
+        bool, typer.Option("--no-ladder", help="Do not measure spoilt real images for a scale.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for metrics.json, report.html and the pictures.")
     ] = None,
@@ -100,8 +103,8 @@ def evaluate_command(
 ) -> None:
     """Compare generated images with real ones: are they good, are they new, are they useful.
 
-    FID, KID, IS, precision and recall, density and coverage, each with its 95 % interval, for all images and
-    for each class.
+    C2ST, KID, FID, precision and recall, density and coverage, each with its 95 % interval, for all images
+    and for each class, on a ladder of real images and spoilt ones.
     """
     with user_errors():
         from snowmelt.device import resolve_device
@@ -117,6 +120,7 @@ def evaluate_command(
             select=_rule(select) if select is not None else None,
             metrics=[name.strip() for name in metrics.split(",")] if metrics is not None else None,
             per_class=not no_classes,
+            ladder=not no_ladder,
             out=out,
             image_size=_size(image_size),
             background=background,

@@ -78,6 +78,7 @@ def _training_metrics(config: Config, device: torch.device) -> Measure:
     return TrainingMetrics(
         real,
         options.metrics,
+        watch=config.training.validation.metric if config.training.validation.metric != "loss" else None,
         num_samples=options.num_samples,
         seed=config.compute.seed,
         guidance_scale=options.guidance_scale,

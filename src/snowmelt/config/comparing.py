@@ -73,10 +73,10 @@ class Compare(Section):
     train: str | None = Field(
         None, description="labelled images that the extractor classifier is trained on, or null"
     )
-    extractor: Name = "classifier"
+    extractor: Name = "imagenet"
     weights: str | None = None
     metrics: list[Name] = Field(
-        ["fid", "precision", "recall"],
+        ["kid", "c2st", "precision", "recall"],
         min_length=1,
         description="a list of metrics, the one that matters most first",
     )

@@ -133,7 +133,7 @@ class Checkpointing(Section):
 
 # Metrics of generated images: the keys of snowmelt.evaluation's METRICS
 Metric = Literal[
-    "fid", "fid_infinity", "kid", "inception_score", "precision", "recall", "density", "coverage"
+    "c2st", "kid", "fid_infinity", "precision", "recall", "density", "coverage", "inception_score", "fid"
 ]
 
 
@@ -151,15 +151,13 @@ class Evaluation(Section):
     enabled: bool = False
     frequency: Count = 10
     metrics: list[Metric] = Field(
-        default=["fid", "kid", "precision", "recall"],
+        default=["c2st", "kid", "precision", "recall"],
         min_length=1,
-        description="a list of metrics, such as [fid, recall]",
+        description="a list of metrics, such as [kid, recall]",
     )
     num_samples: Annotated[int, Field(ge=2, le=limits.IMAGES)] = 1000
     guidance_scale: FiniteFloat = 0.0
-    extractor: Annotated[
-        str | None, Field(description="an extractor's name, or null to take one that suits the images")
-    ] = None
+    extractor: Annotated[str | None, Field(description="an extractor's name, or null for imagenet")] = None
 
 
 class Visualization(Section):

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from snowmelt.evaluation.answers.novelty import Novelty
     from snowmelt.evaluation.answers.scores import Scores
 
-__all__ = ["INK", "PALE", "draw_closest_pairs", "draw_scores", "draw_side_by_side", "panels", "save_figure"]
+__all__ = [
+    "ACCENT",
+    "INK",
+    "PALE",
+    "draw_closest_pairs",
+    "draw_scores",
+    "draw_side_by_side",
+    "panels",
+    "save_figure",
+]
 
 INK, PALE, ACCENT = "#1f3a5f", "#c9d6e5", "#c8553d"
 

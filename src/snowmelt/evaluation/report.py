@@ -39,6 +39,7 @@ class Table:
         rows: the first entry of each row names it.
         marked: indices of rows that stand out.
         notes: what must be known about the numbers.
+        alarms: indices of rows that are not to be trusted, in red.
     """
 
     caption: str
@@ -46,6 +47,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     marked: Collection[int] = frozenset()
     notes: Sequence[str] = ()
+    alarms: Collection[int] = frozenset()
 
     def __str__(self) -> str:
         """Return header and rows in aligned columns."""

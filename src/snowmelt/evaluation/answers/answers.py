@@ -9,9 +9,12 @@ from pathlib import Path
 from snowmelt.evaluation.answers.novelty import Novelty, novelty_chapter
 from snowmelt.evaluation.answers.scores import Scores
 from snowmelt.evaluation.answers.selection import Selection
+from snowmelt.evaluation.answers.summary import summary
 from snowmelt.evaluation.answers.usefulness import Usefulness, usefulness_chapter
 from snowmelt.evaluation.drawing import draw_closest_pairs, draw_scores, draw_side_by_side
 from snowmelt.evaluation.json_files import Json, write_json
+from snowmelt.evaluation.ladder import Ladder
+from snowmelt.evaluation.ladder.drawing import draw_ladder
 from snowmelt.evaluation.report import Block, Chapter, Picture, write_html_report
 from snowmelt.formats import ImageSource
 from snowmelt.text import text_table
@@ -26,6 +29,7 @@ class Answers:
     Attributes:
         about: what was compared with what.
         scores: are they good.
+        ladder: what the same metrics read of real images and of spoilt ones.
         novelty: are they new, by the name of the space whose distances count.
         usefulness: are they useful.
         selection: the images that were kept.
@@ -33,13 +37,17 @@ class Answers:
 
     about: Mapping[str, str]
     scores: Scores
+    ladder: Ladder | None = None
     novelty: Mapping[str, Novelty] | None = None
     usefulness: Usefulness | None = None
     selection: Selection | None = None
 
     def __str__(self) -> str:
         """Return all answers, with tables."""
-        parts = [text_table(list(self.about.items()), left=2), str(self.scores)]
+        parts = [text_table(list(self.about.items()), left=2), "\n".join(self.summary()), str(self.scores)]
+        if self.ladder is not None:
+            table = self.ladder.table()
+            parts.append("\n".join([table.caption, str(table), *table.notes]))
         for space, found in (self.novelty or {}).items():
             copies, held_out, duplicates = found.copy_rate, found.held_out_rate, found.duplicate_rate
             parts.append(
@@ -51,9 +59,15 @@ class Answers:
             parts.append(f"Does augmentation help the rarest class? {self.usefulness.answer()}")
         return "\n\n".join(parts)
 
+    def summary(self) -> list[str]:
+        """Return the answers in a sentence each: how good, how new, how useful, how sure."""
+        return summary(self.scores, self.ladder, self.novelty, self.usefulness)
+
     def to_dict(self) -> Json:
         """Return all answers as plain values that JSON knows."""
-        found: Json = {**self.about, **self.scores.to_dict()}
+        found: Json = {**self.about, "summary": self.summary(), **self.scores.to_dict()}
+        if self.ladder is not None:
+            found["ladder"] = self.ladder.to_dict()
         if self.novelty is not None:
             found["novelty"] = {space: each.to_dict() for space, each in self.novelty.items()}
         if self.usefulness is not None:
@@ -85,7 +99,12 @@ class Answers:
             draw_side_by_side(generated, real, folder / "side_by_side.png")
             text = "Generated images to the left, real ones to the right."
             pictures.append(_picture(folder / "side_by_side.png", text))
-        chapters = [Chapter(good.title, [*pictures, *good.blocks])]
+        chapters = [Chapter("In short", self.summary()), Chapter(good.title, [*pictures, *good.blocks])]
+        if self.ladder is not None:
+            draw_ladder(self.ladder, folder / "ladder.png")
+            text = "Generated images among real ones and real ones that were spoilt."
+            picture = _picture(folder / "ladder.png", text)
+            chapters.append(Chapter("On a ladder of spoilt images", [picture, self.ladder.table()]))
         if self.novelty is not None and training is not None:
             path = folder / "closest_pairs.png"
             draw_closest_pairs(self.novelty["pixels"], generated, training, path)

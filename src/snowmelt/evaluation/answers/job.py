@@ -28,7 +28,8 @@ from snowmelt.evaluation.features import (
     make_extractor,
     open_reference,
 )
-from snowmelt.evaluation.features.choose import choose_extractor, usual_extractor
+from snowmelt.evaluation.features.choose import USUAL, choose_extractor
+from snowmelt.evaluation.ladder import build_ladder
 from snowmelt.evaluation.matching import check_labelled, check_one_shape, labels_in_shares_of
 from snowmelt.evaluation.metrics import check_metrics
 from snowmelt.evaluation.report import check_report_libraries
@@ -69,6 +70,7 @@ class EvaluationJob:
         select: a key of `SELECTIONS` and its number, to keep the images nearest to the real ones.
         metrics: keys of `METRICS`; None takes all that are possible.
         per_class: measure each class by itself too.
+        ladder: measure spoilt real images too, for a scale; needs the real images, not their statistics.
         out: the folder of the report; None writes none.
         image_size, channels, background: as for `open_images`. A model has its own size and channels. If
             none are given, the generated images decide, and all others are brought to their shape.
@@ -91,6 +93,7 @@ class EvaluationJob:
     select: tuple[str, float] | None = None
     metrics: Sequence[str] | None = None
     per_class: bool = True
+    ladder: bool = True
     out: Path | None = None
     image_size: int | Sequence[int] | None = None
     channels: int | None = None
@@ -165,6 +168,18 @@ class EvaluationJob:
             per_class=self.per_class,
             show_progress=self.show_progress,
         )
+        ladder = None
+        if self.ladder and real is not None and isinstance(reference, Features):
+            ladder = build_ladder(
+                real,
+                reference,
+                extractor,
+                generated=features,
+                metrics=list(scores.overall),
+                batch_size=self.batch_size,
+                cache=self.cache,
+                show_progress=self.show_progress,
+            )
         new, useful, kept = None, None, None
         if held_out is not None and training is not None:
             sources, pixels = (generated, training, held_out), make_extractor("pixels")
@@ -180,7 +195,7 @@ class EvaluationJob:
             per_class = self.per_class and features.labels is not None and reference.labels is not None
             kept = select(features, reference, *self.select, per_class=per_class)
             write_selection(kept, generated, self.out / SELECTED)
-        answers = Answers(self._about(features, reference, extractor), scores, new, useful, kept)
+        answers = Answers(self._about(features, reference, extractor), scores, ladder, new, useful, kept)
         if self.out is not None:
             answers.write(self.out, generated, real, training)
         return answers
@@ -252,7 +267,7 @@ class EvaluationJob:
 
     @property
     def _extractor_name(self) -> str:
-        return self.extractor or usual_extractor(self.sources.training)
+        return self.extractor or USUAL
 
     @cached_property
     def _make_extractor(self) -> Callable[[Path | None], Extractor]:

@@ -18,6 +18,7 @@ from snowmelt.progress import progress
 __all__ = ["Scores", "evaluate", "notes"]
 
 PAIR = ("density", "coverage")
+LEAST_OF_A_CLASS = 50  # images of each side; with fewer, intervals are as wide as the scale
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ def evaluate(
 ) -> Scores:
     """Compute metrics of generated images, overall and for each class that both sets have.
 
-    A metric that cannot be computed (a class of one image, missing probabilities) is left out, and
-    `Scores.omitted` says so.
+    What cannot be computed or says nothing (a class of few images, FID of fewer images than features,
+    missing probabilities) is left out, and `Scores.omitted` says so.
 
     Args:
         generated: with labels for the classes.
@@ -116,8 +117,9 @@ def evaluate(
         ValueError: a metric does not exist, or the features come from different extractors.
 
     >>> import torch
-    >>> labels = torch.arange(60) % 2
-    >>> generated, real = (Features(torch.randn(60, 4), labels, class_names=["ant", "bee"]) for _ in range(2))
+    >>> labels = torch.arange(100) % 2
+    >>> names = ["ant", "bee"]
+    >>> generated, real = (Features(torch.randn(100, 4), labels, class_names=names) for _ in range(2))
     >>> result = evaluate(generated, real, metrics=["fid", "precision"])
     >>> list(result.overall), list(result.per_class)
     (['fid', 'precision'], ['ant', 'bee'])
@@ -130,22 +132,34 @@ def evaluate(
     total = len(chosen) * (1 + len(classes))
     with progress(None, "Metrics", show=show_progress, total=total, leave=False) as bar:
 
-        def measured(which: str, ours: Features, theirs: Features | Moments) -> dict[str, Estimate]:
+        def measured(
+            which: str, names: Sequence[str], ours: Features, theirs: Features | Moments
+        ) -> dict[str, Estimate]:
             found: dict[str, Estimate] = {}
-            for name in chosen:
+            for name in names:
                 try:
                     if name not in found:
-                        found |= _measured(name, chosen, ours, theirs)
+                        found |= _measured(name, names, ours, theirs)
                 except ValueError as error:
                     omitted.append(f"{name} of {which}: {error}")
                 bar.update()
-            return {name: found[name] for name in chosen if name in found}
+            return {name: found[name] for name in names if name in found}
 
-        overall = measured("all images", generated, real)
+        overall = measured("all images", chosen, generated, real)
         by_class = {}
         for name, label in classes.items():
             assert isinstance(real, Features)  # moments alone have no classes
-            by_class[name] = measured(f"class {name}", generated.of_class(label), real.of_class(label))
+            ours, theirs = generated.of_class(label), real.of_class(label)
+            if (count := min(len(ours), len(theirs))) < LEAST_OF_A_CLASS:
+                omitted.append(f"class {name}: fewer than {LEAST_OF_A_CLASS} generated or real images")
+                continue
+            names = [each for each in chosen if count >= generated.dim or not METRICS[each].needs_many]
+            omitted += [
+                f"{each} of single classes: fewer images than features, so it is mostly bias"
+                for each in chosen
+                if each not in names
+            ]
+            by_class[name] = measured(f"class {name}", names, ours, theirs)
     return Scores(overall, by_class, omitted)
 
 
@@ -155,7 +169,7 @@ def possible_metrics(generated: Features, real: Features | Moments) -> list[str]
     >>> import torch
     >>> images = Features(torch.randn(20, 4))
     >>> possible_metrics(images, images.moments)
-    ['fid', 'fid_infinity']
+    ['fid_infinity', 'fid']
     """
     return [name for name, metric in METRICS.items() if metric.is_possible(generated, real)]
 

@@ -21,6 +21,7 @@ from snowmelt.evaluation.compare.store import clear
 from snowmelt.evaluation.compare.writing import write_comparison
 from snowmelt.evaluation.features import Extractor, Features, is_statistics, open_reference
 from snowmelt.evaluation.features.choose import choose_extractor
+from snowmelt.evaluation.ladder import Ladder, build_ladder
 from snowmelt.evaluation.metrics import check_metrics
 from snowmelt.evaluation.report import check_report_libraries
 from snowmelt.files import check_writable
@@ -124,6 +125,7 @@ class Comparison:
             results,
             self.metrics,
             folder,
+            ladder=self._ladder(judge),
             title=f"{self.title}: {len(self.cells)} ways to sample",
             facts=self._facts(judge),
             column_names=_column_names(images),
@@ -211,6 +213,19 @@ class Comparison:
 
         real = open_reference(self._sources[0], extractor, cache=cache, show_progress=self.show_progress)
         return Judge(extractor, real, self.metrics, self.per_class)
+
+    def _ladder(self, judge: Judge) -> Ladder | None:
+        source = self._sources[0]
+        if not isinstance(source, ImageSource) or not isinstance(judge.real, Features):
+            return None
+        return build_ladder(
+            source,
+            judge.real,
+            judge.extractor,
+            metrics=self.metrics,
+            cache=Path(self.output) / CACHE,
+            show_progress=self.show_progress,
+        )
 
     def _facts(self, judge: Judge) -> dict[str, str]:
         count = len(judge.real) if isinstance(judge.real, Features) else judge.real.count

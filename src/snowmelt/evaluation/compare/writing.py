@@ -13,6 +13,7 @@ from snowmelt.evaluation.compare.cell import COSTS, Result, cell_names
 from snowmelt.evaluation.compare.drawing import draw_matrix, draw_quality
 from snowmelt.evaluation.compare.pareto import best, front, sufficient
 from snowmelt.evaluation.json_files import write_json
+from snowmelt.evaluation.ladder import Ladder
 from snowmelt.evaluation.report import INTERVALS, Chapter, Picture, Table, write_html_report
 from snowmelt.files import atomic_write
 from snowmelt.text import listed, number
@@ -31,6 +32,7 @@ def write_comparison(
     title: str,
     facts: Mapping[str, str],
     column_names: Sequence[str],
+    ladder: Ladder | None = None,
 ) -> Path:
     """Write results as JSON, CSV, pictures and one HTML report, and return the path of the report.
 
@@ -40,6 +42,7 @@ def write_comparison(
         folder: where to write; existing files are replaced.
         title, facts: of the report.
         column_names: of the pictures in the matrix.
+        ladder: what the metrics read of real and of spoilt images.
 
     Raises:
         InputError: none of the metrics could be computed.
@@ -67,6 +70,8 @@ def write_comparison(
         Chapter("Quality against cost", plots),
         Chapter("The same seeds", [matrix]),
     ]
+    if ladder is not None:
+        chapters.append(Chapter("What the metrics see", [*ladder.warnings(), ladder.table()]))
     if tables := _class_tables(results, metrics):
         chapters.append(Chapter("Class by class", tables))
     write_html_report(folder / "report.html", title, chapters, facts)

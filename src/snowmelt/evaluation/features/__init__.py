@@ -14,6 +14,7 @@ from snowmelt.errors import InputError
 from snowmelt.evaluation.features.extract import extract_features, open_reference
 from snowmelt.evaluation.features.extractor import CallableExtractor, Extractor, pixels
 from snowmelt.evaluation.features.features import Features
+from snowmelt.evaluation.features.imagenet import ImageNetExtractor
 from snowmelt.evaluation.features.inception import InceptionExtractor
 from snowmelt.evaluation.features.moments import Moments, is_statistics
 from snowmelt.evaluation.features.network_files import OnnxExtractor, TorchScriptExtractor
@@ -42,6 +43,7 @@ __all__ = [
 
 EXTRACTORS: dict[str, Callable[..., Extractor]] = {
     "classifier": classifier,
+    "imagenet": ImageNetExtractor,
     "inception": InceptionExtractor,
     "onnx": OnnxExtractor,
     "pixels": pixels,
@@ -56,8 +58,8 @@ def make_extractor(name: str | Path, **options: Any) -> Extractor:
     """Return an extractor by name.
 
     Args:
-        name: ``inception``, ``classifier``, ``pixels``, ``timm:MODEL``, or a file ``.pt``, ``.ts``
-            (TorchScript) or ``.onnx``.
+        name: ``imagenet``, ``inception``, ``classifier``, ``pixels``, ``timm:MODEL``, or a file ``.pt``,
+            ``.ts`` (TorchScript) or ``.onnx``.
         options: of the extractor, such as ``weights`` or ``device``.
 
     Raises:
@@ -69,11 +71,11 @@ def make_extractor(name: str | Path, **options: Any) -> Extractor:
     kind, _, model = str(name).partition(":")
     if kind == "timm" and model:
         return EXTRACTORS[kind](model, **options)
-    if kind in ("inception", "classifier", "pixels") and not model:
+    if kind in ("imagenet", "inception", "classifier", "pixels") and not model:
         return EXTRACTORS[kind](**options)
     if (suffix := Path(name).suffix.lower()) in SUFFIXES:
         return EXTRACTORS[SUFFIXES[suffix]](name, **options)
     raise InputError(
-        f"there is no extractor {name}: take inception, classifier, pixels, timm:MODEL, or a file "
+        f"there is no extractor {name}: take imagenet, inception, classifier, pixels, timm:MODEL, or a file "
         f"{', '.join(SUFFIXES)}"
     )

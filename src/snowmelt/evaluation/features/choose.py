@@ -1,4 +1,4 @@
-"""Which extractor to use: the one that is named, or one that suits the images."""
+"""Which extractor to use, checked before any work."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from snowmelt.evaluation.features import Extractor, make_extractor
 from snowmelt.evaluation.features.small_classifier import check_trainable, classifier
 from snowmelt.formats import ImageSource
 
-__all__ = ["choose_extractor", "usual_extractor"]
+__all__ = ["USUAL", "choose_extractor"]
 
-SMALL_SIDE = 64  # pixels; up to this side the small classifier is chosen
+USUAL = "imagenet"
 
 
 def choose_extractor(
@@ -30,9 +30,9 @@ def choose_extractor(
     All that can fail happens here. Only the training of a classifier is left to the function.
 
     Args:
-        name: as in `make_extractor`; None takes `usual_extractor`.
+        name: as in `make_extractor`; None takes `USUAL`.
         training: images to train a classifier on; None if only statistics are known.
-        weights: a file, for ``inception`` and timm.
+        weights: a file, for ``imagenet``, ``inception`` and timm.
         device: where to compute.
         show_progress: show a bar.
 
@@ -42,7 +42,7 @@ def choose_extractor(
     >>> choose_extractor("pixels", None)(None).name
     'pixels'
     """
-    name = name if name is not None else usual_extractor(training)
+    name = name if name is not None else USUAL
     if name == "classifier":
         if training is None:
             raise InputError(
@@ -59,10 +59,3 @@ def choose_extractor(
     except TypeError as error:
         raise InputError(f"the extractor {name} takes no weights: leave --weights out") from error
     return lambda cache: extractor
-
-
-def usual_extractor(training: ImageSource | None) -> str:
-    """Return ``classifier`` for labelled images of up to 64 pixels a side, else ``inception``."""
-    if training is None or training.labels is None or len(training.labels.unique()) < 2:
-        return "inception"
-    return "classifier" if max(training.take([0]).shape[2:]) <= SMALL_SIDE else "inception"

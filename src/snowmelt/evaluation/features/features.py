@@ -95,9 +95,14 @@ class Features:
         """
         if self.labels is None:
             raise ValueError("the images have no labels, so no class can be chosen")
-        chosen = self.labels == label
-        probabilities = self.probabilities[chosen] if self.probabilities is not None else None
-        return Features(self.values[chosen], self.labels[chosen], probabilities, self.class_names)
+        return self.take((self.labels == label).nonzero().flatten())
+
+    def take(self, rows: Tensor) -> Features:
+        """Return the features of some of the images, by their indices."""
+        labels, probabilities = (
+            each[rows] if each is not None else None for each in (self.labels, self.probabilities)
+        )
+        return Features(self.values[rows], labels, probabilities, self.class_names)
 
 
 def read_array(path: Path) -> Tensor | None:

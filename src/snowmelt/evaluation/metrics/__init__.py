@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from snowmelt.errors import InputError
+from snowmelt.evaluation.metrics.c2st import c2st
 from snowmelt.evaluation.metrics.density_coverage import coverage, density, density_coverage
 from snowmelt.evaluation.metrics.fid import fid, fid_infinity, frechet_distance
 from snowmelt.evaluation.metrics.inception_score import inception_score
 from snowmelt.evaluation.metrics.kid import kid
-from snowmelt.evaluation.metrics.metric import Metric
+from snowmelt.evaluation.metrics.metric import FIDELITY, VARIETY, Metric
 from snowmelt.evaluation.metrics.precision_recall import precision, recall
 
 __all__ = [
     "METRICS",
     "Metric",
+    "c2st",
     "check_metrics",
     "coverage",
     "density",
@@ -33,10 +35,34 @@ __all__ = [
     "recall",
 ]
 
+# In the order in which reports show them: what can be trusted with few images comes first
 _ALL = (
-    Metric("fid", fid, "less", "Fréchet distance of the features", needs_real_images=False),
-    Metric("fid_infinity", fid_infinity, "less", "FID of infinitely many images", needs_real_images=False),
+    Metric("c2st", c2st, "less", "share of images that a classifier recognises as generated or real"),
     Metric("kid", kid, "less", "kernel distance of the features"),
+    Metric(
+        "fid_infinity",
+        fid_infinity,
+        "less",
+        "FID of infinitely many images",
+        needs_many=True,
+        needs_real_images=False,
+    ),
+    Metric("precision", precision, "more", "share of generated images near a real one", FIDELITY),
+    Metric("recall", recall, "more", "share of real images near a generated one", VARIETY),
+    Metric(
+        "density",
+        density,
+        "more",
+        "number of real images near a generated one, relative to real images",
+        FIDELITY,
+    ),
+    Metric(
+        "coverage",
+        coverage,
+        "more",
+        "share of real images with a generated one in their neighbourhood",
+        VARIETY,
+    ),
     Metric(
         "inception_score",
         inception_score,
@@ -45,10 +71,14 @@ _ALL = (
         needs_real_images=False,
         needs_probabilities=True,
     ),
-    Metric("precision", precision, "more", "share of generated images near a real one"),
-    Metric("recall", recall, "more", "share of real images near a generated one"),
-    Metric("density", density, "more", "number of real images near a generated one, relative to real images"),
-    Metric("coverage", coverage, "more", "share of real images with a generated one in their neighbourhood"),
+    Metric(
+        "fid",
+        fid,
+        "less",
+        "Fréchet distance of the features",
+        needs_many=True,
+        needs_real_images=False,
+    ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 

@@ -9,7 +9,10 @@ from typing import Any, Literal
 from snowmelt.evaluation.features import Features, Moments
 from snowmelt.evaluation.uncertainty import Estimate
 
-__all__ = ["Metric"]
+__all__ = ["FIDELITY", "VARIETY", "Metric"]
+
+FIDELITY, VARIETY = frozenset({"fidelity"}), frozenset({"variety"})
+BOTH = FIDELITY | VARIETY
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,9 @@ class Metric:
         compute: the function.
         better: ``"less"`` if smaller values are better, else ``"more"``.
         summary: what it measures.
+        sees: what a good value claims: ``"fidelity"`` of each image, ``"variety"`` of the set, or both. A
+            `Ladder` checks that the metric does see it.
+        needs_many: whether it is mostly bias where there are fewer images than features.
         needs_real_images: False if a file of statistics can stand for the real images.
         needs_probabilities: True if the extractor must be a classifier.
 
@@ -33,6 +39,8 @@ class Metric:
     compute: Callable[..., Estimate]
     better: Literal["less", "more"]
     summary: str
+    sees: frozenset[str] = BOTH
+    needs_many: bool = False
     needs_real_images: bool = True
     needs_probabilities: bool = False
 
