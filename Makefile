@@ -40,13 +40,13 @@ pictures: $(VENV)/.train  ## make the pictures in docs/ again, from the demo's c
 bench-start: $(VENV)/.train  ## time to the first denoising step and memory, compared with a bare import and a full trainer
 	$(BIN)/python benchmarks/start.py
 
-bench-solvers: $(VENV)/.dev  ## accuracy and overhead of the solvers, compared with other libraries (docs/solvers.md)
+bench-solvers: $(VENV)/.dev  ## accuracy and overhead of the solvers, compared with other libraries (docs/solvers.md): half an hour
 	$(BIN)/python benchmarks/solvers.py
 
 bench-generate: $(VENV)/.dev  ## images per second compared with diffusers, memory, processes
 	$(BIN)/python benchmarks/generate.py
 
-bench-network: $(VENV)/.dev  ## the U-Net's time and memory, compared with diffusers (docs/network.md)
+bench-network: $(VENV)/.dev  ## the U-Net's time and memory, compared with diffusers (docs/network.md): half an hour
 	$(BIN)/python benchmarks/network.py
 
 bench-eval: $(VENV)/.dev  ## FID, KID, precision and recall, compared with other libraries (docs/evaluation.md)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from snowmelt import EMA, Checkpoint, create_ddpm
+from snowmelt import EMA, Checkpoint, DiffusionSampler, create_ddpm
+from snowmelt.images import read_image, to_uint8
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -68,6 +69,31 @@ def test_dataset_augmentation_fills_the_rare_class(checkpoint, tmp_path, capsys)
     assert len(first) == 3
     run(checkpoint, tmp_path / "data", tmp_path / "again")
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "again" / "rare").iterdir()}
+
+
+def test_dataset_augmentation_finds_a_class_by_its_name(tmp_path, capsys):
+    """The folders 10 and 2 are the classes 1 and 0, in the order of training."""
+    model = create_ddpm(8, 1, 8, (1, 2), num_classes=2, norm_groups=4, layers_per_block=1)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(0.1 * torch.randn_like(weights))  # or all classes would look alike
+    Checkpoint.of(model, class_names=["2", "10"]).write(tmp_path / "model.pth")
+    for name, count in (("2", 5), ("10", 2)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("L", (8, 8)).save(tmp_path / "data" / name / f"{i}.png")
+    with pytest.warns(UserWarning, match="no averaged weights|EMA"):
+        example("dataset_augmentation").main(tmp_path / "model.pth", tmp_path / "data", tmp_path / "out")
+    sampler = DiffusionSampler(model, method="fast")
+    written = list((tmp_path / "out" / "10").iterdir())
+    assert len(written) == 3
+    for path in written:
+        seed = int(path.stem.removeprefix("generated_"))
+        pictures = [
+            to_uint8(sampler.sample(1, [label], guidance_scale=2.0, seeds=[seed]))[0] for label in (0, 1)
+        ]
+        assert not torch.equal(*pictures)
+        assert torch.equal(read_image(path), pictures[1])
 
 
 def test_the_demos_judgement_can_fail(tmp_path, monkeypatch, capsys):

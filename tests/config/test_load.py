@@ -415,7 +415,15 @@ def test_unknown_key_of_an_override(problems):
             "a number of classes up to 100,000, 0 for none, or null for those of the data",
         ),
         ("model.architecture.image_size=[32]", "the side of square images, or [height, width], in pixels"),
-        ("model.architecture.image_size=[0,32]", "the side of square images, or [height, width], in pixels"),
+        (
+            "model.architecture.image_size=[32,1000000]",
+            "the side of square images, or [height, width], in pixels, up to 8,192",
+        ),
+        ("model.architecture.attention_head_dim=1000000", "a positive integer up to 65,536, or null"),
+        (
+            "model.architecture.channel_multipliers=[1000000]",
+            "a list of positive integers, one for each stage, of at most 16, each up to 65,536",
+        ),
         ("data.background=whitish", "a colour, such as white, black or '#808080'"),
         ("data.background='#ff000080'", "a colour, such as white, black or '#808080'"),
         ("output.subdirs.logs=''", "at least 1 character"),

@@ -225,6 +225,14 @@ def test_inside_an_epoch_another_order_of_images_is_refused_and_at_its_end_taken
     assert trainer.train(2)["train_loss"] > 0
 
 
+def test_inside_the_first_epoch_no_earlier_file_is_advised(tmp_path):
+    trainer = make_trainer()
+    next(trainer.steps())
+    trainer.save_checkpoint(tmp_path / "first.pth")
+    with pytest.raises(CheckpointError, match=r"inside epoch 1.* until the epoch ends, or train anew$"):
+        make_trainer(data={"batch_size": 90}).load_checkpoint(tmp_path / "first.pth")
+
+
 def test_an_older_file_inside_an_epoch_with_too_many_batches_is_refused(tmp_path, epoch_and_a_half):
     contents = read_contents(epoch_and_a_half)
     del contents["data_order"]

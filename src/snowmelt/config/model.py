@@ -18,7 +18,7 @@ class Architecture(Section):
     image_size: Annotated[
         Side | Annotated[list[Side], Field(min_length=2, max_length=2)],
         AfterValidator(lambda size: size if isinstance(size, int) or size[0] != size[1] else size[0]),
-        Field(description="the side of square images, or [height, width], in pixels"),
+        Field(description="the side of square images, or [height, width], in pixels, up to 8,192"),
     ] = 32
     in_channels: Width = 3
     model_channels: Width = 64
@@ -26,7 +26,7 @@ class Architecture(Section):
         default=[1, 2, 2],
         min_length=1,
         max_length=limits.STAGES,
-        description="a list of positive integers, one for each stage",
+        description="a list of positive integers, one for each stage, of at most 16, each up to 65,536",
     )
     use_attention: Annotated[
         bool | list[bool], Field(description="true, false, or a list of them, one for each stage")
@@ -34,7 +34,7 @@ class Architecture(Section):
     layers_per_block: Annotated[int, Field(gt=0, le=limits.LAYERS)] = 2
     norm_groups: Width = 32
     attention_head_dim: Annotated[
-        Width | None, Field(description="a positive integer, or null for one head")
+        Width | None, Field(description="a positive integer up to 65,536, or null for one head")
     ] = 8
     dropout: Probability = 0.0
 

@@ -125,11 +125,12 @@ def check_position(state: Mapping[str, Any], order: Mapping[str, Any], batches: 
     lines = differences(state.get("data_order", order), order)
     if batch and (lines or batch > batches):
         lines = lines or [f"{batch} batches done there, {batches} in an epoch now"]
+        epoch = state["epoch"]
+        other = f"set training.resume.checkpoint to the file of a whole epoch, such as epoch_{epoch:04d}.pth"
         raise CheckpointError(
-            f"{source} was saved inside epoch {state['epoch'] + 1}, whose images have another order now "
+            f"{source} was saved inside epoch {epoch + 1}, whose images have another order now "
             f"({'; '.join(lines)}): some would be seen twice and others never. Take the same settings until "
-            "the epoch ends, or set training.resume.checkpoint to the file of a whole epoch, such as "
-            f"epoch_{state['epoch']:04d}.pth"
+            f"the epoch ends, or {other if epoch else 'train anew'}"
         )
 
 
