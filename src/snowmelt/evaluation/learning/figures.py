@@ -8,8 +8,12 @@ of the mean over the N_k images of each. Its variance over S seeds is
 
 A class of few test images can agree by chance. So the variance within each class counts as if two more
 images had the variance within all classes. S and N_k are small, so the interval is that of Student's t with
-Satterthwaite's degrees of freedom. Differences are paired: both classifiers have the same seeds and the same
-test images, and c_si is -1, 0 or 1. All this is for the given training images, which are not drawn again.
+Satterthwaite's degrees of freedom, and for shares that of Wilson with as wide a standard error.
+
+**Differences** are paired: both classifiers have the same seeds and the same test images, and c_si is -1, 0
+or 1. Where few images or none change, half an image is added that changes for the better, and half a one for
+the worse (Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions").
+All this is for the given training images, which are not drawn again.
 
 **Interval of an average precision.** It is no mean over images. Its variance over images comes from
 computing it again without each tenth of the images of every class (the delete-group jackknife).
@@ -36,9 +40,20 @@ from snowmelt.evaluation.uncertainty import (
     proportion_interval,
 )
 
-__all__ = ["Figures", "Outcome", "SeedFigures", "figures", "mean_estimate", "outcome_of", "seed_figures"]
+__all__ = [
+    "Figures",
+    "Outcome",
+    "SeedFigures",
+    "average_precision",
+    "figures",
+    "mean_estimate",
+    "outcome_of",
+    "seed_figures",
+]
 
 MORE_IMAGES = 2  # with the variance within all classes, for each class
+LARGEST_VARIANCE = 0.25  # of a share
+NOTHING = 1e-20  # a variance that rounding makes
 
 
 @dataclass(frozen=True)
@@ -106,10 +121,9 @@ def outcome_of(probabilities: Tensor, labels: Tensor) -> Outcome:
     group = torch.empty_like(order)
     group[order] = torch.arange(len(order)) % GROUPS
     kept = [torch.ones_like(labels, dtype=torch.bool), *(group != number for number in range(GROUPS))]
-    rows = [
-        [_average_precisions(each[part], labels[part], classes) for each in probabilities] for part in kept
-    ]
-    return Outcome(classes, members, right, torch.tensor(rows, dtype=torch.float64))
+    scores, positive = probabilities[..., classes].mT.contiguous(), labels == torch.tensor(classes)[:, None]
+    areas = [average_precision(scores[..., part], positive[:, part]) for part in kept]
+    return Outcome(classes, members, right, torch.stack(areas))
 
 
 def figures(found: Outcome, names: Sequence[str], n_generated: int, *, compared: bool = False) -> Figures:
@@ -169,31 +183,37 @@ def mean_estimate(
     >>> mean_estimate(values, [torch.arange(2), torch.tensor([2])])
     Estimate(value=0.875, ..., n_real=3, note='mean of 2 trainings')
     """
-    values = values.double()
+    values, classes = values.double(), len(members)
     by_seed = torch.stack([values[:, each].mean(dim=1) for each in members]).mean(dim=0)
     by_image = values.mean(dim=0)
-    squares = [float((by_image[each] - by_image[each].mean()).square().sum()) for each in members]
+    added = 1 / classes if compared else 0.0  # half an image for the better and half for the worse, in all
+    squares = [float((by_image[each] - by_image[each].mean()).square().sum()) + added for each in members]
     count = sum(len(each) for each in members)
-    within = sum(squares) / (count - len(members)) if count > len(members) else 0.25
-    parts = [(float(by_seed.var()) / len(by_seed), len(by_seed) - 1)] if len(by_seed) > 1 else []
+    within = sum(squares) / (count - classes) if count > classes else LARGEST_VARIANCE
+    parts = [_between(by_seed)]
     for square, each in zip(squares, members, strict=True):
-        freedom = len(each) - 1 + MORE_IMAGES if count > len(members) else 1
-        variance = (square + MORE_IMAGES * within) / (len(each) - 1 + MORE_IMAGES)
-        parts.append((variance / (len(each) * len(members) ** 2), freedom))
-    effective = len(members) ** 2 / sum(1 / len(each) for each in members)
+        freedom = len(each) - 1 + MORE_IMAGES
+        variance = (square + MORE_IMAGES * within) / freedom
+        parts.append((variance / (len(each) * classes**2), freedom))
+    effective = classes**2 / sum(1 / len(each) for each in members)
     return _estimate(float(by_seed.mean()), parts, effective, len(by_seed), (n_generated, count), compared)
 
 
 def _precision_estimate(values: Tensor, positives: int, n_generated: int, compared: bool) -> Estimate:
     """Return the estimate of one class's average precision, from values (1 + G, S)."""
     by_seed, without = values[0], values[1:].mean(dim=1)
-    parts = [(float(by_seed.var()) / len(by_seed), len(by_seed) - 1)] if len(by_seed) > 1 else []
-    if positives > 1:
-        parts.append((jackknife_std(without) ** 2, GROUPS - 1))
-    else:
-        parts.append((0.25, 1))  # one image says next to nothing about others
+    # One image of a class says next to nothing about others
+    over_images = (jackknife_std(without) ** 2, GROUPS - 1) if positives > 1 else (LARGEST_VARIANCE, 1)
+    parts = [_between(by_seed), over_images]
     sizes = n_generated, positives
     return _estimate(float(by_seed.mean()), parts, positives, len(by_seed), sizes, compared)
+
+
+def _between(by_seed: Tensor) -> tuple[float, int]:
+    """Return the variance of the mean of seeds, and its degrees of freedom; one seed has no variance."""
+    if len(by_seed) == 1:
+        return 0.0, 1
+    return float(by_seed.var()) / len(by_seed), len(by_seed) - 1
 
 
 def _estimate(
@@ -215,6 +235,7 @@ def _estimate(
         compared: it is a difference.
     """
     student_t = optional("scipy.stats", "an interval of usefulness", "evaluate").t
+    parts = [(part if part > NOTHING else 0.0, freedom) for part, freedom in parts]
     variance = sum(part for part, _ in parts)
     # Satterthwaite (1946), "An approximate distribution of estimates of variance components", equation 17
     spread = sum(part**2 / freedom for part, freedom in parts)
@@ -229,13 +250,21 @@ def _estimate(
     return Estimate(value, low, high, std, *sizes, f"mean of {trainings} trainings")
 
 
-def _average_precisions(probabilities: Tensor, labels: Tensor, classes: Sequence[int]) -> list[float]:
-    """Return each class's average precision against the rest; 0 where none of its images is left."""
-    from sklearn.metrics import average_precision_score
+def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
+    """Return the area under the curve of precision and recall, (...), as scikit-learn defines it.
 
-    return [
-        float(average_precision_score((labels == label).numpy(), probabilities[:, label].numpy()))
-        if bool((labels == label).any())
-        else 0.0
-        for label in classes
-    ]
+    It is the mean over all positive images of the precision among the images that score at least as much
+    (``sklearn.metrics.average_precision_score``, which takes one curve at a time).
+
+    Args:
+        scores: (..., N).
+        positive: (..., N) bool. Where there is none, the area is 0.
+
+    >>> average_precision(torch.tensor([0.9, 0.5, 0.5, 0.1]), torch.tensor([True, False, True, False]))
+    tensor(0.8333, dtype=torch.float64)
+    """
+    falling, order = scores.sort(dim=-1, descending=True)
+    hits = positive.expand_as(scores).gather(-1, order).double()
+    above = torch.searchsorted(-falling, -falling, right=True)  # the number of images that score as much
+    precision = hits.cumsum(dim=-1).gather(-1, above - 1) / above
+    return (hits * precision).sum(dim=-1) / hits.sum(dim=-1).clamp(min=1)

@@ -24,7 +24,7 @@ from snowmelt.formats import ImageSource, TensorSource
 __all__ = ["Learner", "LinearHead", "Loaded", "Network", "load"]
 
 ROWS = 1024  # images in a call
-COPIES, COPIES_IN_ALL = 8, 1500  # augmented copies of an image, and of a set, for a linear head
+COPIES, COPIES_IN_ALL = 8, 600  # augmented copies of an image, and of a set, for a linear head
 PENALTIES = (0.01, 0.1, 1.0)  # C of the logistic regression; small is strong
 ITERATIONS = 200
 
@@ -127,7 +127,7 @@ class LinearHead:
     """Logistic regression on the standardised features of an extractor that stays as it is.
 
     Balanced sampling is done with class weights. Augmentation adds features of changed copies: up to eight
-    of an image and 1,500 of a set are made, and each seed takes half of them at random. Without augmentation
+    of an image and 600 of a set are made, and each seed takes half of them at random. Without augmentation
     nothing is drawn, and all seeds agree.
 
     Args:

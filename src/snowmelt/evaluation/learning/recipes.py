@@ -80,7 +80,8 @@ def augment(images: Tensor, random: torch.Generator, mirrored: bool = False) -> 
     lit = moved * (1 + LIGHT * light)[:, None, None, None]
     middle = lit.mean(dim=(1, 2, 3), keepdim=True)
     changed = middle + (lit - middle) * (1 + LIGHT * contrast)[:, None, None, None]
-    return changed.round().clamp(0, 255).to(torch.uint8)
+    pixels: Tensor = changed.round().clamp(0, 255).to(torch.uint8)
+    return pixels
 
 
 def class_balanced(labels: Tensor) -> Tensor:
@@ -89,8 +90,7 @@ def class_balanced(labels: Tensor) -> Tensor:
     >>> class_balanced(torch.tensor([0, 0, 0, 1]))
     tensor([0.3333, 0.3333, 0.3333, 1.0000])
     """
-    counts: Tensor = labels.bincount()
-    return counts[labels].reciprocal()
+    return torch.ones(()) / labels.bincount()[labels]
 
 
 def unequal(labels: Tensor) -> bool:
