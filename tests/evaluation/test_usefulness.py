@@ -56,12 +56,13 @@ def rare() -> Usefulness:
 
 
 def test_true_images_teach_everything_and_shuffled_labels_nothing():
-    test = blobs([40] * CLASSES, 99)
-    real, true = (blobs([30] * CLASSES, seed) for seed in (3, 4))
-    for generated, least, most in ((true, 0.97, 1.0), (shuffled(true), 0.0, 0.5)):
-        result = usefulness(generated, real, test, seeds=range(2), steps=STEPS)
-        assert least <= result.tested(result.alone).balanced_accuracy.value <= most
-        assert result.tested(result.baseline).balanced_accuracy.value > 0.97
+    real, true, test = (blobs([count] * CLASSES, seed) for count, seed in ((30, 3), (30, 4), (60, 99)))
+    result = usefulness(true, real, test, seeds=range(2), steps=20)
+    for which in (result.baseline, result.alone):
+        assert result.arms[which].learner == "small network"
+        assert result.tested(which).balanced_accuracy.value > 0.97
+    taught = asked(shuffled(true), real, test)
+    assert taught.tested(taught.alone).balanced_accuracy.value < 0.5
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES, Recipe(augmented=True, mirrored=True)], ids=str)
@@ -114,7 +115,6 @@ def test_a_rare_class_is_helped(rare):
     assert rare.rarest == "dog"
     assert rare.gain.balanced_accuracy.low > 0
     assert rare.gain.recall["dog"].low > 0
-    assert rare.gain.average_precision["dog"].low > 0
     before, after = (rare.tested(which) for which in (rare.baseline, rare.with_generated))
     change = f"from {before.balanced_accuracy.value:.3f} to {after.balanced_accuracy.value:.3f}"
     assert rare.answer().startswith("A benefit was shown: adding 80 generated images raised the balanced")
@@ -192,17 +192,15 @@ def test_the_test_images_choose_nothing(rare):
 
 
 def test_given_validation_images_choose():
-    """Those whose labels are mirrored want the mirrored recipe, which the real images do not."""
-    real, generated, test = (blobs([20] * CLASSES, seed) for seed in (1, 2, 3))
-    mirrored = TensorSource(real.images, real.labels ^ 1, NAMES)
-    results = [
-        usefulness(generated, real, test, extractor=PIXELS, validation=each, seeds=range(2), steps=1)
-        for each in (real, mirrored)
-    ]
-    chosen = [result.arms[result.baseline].recipe for result in results]
-    assert "mirrored" not in chosen[0]
-    assert "mirrored" in chosen[1]
-    assert results[1].validation_images == 80
+    """What they say of each classifier is what decides, so false labels make all of them look like chance."""
+    real, generated, test, validation = (blobs([20] * CLASSES, seed) for seed in (1, 2, 3, 4))
+    for each, least, most in ((validation, 0.9, 1.0), (shuffled(validation), 0.1, 0.4)):
+        result = usefulness(generated, real, test, extractor=PIXELS, validation=each, seeds=range(2), steps=1)
+        assert result.validation_images == 80
+        assert least < result.arms[result.baseline].validation <= most
+        assert result.arms[result.baseline].validation == max(
+            arm.validation for arm in result.arms if arm.trained_on == "real"
+        )
 
 
 @pytest.mark.parametrize("counts", [[10, 5, 2, 1], [50, 2, 2, 2]])
@@ -298,9 +296,9 @@ def test_intervals_hold_the_truth_of_linear_classifiers():
                 yield f"{kind}: recall", found.recall[name]
                 yield f"{kind}: area", found.average_precision[name]
 
-    truth = [found.value for _, found in values(*measured([20_000, 15_000, 6_000]))]
+    truth = [found.value for _, found in values(*measured([8000, 6000, 2400]))]
     held: dict[str, list[bool]] = {}
-    for _ in range(100):
+    for _ in range(80):
         for (kind, found), true in zip(values(*measured([40, 30, 12])), truth, strict=True):
             held.setdefault(kind, []).append(found.low <= true <= found.high)
     for kind, each in held.items():
@@ -316,9 +314,7 @@ def test_the_interval_of_a_gain_holds_the_truth_over_seeds_too():
         lucky = generator.normal(0, 0.05, 4)[:, None]
         better = (generator.random((4, 60)) < 0.3 + truth + easy + lucky).astype(float)
         change = better - (generator.random((4, 60)) < 0.3 + easy)
-        found = mean_estimate(
-            torch.from_numpy(change), [torch.arange(40), torch.arange(40, 60)], compared=True
-        )
+        found = mean_estimate(torch.from_numpy(change), classes, compared=True)
         held.append(found.low <= truth <= found.high)
     assert 0.92 <= np.mean(held) <= 0.995
 
