@@ -46,6 +46,14 @@ def asked(generated: TensorSource, real: TensorSource, test: TensorSource | None
     return usefulness(generated, real, test, extractor=PIXELS, seeds=range(2), steps=1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_strength():
+    """A third of the time."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(LinearHead, "strengths", (0.1,))
+        yield
+
+
 @pytest.fixture(scope="module")
 def rare() -> Usefulness:
     """Two real images of the last class, forty of the others; generated ones of the last."""
@@ -239,6 +247,19 @@ def test_a_learner_that_is_clearly_worse_is_left_out_early(share, tried):
     assert [each.learner.name for each in ranked].count("slow") == tried
     assert {recipe for recipe, _ in learners[0].asked} == {"plain", "augmented", "augmented + mirrored"}
     assert {rows for _, rows in learners[0].asked} == {400, 500}  # without and with the generated ones
+
+
+def test_validation_chooses_the_strength_of_a_learner():
+    labels = torch.arange(100) % 2
+
+    class Dial(Guess):
+        strengths = (0.1, 0.2, 0.3)
+
+        def fit(self, rows, recipe, seed, strength):
+            return lambda seen: torch.eye(2)[seen if strength == 0.2 else 1 - seen]
+
+    ranked = rank([Dial("dial", labels, 0.9)], labels, rounds_of(labels[:80]), torch.arange(80, 100))
+    assert {each.strength for each in ranked} == {0.2}
 
 
 def test_an_extractor_that_has_seen_the_validation_images_is_left_out():
