@@ -26,7 +26,7 @@ __all__ = ["Learner", "LinearHead", "Loaded", "Network", "load"]
 ROWS = 1024  # images in a call
 COPIES, COPIES_IN_ALL = 8, 600  # augmented copies of an image, and of a set, for a linear head
 PENALTIES = (0.01, 0.1, 1.0)  # C of the logistic regression; small is strong
-ITERATIONS = 200
+ITERATIONS, TOLERANCE = 200, 1e-3  # the last digits decide nothing
 
 Classify = Callable[[Tensor], Tensor]
 
@@ -212,11 +212,12 @@ def _regression(seen: Tensor, labels: Tensor, num_classes: int, balanced: bool, 
     known = labels.unique()
     weight = "balanced" if balanced else None
     model = make_pipeline(
-        StandardScaler(), LogisticRegression(C=penalty, class_weight=weight, max_iter=ITERATIONS)
+        StandardScaler(),
+        LogisticRegression(C=penalty, class_weight=weight, max_iter=ITERATIONS, tol=TOLERANCE),
     )
     if len(known) > 1:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits decide nothing
+            warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(seen.numpy(), labels.numpy())
 
     def classify(features: Tensor) -> Tensor:
