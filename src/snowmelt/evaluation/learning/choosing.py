@@ -150,7 +150,7 @@ def _tried(
             right.append(found.double())
             classes = _members(labels[each.validation])
             scores.append(sum(float(right[-1][members].mean()) for members in classes) / len(classes))
-        score = sum(scores) / len(scores)
+        score = round(sum(scores) / len(scores), 9)  # equal counts are equal scores
         results.append(Candidate(learner, recipe, len(added) > 0, strength, score, torch.cat(right)[None]))
     return best_of(results)
 
