@@ -120,15 +120,21 @@ def test_new_has_the_rates_of_each_space(page, tmp_path):
     assert len(found.all("img")) == 1
 
 
-def test_useful_has_the_answer_and_every_class(page):
+def test_useful_has_the_answer_every_classifier_and_every_class(page):
     images = TensorSource(torch.randn(30, 1, 4, 4).clamp(-1, 1), torch.arange(30) % 2, ["all", "owl"])
     result = usefulness(images, images, images, seeds=range(2), steps=2)
     found = page(usefulness_chapter(result))
     assert any(result.answer() in text for text in found.texts)
-    for accuracy in (*result.accuracy.values(), result.gain):
-        for each in (accuracy.overall, *accuracy.per_class.values()):
-            assert str(each.percent()) in found.texts
-    assert found.all("tr")[2]["class"] == "marked"  # below the header and the row of all classes
+    for arm in result.arms:
+        assert {arm.learner, arm.trained_on, arm.recipe} <= set(found.texts)
+        if arm.test is not None:
+            assert str(arm.test.balanced_accuracy.percent()) in found.texts
+    before, after = (result.tested(index) for index in (result.baseline, result.with_generated))
+    for each in (before, after, result.gain):
+        for estimate in (*each.recall.values(), *each.average_precision.values()):
+            assert str(estimate.percent()) in found.texts
+    marked = [row.get("class") for row in found.all("tr")].count("marked")
+    assert marked == 3  # the two that are compared, and the rarest class
 
 
 def test_estimates_have_the_places_that_their_interval_deserves():

@@ -132,7 +132,7 @@ def normal_interval(value: float, std: float) -> tuple[float, float]:
     return value - Z * std, value + Z * std
 
 
-def proportion_interval(share: float, std: float, count: int) -> tuple[float, float]:
+def proportion_interval(share: float, std: float, count: float) -> tuple[float, float]:
     """Return the 95 % interval of a share in [0, 1], by Wilson's formula (1927).
 
     Unlike the normal interval it stays inside [0, 1], and it has a width even if all of `count` agree.

@@ -56,7 +56,7 @@ class Answers:
                 f"real images. {duplicates.value:.1%} of the\ngenerated images are duplicates of each other."
             )
         if self.usefulness is not None:
-            parts.append(f"Does augmentation help the rarest class? {self.usefulness.answer()}")
+            parts.append(f"Are they useful? {self.usefulness.answer()}")
         return "\n\n".join(parts)
 
     def summary(self) -> list[str]:

@@ -190,7 +190,13 @@ class EvaluationJob:
                 "pixels": novelty(*(self._features(source, pixels) for source in sources)),
             }
             if self.useful:
-                useful = usefulness(*sources, device=self.device, show_progress=self.show_progress)
+                useful = usefulness(
+                    *sources,
+                    extractor=extractor,
+                    device=self.device,
+                    cache=self.cache,
+                    show_progress=self.show_progress,
+                )
         if self.select is not None and self.out is not None and isinstance(reference, Features):
             per_class = self.per_class and features.labels is not None and reference.labels is not None
             kept = select(features, reference, *self.select, per_class=per_class)

@@ -1,107 +1,154 @@
-"""Is it useful: what a classifier learns from generated images (classification accuracy score, Ravuri and
+"""Is it useful: whether a classifier that real images teach is taught more with generated ones added.
+
+The question is put to the strongest simple baseline. Two learners are tried, a small network and, with an
+extractor, a linear head on its frozen features. Each is tried plain, with class-balanced sampling, with the
+usual augmentations, and with both; each without and with the generated images. Trained on generated images
+alone, the classifier shows how well these represent the classes (classification accuracy score, Ravuri and
 Vinyals 2019, "Classification accuracy score for conditional generative models").
 
-The same small classifier is trained on real images, on generated ones, and on both together, in the same
-number of steps. It is tested on real images that it has not seen. Trained on generated images, it shows how
-well these represent the classes. Trained on both, it shows whether augmentation helps, and which class.
+**Three sets.** Validation images decide which learner and recipe is the strongest without generated images,
+and which with them. They are a fifth of the real training images, and return to these afterwards. The
+held-out images test the chosen ones, once, and decide nothing. Where the generator knows the validation
+images, they favour generated images; the test images do not, so the answer stays fair.
 
-**Interval.** Accuracy varies with the seed of the training and with the test images. With c_si = 1 if the
-classifier of seed s is right about image i, the variance of the mean over S seeds and N images is
-
-    var_s(mean_i c_si) / S + var_i(mean_s c_si) / N
-
-S is small, so the interval is that of Student's t with Satterthwaite's degrees of freedom. Gains are paired:
-both classifiers have the same seeds and the same test images.
+Intervals are explained in `snowmelt.evaluation.learning.figures`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from snowmelt.errors import optional
-from snowmelt.evaluation.features.small_classifier import SmallClassifier, default_steps, train_classifier
+from snowmelt.evaluation.features.extractor import Extractor
+from snowmelt.evaluation.features.small_classifier import ClassifierExtractor, default_steps
 from snowmelt.evaluation.json_files import Json, plain
+from snowmelt.evaluation.learning.choosing import Candidate, best_of, rank, rounds_of
+from snowmelt.evaluation.learning.figures import (
+    Figures,
+    Outcome,
+    SeedFigures,
+    figures,
+    outcome_of,
+    seed_figures,
+)
+from snowmelt.evaluation.learning.learners import Learner, LinearHead, Loaded, Network, load
+from snowmelt.evaluation.learning.recipes import Recipe
 from snowmelt.evaluation.matching import check_labelled, check_one_shape
 from snowmelt.evaluation.report import INTERVALS, Chapter, Table
-from snowmelt.evaluation.uncertainty import LEVEL, Estimate, Z, influence_std, proportion_interval
+from snowmelt.evaluation.uncertainty import Estimate
 from snowmelt.formats import ImageSource
 from snowmelt.progress import progress
 
-__all__ = ["Accuracy", "Usefulness", "usefulness", "usefulness_chapter"]
+__all__ = ["Arm", "Usefulness", "usefulness", "usefulness_chapter"]
 
-ROWS = 1024  # images in a call
-SETS = ("real", "generated", "both")
-
-
-class _Labelled(NamedTuple):
-    images: Tensor
-    labels: Tensor
+FEW_SEEDS = 3
+REAL, GENERATED, BOTH = "real", "generated", "real + generated"
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Shares of held-out images that are recognised, or differences of such shares.
+class Arm:
+    """One way to train a classifier.
 
     Attributes:
-        overall: for all images.
-        per_class: for the images of each class, by its name.
+        learner: ``small network`` or ``linear head``.
+        trained_on: ``real``, ``generated`` or ``real + generated``.
+        recipe: ``plain``, ``balanced + augmented``, ...
+        validation: balanced accuracy on validation images; None where it was not looked at.
+        test: figures on the held-out images; None where validation has ruled it out.
+        by_seed: the same of each seed; empty if there is no test.
     """
 
-    overall: Estimate
-    per_class: dict[str, Estimate]
+    learner: str
+    trained_on: str
+    recipe: str
+    validation: float | None
+    test: Figures | None = None
+    by_seed: tuple[SeedFigures, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.learner}, {self.recipe}"
 
 
 @dataclass(frozen=True)
 class Usefulness:
-    """What a classifier learns from generated images.
+    """What generated images add to the strongest classifier without them.
 
     Attributes:
-        accuracy: trained on ``real``, on ``generated`` and on ``both``; ``generated`` is the classification
-            accuracy score.
-        gain: ``both`` minus ``real``, paired by seed and test image.
-        real_images, generated_images: the number of training images by class.
+        arms: all ways to train that were tried.
+        baseline: index of the strongest without generated images, by validation images.
+        with_generated: index of the strongest with real and generated images, by validation images.
+        alone: index of the one that learns from generated images alone.
+        gain: ``with_generated`` minus ``baseline`` on the test images, paired by seed and test image.
+        real_images, generated_images, tested_images: the number of images by class.
+        validation_images: the number of images that validate in each round of choosing.
         seeds: of the trainings.
-        steps: of each training.
+        steps: of each training of a network.
     """
 
-    accuracy: dict[str, Accuracy]
-    gain: Accuracy
+    arms: tuple[Arm, ...]
+    baseline: int
+    with_generated: int
+    alone: int
+    gain: Figures
     real_images: dict[str, int]
     generated_images: dict[str, int]
+    tested_images: dict[str, int]
+    validation_images: int
     seeds: list[int]
     steps: int
 
     @property
     def rarest(self) -> str:
         """The tested class with the fewest real images to train on."""
-        return min(self.gain.per_class, key=lambda name: self.real_images[name])
+        return min(self.gain.recall, key=lambda name: self.real_images[name])
 
-    def answer(self, class_name: str | None = None) -> str:
-        """Return in one sentence whether augmentation helps a class.
+    def tested(self, index: int) -> Figures:
+        """Return the test figures of an arm.
 
-        Args:
-            class_name: of the class; None takes the rarest.
+        Raises:
+            ValueError: validation has ruled it out, so that it was never tested.
+        """
+        if (found := self.arms[index].test) is None:
+            raise ValueError(f"{self.arms[index]} was not tested: validation images have ruled it out")
+        return found
+
+    def answer(self) -> str:
+        """Return in plain sentences whether the generated images help, in all and for the rarest class."""
+        gain, number = self.gain.balanced_accuracy, sum(self.generated_images.values())
+        before, after = (
+            self.tested(index).balanced_accuracy.value for index in (self.baseline, self.with_generated)
+        )
+        change = f"the balanced accuracy on held-out real images from {before:.3f} to {after:.3f}"
+        if gain.low > 0:
+            told = f"A benefit was shown: adding {number:,} generated images raised {change}"
+        elif gain.high < 0:
+            told = f"The generated images harm: adding {number:,} of them lowered {change}"
+        else:
+            told = f"No benefit was shown: adding {number:,} generated images moved {change}"
+        return f"{told} ({_interval(gain)}). {self.answer_for(self.rarest)}"
+
+    def answer_for(self, class_name: str) -> str:
+        """Return in one sentence whether the generated images help to recognise a class.
 
         Raises:
             ValueError: no image of that class has been tested.
         """
-        name = self.rarest if class_name is None else class_name
-        if name not in self.gain.per_class:
-            raise ValueError(f"class must be one of {', '.join(self.gain.per_class)}, got {name!r}")
-        gain = self.gain.per_class[name]
-        before, after = (self.accuracy[which].per_class[name].value for which in ("real", "both"))
-        verdict = "Yes" if gain.low > 0 else "No" if gain.high < 0 else "Unclear"
+        if class_name not in self.gain.recall:
+            raise ValueError(f"class must be one of {', '.join(self.gain.recall)}, got {class_name!r}")
+        gain = self.gain.recall[class_name]
+        before, after = (
+            self.tested(index).recall[class_name].value for index in (self.baseline, self.with_generated)
+        )
+        told = "is helped" if gain.low > 0 else "is harmed" if gain.high < 0 else "shows no benefit"
+        which = "The rarest class" if class_name == self.rarest else "Class"
         return (
-            f"{verdict}: with {self.generated_images[name]:,} generated images beside its "
-            f"{self.real_images[name]:,} real ones, class {name} is recognised in {100 * after:.1f} % of "
-            f"held-out images instead of {100 * before:.1f} %: {100 * gain.value:+.1f} points (95 % interval "
-            f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f})."
+            f"{which} {class_name} ({self.real_images[class_name]:,} real and "
+            f"{self.generated_images[class_name]:,} generated images) {told}: {after:.1%} of its held-out "
+            f"images are recognised, instead of {before:.1%} ({_interval(gain)})."
         )
 
     def to_dict(self) -> Json:
@@ -114,86 +161,201 @@ def usefulness(
     real: ImageSource,
     held_out: ImageSource,
     *,
+    extractor: Extractor | None = None,
+    validation: ImageSource | None = None,
     seeds: Sequence[int] = range(5),
     steps: int | None = None,
     device: str | torch.device = "cpu",
+    cache: str | Path | None = None,
     show_progress: bool = False,
 ) -> Usefulness:
-    """Train classifiers on real, on generated and on all images, and compare them on held-out real ones.
+    """Find the strongest classifier without generated images and with them, and compare these two.
 
     Args:
         generated, real: labelled images to train on, of one shape.
-        held_out: labelled real images that neither the classifiers nor the generator have seen.
+        held_out: labelled real images for the test. Neither the classifiers nor the generator has seen them.
+        extractor: its features get a linear head. None leaves that out, and so does a classifier that was
+            trained on the images at hand, because it has seen the validation images.
+        validation: labelled real images, which decide which classifiers to compare; None keeps a fifth of
+            `real` for that, and trains on all of `real` once the choice is made.
         seeds: of the trainings, two or more.
-        steps: batches of 64 in each training; None takes five passes over the real and generated images
-            together, and at least 300.
+        steps: batches of 64 in each training of the network; None takes five passes over the real and
+            generated images together, and at least 300.
         device: where to train.
+        cache: a folder that keeps features; None keeps nothing.
         show_progress: show a bar over the trainings.
 
     Raises:
         ValueError: labels are missing, the images differ in shape, there are fewer than two classes or fewer
-            than two seeds.
+            than two seeds, or no class has two real images to choose with.
 
     >>> from snowmelt.evaluation import open_images
     >>> digits = open_images("digits:test")
-    >>> result = usefulness(digits, digits, digits, seeds=range(2), steps=5)
-    >>> list(result.accuracy), result.real_images["3"]
-    (['real', 'generated', 'both'], 37)
+    >>> result = usefulness(digits, digits, digits, seeds=range(2), steps=2)
+    >>> result.arms[result.with_generated].trained_on, result.real_images["3"]
+    ('real + generated', 37)
     """
     seeds = list(seeds)
     if not 2 <= len(set(seeds)) == len(seeds):
         raise ValueError(f"an interval needs two different seeds or more, got {seeds}")
-    sources = (real, generated, held_out)
-    check_labelled(sources)
-    check_one_shape(sources)
-    loaded = [_loaded(source) for source in sources]
-    names = _class_names(sources, loaded)
-    both = _Labelled(*(torch.cat(parts) for parts in zip(*loaded[:2], strict=True)))
-    sets, test = dict(zip(SETS, (*loaded[:2], both), strict=True)), loaded[2]
-    if steps is None:
-        steps = default_steps(len(both.labels))
+    sources = [real, generated, *([validation] if validation is not None else [])]
+    check_labelled([*sources, held_out])
+    check_one_shape([*sources, held_out])
+    sets, test = [load(source) for source in sources], load(held_out)
+    names = _class_names([*sources, held_out], [*sets, test])
+    if len(names) < 2:
+        raise ValueError(f"a classifier needs at least 2 classes, got {', '.join(names)}")
 
-    right = {which: torch.empty(len(seeds), len(test.labels)) for which in SETS}
-    trainings = [(row, which) for row in range(len(seeds)) for which in SETS]
-    for row, which in progress(trainings, "Usefulness", show=show_progress, unit="training"):
-        network = train_classifier(*sets[which], len(names), steps=steps, seed=seeds[row], device=device)
-        right[which][row] = _recognised(network, test, device)
-    counts = {which: _counts(sets[which], names) for which in SETS[:2]}
-    trained_on = {"real": 0, "generated": len(generated), "both": len(generated)}
-    accuracy = {which: _accuracy(right[which], test, names, _share, trained_on[which]) for which in SETS}
-    gain = _accuracy(right["both"] - right["real"], test, names, _difference, len(generated))
-    return Usefulness(accuracy, gain, counts["real"], counts["generated"], seeds, steps)
+    labels = torch.cat([each.labels for each in sets])
+    first, second = (len(each.labels) for each in sets[:2])
+    real_rows, generated_rows, rest = torch.arange(len(labels)).tensor_split([first, first + second])
+    rounds = rounds_of(sets[0].labels, rest if validation is not None else None)
+    steps = steps if steps is not None else default_steps(first + second)
+
+    learners: list[Learner] = []
+    if extractor is not None and not isinstance(extractor, ClassifierExtractor):
+        learners.append(LinearHead(sets, len(names), extractor, cache=cache, show_progress=show_progress))
+    learners.append(Network(sets, len(names), steps, device))
+
+    with progress(None, "Choosing classifiers", show=show_progress, unit="classifier", leave=False) as bar:
+        candidates = rank(learners, labels, rounds, generated_rows, bar.update)
+    rows = {REAL: real_rows, GENERATED: generated_rows, BOTH: torch.cat([real_rows, generated_rows])}
+    plan = _Plan.of(candidates)
+    arms, found = _run(plan, rows, test, names, seeds, show_progress)
+    gain = figures(found[plan.with_generated].minus(found[plan.baseline]), names, second, compared=True)
+    real_counts, generated_counts, tested_counts = (_counts(each, names) for each in (*sets[:2], test))
+    return Usefulness(
+        arms=arms,
+        baseline=plan.baseline,
+        with_generated=plan.with_generated,
+        alone=plan.alone,
+        gain=gain,
+        real_images=real_counts,
+        generated_images=generated_counts,
+        tested_images=tested_counts,
+        validation_images=len(rounds[0].validation),
+        seeds=seeds,
+        steps=steps,
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All candidates and what they are trained on, and which of them are tested. No test image is known."""
+
+    candidates: list[tuple[Candidate, str]]
+    baseline: int
+    with_generated: int
+    alone: int
+    tested: list[int]
+
+    def seeds_of(self, number: int, seeds: Sequence[int]) -> Sequence[int]:
+        """Return the seeds of a candidate: few of them if it only stands beside the two that are compared."""
+        return seeds if number in (self.baseline, self.with_generated) else seeds[:FEW_SEEDS]
+
+    @classmethod
+    def of(cls, candidates: Sequence[Candidate]) -> _Plan:
+        listed = [(each, BOTH if each.with_generated else REAL) for each in candidates]
+        best = [best_of([each for each, on in listed if on == which]) for which in (REAL, BOTH)]
+        baseline, added = (candidates.index(each) for each in best)
+        ordinary = [
+            number
+            for number, (each, _) in enumerate(listed)
+            if each.learner is best[0].learner and each.recipe == Recipe()
+        ]
+        listed.append((best[1], GENERATED))
+        alone = len(listed) - 1
+        return cls(listed, baseline, added, alone, sorted({baseline, added, alone, *ordinary}))
+
+
+def _run(
+    plan: _Plan,
+    rows: dict[str, Tensor],
+    test: Loaded,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    show_progress: bool,
+) -> tuple[tuple[Arm, ...], dict[int, Outcome]]:
+    """Train the chosen candidates with every seed, and test them."""
+    total = sum(len(plan.seeds_of(number, seeds)) for number in plan.tested)
+    seen: dict[str, Tensor] = {}
+    found: dict[int, Outcome] = {}
+    with progress(None, "Usefulness", show=show_progress, total=total, unit="training") as bar:
+        for number in plan.tested:
+            candidate, on = plan.candidates[number]
+            learner = candidate.learner
+            if learner.name not in seen:
+                seen[learner.name] = learner.see(test)
+            answers = []
+            for seed in plan.seeds_of(number, seeds):
+                classify = learner.fit(rows[on], candidate.recipe, seed, candidate.strength)
+                answers.append(classify(seen[learner.name]))
+                bar.update()
+            found[number] = outcome_of(torch.stack(answers), test.labels)
+    added = len(rows[GENERATED])
+    arms = []
+    for number, (candidate, on) in enumerate(plan.candidates):
+        score = None if on == GENERATED else candidate.score
+        arm = Arm(candidate.learner.name, on, str(candidate.recipe), score)
+        if number in found:
+            results = found[number]
+            by_seed = tuple(seed_figures(results, names, plan.seeds_of(number, seeds)))
+            test_figures = figures(results, names, 0 if on == REAL else added)
+            arm = Arm(arm.learner, on, arm.recipe, score, test_figures, by_seed)
+        arms.append(arm)
+    return tuple(arms), found
 
 
 def usefulness_chapter(result: Usefulness) -> Chapter:
     """Return the chapter of a report."""
-    columns = [*result.accuracy.values(), result.gain]
-    images = [result.real_images, result.generated_images]
-    totals = [f"{sum(each.values()):,}" for each in images]
-    rows = [["all", *totals, *(_percent(each.overall) for each in columns)]]
-    for name in result.gain.per_class:
-        counts = [f"{each[name]:,}" for each in images]
-        rows.append([name, *counts, *(_percent(each.per_class[name]) for each in columns)])
-    caption = (
-        "Percent of held-out real images that a classifier recognises, by its training images "
-        f"({len(result.seeds)} trainings of {result.steps:,} steps each), {INTERVALS}"
+    best = [result.arms[index] for index in (result.baseline, result.with_generated)]
+    chosen = (
+        f"Validation images chose both: without generated images the strongest classifier is a {best[0]}, "
+        f"with them a {best[1]}. Nothing was chosen by the test images."
     )
-    header = ["class", "real images", "generated images", *result.accuracy, "gain: both - real"]
-    rarest = 1 + list(result.gain.per_class).index(result.rarest)
-    table = Table(caption, header, rows, [rarest])
-    return Chapter("Is it useful", [f"Does augmentation help the rarest class? {result.answer()}", table])
+    return Chapter("Is it useful", [result.answer(), chosen, _arm_table(result), _class_table(result)])
 
 
-def _percent(each: Estimate) -> str:
-    return str(each.percent())
+def _arm_table(result: Usefulness) -> Table:
+    rows = []
+    for arm in result.arms:
+        test = str(arm.test.balanced_accuracy.percent()) if arm.test is not None else ""
+        score = f"{100 * arm.validation:.1f}" if arm.validation is not None else ""
+        rows.append([arm.learner, arm.trained_on, arm.recipe, score, test])
+    caption = f"Balanced accuracy of all classifiers in percent, {INTERVALS}"
+    notes = [
+        f"{result.validation_images:,} real images validate in each of the rounds of choosing. "
+        f"{sum(result.tested_images.values()):,} images test the marked ones, by {len(result.seeds)} seeds.",
+        f"Each training of a network has {result.steps:,} steps. A linear head is fitted until it converges.",
+        f"The plain ones and that of generated images alone stand beside them, tested by up to {FEW_SEEDS} "
+        "seeds. The others are not tested: validation has ruled them out.",
+    ]
+    header = ["classifier", "trained on", "recipe", "on validation images", "on test images"]
+    return Table(caption, header, rows, [result.baseline, result.with_generated], notes)
 
 
-def _loaded(source: ImageSource) -> _Labelled:
-    assert source.labels is not None  # checked
-    return _Labelled(torch.cat(list(source.batches(ROWS))), source.labels)
+def _class_table(result: Usefulness) -> Table:
+    before, after = (result.tested(index) for index in (result.baseline, result.with_generated))
+    counts = [result.real_images, result.generated_images, result.tested_images]
+    rows = []
+    for name in result.gain.recall:
+        measured = [
+            getattr(each, what)[name]
+            for what in ("recall", "average_precision")
+            for each in (before, after, result.gain)
+        ]
+        rows.append([name, *(f"{each[name]:,}" for each in counts), *(str(e.percent()) for e in measured)])
+    caption = f"Each class without and with generated images on test images in percent, {INTERVALS}"
+    header = ["class", "real", "generated", "tested", "recall", "with generated", "gain"]
+    header += ["area of precision and recall", "with generated", "gain"]
+    return Table(caption, header, rows, [list(result.gain.recall).index(result.rarest)])
 
 
-def _class_names(sources: Sequence[ImageSource], loaded: Sequence[_Labelled]) -> list[str]:
+def _interval(gain: Estimate) -> str:
+    return f"{gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
+
+
+def _class_names(sources: Sequence[ImageSource], loaded: Sequence[Loaded]) -> list[str]:
     """Return a name for each class of any set: its number where it has no other name."""
     known = next((source.class_names for source in sources if source.class_names), [])
     highest = max(int(each.labels.max()) for each in loaded)
@@ -202,63 +364,5 @@ def _class_names(sources: Sequence[ImageSource], loaded: Sequence[_Labelled]) ->
     ]
 
 
-def _counts(images: _Labelled, names: Sequence[str]) -> dict[str, int]:
+def _counts(images: Loaded, names: Sequence[str]) -> dict[str, int]:
     return dict(zip(names, images.labels.bincount(minlength=len(names)).tolist(), strict=True))
-
-
-def _recognised(network: SmallClassifier, test: _Labelled, device: str | torch.device) -> Tensor:
-    """Return whether each test image is recognised, (N,) bool."""
-    with torch.no_grad():
-        found = [network(images.to(device)).argmax(dim=1).cpu() for images in test.images.split(ROWS)]
-    return torch.cat(found) == test.labels
-
-
-def _accuracy(
-    right: Tensor,
-    test: _Labelled,
-    names: Sequence[str],
-    make: Callable[[Tensor, int], Estimate],
-    n_generated: int,
-) -> Accuracy:
-    """Return estimates from values (S, N), for all test images and for each class."""
-    per_class = {
-        name: make(right[:, test.labels == label], n_generated)
-        for label, name in enumerate(names)
-        if bool((test.labels == label).any())
-    }
-    return Accuracy(make(right, n_generated), per_class)
-
-
-def _share(right: Tensor, n_generated: int) -> Estimate:
-    """Return the estimate of a share, from values 0 and 1, (S, N)."""
-    value, std, reach = _mean(right)
-    interval = proportion_interval(value, std * reach / Z, right.shape[1])
-    return _estimate(value, std, interval, right, n_generated)
-
-
-def _difference(change: Tensor, n_generated: int) -> Estimate:
-    """Return the estimate of a difference of shares, from values -1, 0 and 1, (S, N)."""
-    value, std, reach = _mean(change)
-    # If all agree, the number of images alone decides how small a difference would have been seen
-    half = reach * std if std > 0 else proportion_interval(0.0, 0.0, change.shape[1])[1]
-    interval = max(-1.0, value - half), min(1.0, value + half)
-    return _estimate(value, std, interval, change, n_generated)
-
-
-def _estimate(
-    value: float, std: float, interval: tuple[float, float], values: Tensor, n_generated: int
-) -> Estimate:
-    trainings, tested = values.shape
-    return Estimate(value, *interval, std, n_generated, tested, f"mean of {trainings} trainings")
-
-
-def _mean(values: Tensor) -> tuple[float, float, float]:
-    """Return the mean of values (S, N), its standard error, and how many of these half the interval spans."""
-    student_t = optional("scipy.stats", "an interval of usefulness", "evaluate").t
-    by_seed, by_image = values.double().mean(dim=1), values.double().mean(dim=0)
-    parts = [(influence_std(each) ** 2, len(each) - 1) for each in (by_seed, by_image)]
-    variance = sum(part for part, _ in parts)
-    # Satterthwaite (1946), "An approximate distribution of estimates of variance components", equation 17
-    spread = sum(part**2 / freedom for part, freedom in parts if freedom)
-    reach = float(student_t.ppf((1 + LEVEL) / 2, variance**2 / spread)) if spread > 0 else Z
-    return float(values.double().mean()), math.sqrt(variance), reach

@@ -5,6 +5,7 @@ It needs no download. Its training takes seconds on small images and minutes on 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
@@ -94,13 +95,15 @@ def train_classifier(
     steps: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    weights: Tensor | None = None,
+    change: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     show_progress: bool = False,
 ) -> SmallClassifier:
     """Return a classifier trained on labelled images, in eval mode.
 
     The result follows from the images, their order and the seed (on the CPU to the bit, with the same number
-    of threads). Images are drawn with replacement and moved by a few pixels. They are never mirrored, since
-    they may show digits or letters.
+    of threads). Images are drawn with replacement and, unless `change` says otherwise, moved by a few pixels.
+    They are never mirrored, since they may show digits or letters.
 
     Args:
         images: uint8 (N, C, H, W).
@@ -109,6 +112,8 @@ def train_classifier(
         steps: batches of 64; None takes five passes over the images, and at least 300.
         seed: of the weights and of the order.
         device: where to train, and where the classifier stays.
+        weights: (N,) how often to draw each image, in proportion; None draws all equally often.
+        change: what is done to the images of each batch; it draws from the generator alone. None moves them.
         show_progress: show a bar.
 
     Raises:
@@ -120,6 +125,7 @@ def train_classifier(
     tensor([0, 1, 0, 1])
     """
     _check(images, labels, num_classes)
+    change = change or _shifted
     images, labels = images.to(device), labels.to(device, torch.int64)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -131,8 +137,11 @@ def train_classifier(
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     for _ in progress(range(steps), "Classifier", show=show_progress, unit="step", leave=False):
-        chosen = torch.randint(len(images), (BATCH_SIZE,), generator=random).to(device)
-        loss = functional.cross_entropy(network(_shifted(images[chosen], random)), labels[chosen])
+        if weights is None:
+            chosen = torch.randint(len(images), (BATCH_SIZE,), generator=random).to(device)
+        else:
+            chosen = torch.multinomial(weights, BATCH_SIZE, replacement=True, generator=random).to(device)
+        loss = functional.cross_entropy(network(change(images[chosen], random)), labels[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
