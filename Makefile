@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-eval clean
+.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-eval bench-eyes clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-network: $(VENV)/.dev  ## the U-Net's time and memory, compared with diffu
 
 bench-eval: $(VENV)/.dev  ## FID, KID, precision and recall, compared with other libraries (docs/evaluation.md)
 	$(BIN)/python benchmarks/evaluation.py --large
+
+bench-eyes: $(VENV)/.dev  ## which metric sees what a person sees, on digits, emoji and photographs (needs npm)
+	$(BIN)/python benchmarks/eyes.py
 
 clean:  ## remove the environment, caches and outputs
 	rm -rf $(VENV) outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -50,7 +50,7 @@ def main() -> int:
     training = snowmelt("train", str(CONFIGS / "digits.yaml"), "--overwrite")
     generation = snowmelt("generate", str(CONFIGS / "digits_generate.yaml"), "--overwrite")
     beside = ("--real", "digits:test", "--train", "digits:train", "--held-out", "digits:test")
-    options = ("--metrics", "fid,kid,precision,recall", "--no-classes", "--quiet")
+    options = ("--metrics", "c2st,kid,precision,recall", "--no-classes", "--quiet")
     places = ("--out", str(OUTPUTS / "evaluation"), "--cache", str(OUTPUTS / "evaluation" / "cache"))
     evaluation = snowmelt("evaluate", str(OUTPUTS / "generated"), *beside, *options, *places)
 

@@ -162,7 +162,8 @@ def test_checkpoints_are_compared_and_equal_cells_counted_once(config, models):
 
 def test_class_by_class(config, monkeypatch):
     monkeypatch.setattr(scores, "LEAST_OF_A_CLASS", 2)
-    done(config, "compare.per_class=true", "compare.guidance_scales=[0]", "compare.steps=[1]")
+    one_cell = ("compare.guidance_scales=[0]", "compare.steps=[1]", "compare.metrics=[kid]")
+    done(config, "compare.per_class=true", *one_cell)
     assert {row["class"] for row in rows(config)} == {"", "0", "1", "2"}
     assert "Class by class" in (config.parent / "out" / "report.html").read_text()
 

@@ -274,9 +274,7 @@ def test_statistics_do_for_nothing_else(folder, tmp_path):
         assert message in result.output
 
 
-def test_training_measures_what_it_makes_and_keeps_the_best(tmp_path, monkeypatch):
-    monkeypatch.setattr(small_classifier, "LEAST_STEPS", 2)
-    monkeypatch.setattr(small_classifier, "LEAST_PASSES", 0)
+def test_training_measures_what_it_makes_and_keeps_the_best(tmp_path):
     overrides = [
         "compute.device=cpu",
         "data.paths.train=digits:test",
@@ -289,6 +287,7 @@ def test_training_measures_what_it_makes_and_keeps_the_best(tmp_path, monkeypatc
         "training.visualization.enabled=false",
         "training.validation.metric=recall",
         "training.evaluation={enabled: true, frequency: 2, metrics: [fid, recall], num_samples: 20}",
+        "training.evaluation.extractor=pixels",
     ]
     result = CliRunner().invoke(app, ["train", "-", *overrides])
     assert result.exit_code == 0, (result.output, result.exception)

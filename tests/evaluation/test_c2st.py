@@ -25,7 +25,7 @@ def test_sets_of_one_distribution_cannot_be_told_apart():
 
 @pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
 def test_it_reads_the_best_accuracy_that_there_is(shift):
-    """Two normal distributions at a distance d are told apart in Phi(d / 2) of the cases, and never better."""
+    """Two normal distributions at a distance d are told apart in Phi(d / 2) of the cases at best."""
     found = c2st(drawn(3000), drawn(3000, shift=shift), divisions=1)
     assert found.low - 0.01 <= NormalDist().cdf(shift / 2) <= found.high + 0.01
 

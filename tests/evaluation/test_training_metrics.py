@@ -24,9 +24,7 @@ def with_extractor(monkeypatch):
 
 def test_a_blind_metric_is_refused_before_training(with_extractor):
     mean = CallableExtractor(lambda images: images.float().mean(dim=(1, 2, 3))[:, None] / 255)
-    with pytest.raises(
-        InputError, match="kid cannot choose the best model: .* shuffled patches.* Watch c2st"
-    ):
+    with pytest.raises(InputError, match=r"kid cannot choose .* shuffled patches.* Watch c2st"):
         with_extractor(mean, "kid")
 
 

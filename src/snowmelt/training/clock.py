@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from time import perf_counter
 
-__all__ = ["STEPS", "StepClock", "duration"]
+__all__ = ["StepClock", "duration"]
 
-STEPS = 10
-WARM_UP = 2  # of them: the first steps allocate, choose kernels and start workers
+STEPS, SECONDS = 10, 10.0  # whichever comes first; slow steps need no average
+WARM_UP = 2  # of the steps: the first ones allocate, choose kernels and start workers
 
 
 class StepClock:
@@ -46,12 +46,17 @@ class StepClock:
                 images = next(steps)
             except StopIteration:
                 return
-            if len(self._seconds) < STEPS:
+            if not self.is_done():
                 self.wait()
                 self._seconds.append(perf_counter() - began)
-                if self.say is not None and len(self._seconds) == STEPS:
+                if self.say is not None and self.is_done():
                     self.say(self.sentence())
             yield images
+
+    def is_done(self) -> bool:
+        """Return whether enough steps are measured: ten, or more than the warm-up in ten seconds."""
+        measured = len(self._seconds)
+        return measured >= STEPS or (measured > WARM_UP and sum(self._seconds) > SECONDS)
 
     @property
     def seconds(self) -> float:

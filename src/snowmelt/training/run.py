@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.accelerator import is_first_process
 from snowmelt.training.bar import make_clock
-from snowmelt.training.clock import STEPS
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer, make_scheduler
 from snowmelt.training.resume import newest_first, read_resumable, restore
@@ -123,8 +121,9 @@ class TrainingRun:
         """Take a few steps in memory, write nothing, and return what the run holds and how long it takes."""
         clock = make_clock(self.trainer, self.config.training.epochs)
         clock.say = None
-        for _ in islice(clock.over(self.trainer.steps()), STEPS):
-            pass
+        for _ in clock.over(self.trainer.steps()):
+            if clock.is_done():
+                break
         return f"{self.summary()}\n{clock.sentence()}"
 
     def summary(self) -> str:
