@@ -48,7 +48,7 @@ def test_the_share_of_a_class_is_no_tell():
 def test_the_larger_set_is_cut():
     found = c2st(drawn(300), drawn(50))
     assert (found.n_generated, found.n_real) == (50, 50)
-    assert "of 100 images, a share below 0.60 cannot be told from 0.50" in found.note
+    assert "of 100 images, a share below 0.61 cannot be told from 0.50" in found.note
 
 
 def test_too_few_images():

@@ -81,6 +81,14 @@ class Estimate:
         half, places = (self.high - self.low) / 2, self._places(default=-1)
         return number(self.value) if places < 0 else f"{self.value:.{places}f}+-{half:.{places}f}"
 
+    def rounded(self) -> str:
+        """Return the value alone, to two digits of half the interval.
+
+        >>> Estimate(1.23456, 1.0, 1.5, 0.1, 10, 10).rounded()
+        '1.23'
+        """
+        return f"{self.value:.{self._places(default=3)}f}"
+
     def percent(self) -> Estimate:
         """Return a share in percent.
 

@@ -46,7 +46,7 @@ class Answers:
         """Return all answers, with tables."""
         parts = [text_table(list(self.about.items()), left=2), "\n".join(self.summary()), str(self.scores)]
         if self.ladder is not None:
-            table = self.ladder.table()
+            table = self.ladder.table(short=True)
             parts.append("\n".join([table.caption, str(table), *table.notes]))
         for space, found in (self.novelty or {}).items():
             copies, held_out, duplicates = found.copy_rate, found.held_out_rate, found.duplicate_rate

@@ -10,12 +10,15 @@ million photographs it needs few images: with 80 of each kind it already tells m
 trained from nothing. All images are asked about: each one by a classifier that was fitted to the other folds.
 Several divisions into folds are averaged.
 
-**Fair.** Both sides have the same number of images, class by class where there are classes, so that the share
-of a class is no tell. Images of both sides have gone through the same reading, resizing and rounding.
+**Fair.** Both sides have the same number of images, class by class where there are classes, and so has every
+fold. The share of a class is no tell: neither is its absence, which a fold without it would turn around.
+Images of both sides have gone through the same reading, resizing and rounding.
 
-**Interval.** With c_si = 1 if division s is right about image i, the variance is that of the mean over
-images, plus that over divisions. It leaves out that the classifiers share training images:
-`benchmarks/eyes.py` divides real images a hundred times, and counts how often 50 % is inside.
+**Interval.** Independent errors would have the variance p (1 - p) / N. Those of several folds are not
+independent, since their classifiers share training images. How much that widens the spread is measured on the
+same images: generated and real are exchanged within random pairs, which makes the two sides alike, and the
+variance of the result over such exchanges is compared with 1 / (4 N). A ridge classifier learns them all in
+one pass. `benchmarks/eyes.py` divides real images a hundred times, and counts how often 50 % is inside.
 """
 
 from __future__ import annotations
@@ -28,11 +31,12 @@ from torch import Tensor
 
 from snowmelt.evaluation.features import Features
 from snowmelt.evaluation.features.moments import check_same_dim
-from snowmelt.evaluation.uncertainty import SEED, Estimate, Z, influence_std, proportion_interval
+from snowmelt.evaluation.uncertainty import SEED, Estimate, Z, proportion_interval
 
 __all__ = ["c2st"]
 
 FOLDS, DIVISIONS = 5, 3
+EXCHANGES = 200
 
 
 def c2st(generated: Features, real: Features, *, folds: int = FOLDS, divisions: int = DIVISIONS) -> Estimate:
@@ -58,14 +62,15 @@ def c2st(generated: Features, real: Features, *, folds: int = FOLDS, divisions: 
         raise ValueError(
             f"a classifier needs at least {folds} images of each set, class by class, got {count}"
         )
-    features = torch.cat(sides).numpy()
-    is_real = np.repeat([False, True], count)
-    right = torch.stack([_recognised(features, is_real, folds, seed) for seed in range(divisions)])
-    by_image, by_division = right.mean(dim=0), right.mean(dim=1)
-    variance = influence_std(by_image) ** 2 + (influence_std(by_division) ** 2 if divisions > 1 else 0.0)
-    value, std = float(right.mean()), math.sqrt(variance)
-    low, high = proportion_interval(value, std, 2 * count)
-    return Estimate(value, low, high, std, count, count, _resolution(2 * count))
+    exchanged, (ours, theirs) = _exchanges(count), (side.numpy() for side in sides)
+    right = np.mean([_recognised(ours, theirs, exchanged, folds, seed) for seed in range(divisions)], axis=0)
+    value, null = float(right[0]), right[1:]
+    effective = 2 * count / max(1.0, 8 * count * float(null.var(ddof=1)))  # independent images
+    std = math.sqrt(value * (1 - value) / effective)
+    low, high = proportion_interval(value, std, round(effective))
+    least = 0.5 + Z * 0.5 / math.sqrt(effective)
+    note = f"of {2 * count:,} images, a share below {least:.2f} cannot be told from 0.50"
+    return Estimate(value, low, high, std, count, count, note)
 
 
 def _as_many_of_each(generated: Features, real: Features) -> tuple[Tensor, Tensor]:
@@ -89,21 +94,29 @@ def _rows_of(features: Features, label: int | None) -> Tensor:
     return (features.labels == label).nonzero().flatten()
 
 
-def _recognised(features: np.ndarray, is_real: np.ndarray, folds: int, seed: int) -> Tensor:
-    """Return 1 for each image whose side a classifier of the other folds recognises, else 0, (N,) float64."""
-    from sklearn.linear_model import RidgeClassifier
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+def _exchanges(count: int) -> np.ndarray:
+    """Return the side that each image is said to be of, -1 or 1, (2 N, 1 + exchanges); column 0 is true."""
+    side = np.repeat([-1.0, 1.0], count)[:, None]
+    kept = np.random.default_rng(SEED).choice([-1.0, 1.0], (count, EXCHANGES))
+    return np.hstack([side, side * np.tile(kept, (2, 1))])
+
+
+def _recognised(
+    generated: np.ndarray, real: np.ndarray, sides: np.ndarray, folds: int, seed: int
+) -> np.ndarray:
+    """Return the share of images that classifiers of the other folds recognise, for each column of `sides`.
+
+    Image i of one side and image i of the other, which are of one class, are always in one fold.
+    """
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     # With as much regularisation as features, each one may bring its share, and none all of it
-    classifier = make_pipeline(StandardScaler(), RidgeClassifier(alpha=features.shape[1]))
-    division = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    found = cross_val_predict(classifier, features, is_real, cv=division)
-    return torch.from_numpy((found == is_real).astype(np.float64))
-
-
-def _resolution(count: int) -> str:
-    return (
-        f"of {count:,} images, a share below {0.5 + Z * 0.5 / math.sqrt(count):.2f} cannot be told from 0.50"
-    )
+    classifier = make_pipeline(StandardScaler(), Ridge(alpha=generated.shape[1]))
+    pairs = np.tile(np.random.default_rng(seed).permutation(len(real)) % folds, 2)
+    features = np.concatenate([generated, real])
+    found = cross_val_predict(classifier, features, sides, groups=pairs, cv=GroupKFold(folds))
+    shares: np.ndarray = (found * sides > 0).mean(axis=0)
+    return shares
