@@ -46,7 +46,7 @@ class Answers:
         """Return all answers, with tables."""
         parts = [text_table(list(self.about.items()), left=2), "\n".join(self.summary()), str(self.scores)]
         if self.ladder is not None:
-            table = self.ladder.table(short=True)
+            table = self.ladder.table()
             parts.append("\n".join([table.caption, str(table), *table.notes]))
         for space, found in (self.novelty or {}).items():
             copies, held_out, duplicates = found.copy_rate, found.held_out_rate, found.duplicate_rate
@@ -89,9 +89,15 @@ class Answers:
             folder: where to write; existing files are replaced.
             generated, real, training: the images; None where they are not known.
         """
+        chapters = [Chapter("In short", self.summary())]
+        if self.ladder is not None:
+            draw_ladder(self.ladder, folder / "ladder.png")
+            text = "Generated images among real and spoilt ones. The band is that of real images."
+            picture = _picture(folder / "ladder.png", text)
+            chapters.append(Chapter("On a ladder of spoilt images", [picture, self.ladder.table()]))
         good = self.scores.chapter()
         pictures: list[Block] = []
-        if self.scores.overall:
+        if self.scores.per_class or (self.scores.overall and self.ladder is None):
             draw_scores(self.scores, folder / "metrics.png")
             text = "Every metric: a band for all images, a point for each class."
             pictures.append(_picture(folder / "metrics.png", text))
@@ -99,12 +105,7 @@ class Answers:
             draw_side_by_side(generated, real, folder / "side_by_side.png")
             text = "Generated images to the left, real ones to the right."
             pictures.append(_picture(folder / "side_by_side.png", text))
-        chapters = [Chapter("In short", self.summary()), Chapter(good.title, [*pictures, *good.blocks])]
-        if self.ladder is not None:
-            draw_ladder(self.ladder, folder / "ladder.png")
-            text = "Generated images among real ones and real ones that were spoilt."
-            picture = _picture(folder / "ladder.png", text)
-            chapters.append(Chapter("On a ladder of spoilt images", [picture, self.ladder.table()]))
+        chapters.append(Chapter(good.title, [*pictures, *good.blocks]))
         if self.novelty is not None and training is not None:
             path = folder / "closest_pairs.png"
             draw_closest_pairs(self.novelty["pixels"], generated, training, path)

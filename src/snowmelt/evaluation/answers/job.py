@@ -175,7 +175,8 @@ class EvaluationJob:
                 reference,
                 extractor,
                 generated=features,
-                metrics=list(scores.overall),
+                # Where all sets are equally large, FID says as much, in a seventh of the time
+                metrics=[name for name in scores.overall if name != "fid_infinity"],
                 batch_size=self.batch_size,
                 cache=self.cache,
                 show_progress=self.show_progress,

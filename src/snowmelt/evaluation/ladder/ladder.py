@@ -24,7 +24,7 @@ from snowmelt.evaluation.features import Extractor, Features, extract_features
 from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.ladder.spoiling import SPOILINGS
 from snowmelt.evaluation.metrics import METRICS
-from snowmelt.evaluation.report import INTERVALS, Table
+from snowmelt.evaluation.report import Table
 from snowmelt.evaluation.uncertainty import SEED, Estimate
 from snowmelt.formats import ImageSource, TensorSource
 from snowmelt.text import listed
@@ -76,19 +76,15 @@ class Ladder:
             if (unseen := self.blind(metric))
         ]
 
-    def table(self, *, short: bool = False) -> Table:
-        """Return a row for each metric and a column for each set of images; blind metrics stand out.
-
-        Args:
-            short: show the values without their intervals.
-        """
+    def table(self) -> Table:
+        """Return a row for each metric and a column for each set of images; blind metrics stand out."""
         sets = {"real": self.real, "generated": self.generated or {}, **self.spoilt}
         sets = {name: found for name, found in sets.items() if found}
         rows = [
-            [metric, *(_shown(found.get(metric), short) for found in sets.values())] for metric in self.real
+            [metric, *(found[metric].rounded() if metric in found else "–" for found in sets.values())]
+            for metric in self.real
         ]
-        caption = f"The ladder: {self.count:,} images of each kind beside other real ones"
-        caption += "" if short else f", {INTERVALS}"
+        caption = f"The ladder: {self.count:,} images of each kind beside as many other real ones"
         alarms = [row for row, metric in enumerate(self.real) if self.blind(metric)]
         return Table(caption, ["metric", *sets], rows, notes=self.warnings(), alarms=alarms)
 
@@ -173,12 +169,6 @@ def place(ladder: Ladder, metric: str) -> str | None:
         name = min(above, key=lambda each: loss(above[each].value))
         return f"better than real images with {name} ({above[name].value:.3g})"
     return None
-
-
-def _shown(each: Estimate | None, short: bool) -> str:
-    if each is None:
-        return "–"
-    return each.rounded() if short else str(each)
 
 
 def _halves(features: Features) -> tuple[Tensor, Tensor]:
