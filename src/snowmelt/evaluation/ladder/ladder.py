@@ -167,7 +167,7 @@ def place(ladder: Ladder, metric: str) -> str | None:
         return f"worse than real images with {name} ({below[name].value:.3g})"
     if above:
         name = min(above, key=lambda each: loss(above[each].value))
-        return f"better than real images with {name} ({above[name].value:.3g})"
+        return f"better than any spoilt images (the nearest, with {name}, read {above[name].value:.3g})"
     return None
 
 
