@@ -85,13 +85,11 @@ def test_a_number_of_classes_that_the_folders_do_not_have_is_refused(folder, num
 
 def test_images_may_be_higher_than_wide_and_their_background_any_colour(folder, monkeypatch):
     seen = []
-    collate = DiffusionDataLoader._loader
+    load = DiffusionDataLoader.train_loader
     monkeypatch.setattr(
         DiffusionDataLoader,
-        "_loader",
-        lambda self, *rest: [
-            seen.append(images) or (images, labels) for images, labels in collate(self, *rest)
-        ],
+        "train_loader",
+        lambda self, *rest: [seen.append(images) or (images, labels) for images, labels in load(self, *rest)],
     )
     checkpoint = trained(folder, "model.architecture.image_size=[16, 8]", "data.background='#00ff00'")
     assert checkpoint.model().image_shape == (3, 16, 8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -121,9 +121,10 @@ class TrainingRun:
         """Take a few steps in memory, write nothing, and return what the run holds and how long it takes."""
         clock = make_clock(self.trainer, self.config.training.epochs)
         clock.say = None
-        for _ in clock.over(self.trainer.steps()):
-            if clock.is_done():
-                break
+        with closing(self.trainer.dataloader):
+            for _ in clock.over(self.trainer.steps()):
+                if clock.is_done():
+                    break
         return f"{self.summary()}\n{clock.sentence()}"
 
     def summary(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ class DiffusionTrainer(BaseTrainer):
 
         self._check_finite()
         clock = make_clock(self, num_epochs)
-        with Interruption() as interruption, make_bar(self, num_epochs) as bar:
+        with Interruption() as interruption, make_bar(self, num_epochs) as bar, closing(self.dataloader):
             while done.epoch < num_epochs:
                 for images in clock.over(self.steps()):
                     bar.update(images)
