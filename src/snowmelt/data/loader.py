@@ -109,6 +109,7 @@ class DiffusionDataLoader:
         num_classes: number of classes in the training data; 0 where it has none.
         class_names: their names, in natural order of the folders (2 before 10).
         image_shape: (C, H, W).
+        background: the colour behind transparent pixels.
 
     Raises:
         InputError: the data is missing or cannot be read.
@@ -163,6 +164,7 @@ class DiffusionDataLoader:
         self.num_classes = len(self.class_names)
         self.num_train_images = len(self._train)
         self.image_shape = (in_channels, height, width)
+        self.background = shape.background
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()

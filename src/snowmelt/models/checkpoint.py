@@ -9,6 +9,7 @@ A checkpoint file is one dictionary, written whole or not at all and read withou
     ema_state_dict         of `snowmelt.EMA`
     sampling               method, threshold and guidance, where the model states its own
     config                 the resolved YAML, for information only
+    background             the colour behind transparent pixels of the training images
     format_version, snowmelt_version
     digest                 of all of the above; reading verifies it
 
@@ -194,6 +195,22 @@ class Checkpoint:
             **{key: value for key, value in optional.items() if value is not None},
             **self.training,
         }
+
+    @property
+    def background(self) -> str | None:
+        """The colour that transparent pixels were laid on in training; None where the file does not say it.
+
+        Raises:
+            CheckpointError: what it says is no colour.
+        """
+        from snowmelt.images import check_background  # takes as long to import as torch
+
+        config = self.config if isinstance(self.config, Mapping) else {}
+        data = config.get("data")  # the only place before there was the key `background`
+        older = data.get("background") if isinstance(data, Mapping) else None
+        stated = self.training.get("background", older)
+        with name_file_in_errors(self.source):
+            return check_background(stated) if stated is not None else None
 
     @cached_property
     def digest(self) -> str:

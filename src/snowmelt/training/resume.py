@@ -146,6 +146,8 @@ def saved_state(
     """
     order = data_order(trainer.dataloader, trainer.accelerator.num_processes)
     state = {**trainer.progress.state_dict(), "data_order": order, "rng_state": random_states[0]}
+    if background := getattr(trainer.dataloader, "background", None):
+        state["background"] = background
     if len(random_states) > 1:
         state["rng_states"] = list(random_states)
     for name, part in trainer.parts.items() if save_optimizer else ():

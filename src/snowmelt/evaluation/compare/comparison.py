@@ -28,6 +28,7 @@ from snowmelt.files import check_writable
 from snowmelt.formats import ImageSource, open_images
 from snowmelt.formats.classes import renumber_classes
 from snowmelt.generation.labels import choose_images
+from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
 from snowmelt.sampling import DiffusionSampler, Request
@@ -41,6 +42,7 @@ CACHE = "cache"
 class _Model(NamedTuple):
     sampler: DiffusionSampler
     class_names: Sequence[str] | None
+    background: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,8 @@ class Comparison:
         methods: the ways to sample; None is the model's own. Those that differ in steps only make a line in
             the plots.
         guidance_scales: as in `DiffusionSampler.sample`.
-        real: images to measure by, as for `open_images`, or a file of their statistics.
+        real: images to measure by, as for `open_images`, or a file of their statistics. Transparent pixels
+            lie on the background that the first checkpoint was trained with.
         metrics: the most important one first.
         output: the folder of the report.
         guidance: how the scales guide; None takes the checkpoint's own guidance.
@@ -152,7 +155,7 @@ class Comparison:
             guidance=self.guidance or checkpoint.guidance,
             threshold=checkpoint.threshold if self.threshold == "auto" else self.threshold,
         )
-        return _Model(sampler, checkpoint.class_names)
+        return _Model(sampler, checkpoint.class_names, checkpoint.background or BACKGROUND)
 
     @cached_property
     def _images(self) -> CommonImages:
@@ -188,10 +191,12 @@ class Comparison:
     @cached_property
     def _sources(self) -> tuple[ImageSource | Path, ImageSource | None]:
         """The real images, or the file of their statistics; and the images that a classifier learns."""
-        sampler, names = self._load(self.checkpoints[0])
-        channels, height, width = sampler.model.image_shape
+        sampler, names, background = self._load(self.checkpoints[0])
+        channels, *size = sampler.model.image_shape
         opened = {
-            path: renumber_classes(open_images(path, image_size=(height, width), channels=channels), names)
+            path: renumber_classes(
+                open_images(path, image_size=size, channels=channels, background=background), names
+            )
             for path in {self.real, self.train or self.real}
             if not is_statistics(path)
         }
