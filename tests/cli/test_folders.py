@@ -147,7 +147,7 @@ def test_what_is_left_out_is_said_once_though_the_folder_is_read_twice(folder):
         "training.resume={enabled: true, checkpoint: no.pth}",
     )
     result = run("train", *TINY, f"data.paths.train={folder}", f"output.base_dir={folder.parent}", *words)
-    assert result.output.count("left out 1 pictures in formats that are not read (1/x.heic)") == 1
+    assert result.output.count("left out 1 picture in a format that is not read (1/x.heic)") == 1
 
 
 def test_a_run_that_cannot_be_resumed_trains_no_classifier(folder, monkeypatch):

@@ -17,6 +17,7 @@ from snowmelt.data.transforms import augmentation, derived_seed
 from snowmelt.data.workers import Batches, Workers
 from snowmelt.errors import InputError
 from snowmelt.images import BACKGROUND, Shape, check_background, image_sides
+from snowmelt.text import counted
 
 __all__ = ["DATASETS", "DiffusionDataLoader", "EpochBatches"]
 
@@ -174,8 +175,9 @@ class DiffusionDataLoader:
         self._val_workers = Workers(self._val, None, num_workers, self.pin_memory)
         if self.batches_per_epoch() == 0:
             raise InputError(
-                f"{train_path} has {self.num_train_images} images, fewer than batch_size ({batch_size}), and "
-                "drop_last leaves out batches that are not full: lower batch_size or set drop_last to false"
+                f"{train_path} has {counted(self.num_train_images, 'image')}, fewer than batch_size "
+                f"({batch_size}), and drop_last leaves out batches that are not full: lower batch_size or "
+                "set drop_last to false"
             )
 
     def batches_per_epoch(self, process: tuple[int, int] = (0, 1)) -> int:

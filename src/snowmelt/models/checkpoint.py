@@ -45,6 +45,7 @@ from snowmelt.models.weights import (
     unwrapped,
 )
 from snowmelt.plans import Method
+from snowmelt.text import counted
 
 __all__ = ["FORMAT_VERSION", "Checkpoint"]
 
@@ -224,7 +225,10 @@ class Checkpoint:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        parts = [f"{len(self.weights)} tensors", f"{self.num_classes or 'no'} classes"]
+        parts = [
+            counted(len(self.weights), "tensor"),
+            counted(self.num_classes, "class") if self.num_classes else "no classes",
+        ]
         parts += ["averaged"] if self.ema is not None else []
         parts += [f"method {self.method}"] if self.method is not None else []
         return f"<Checkpoint {self.source or 'in memory'}: {', '.join(parts)}>"
@@ -300,7 +304,7 @@ def _check_values(contents: Mapping[str, Any]) -> None:
     if isinstance(num_classes, bool) or not isinstance(num_classes, int | None):
         raise TypeError(f"num_classes must be an integer or None, got {str(num_classes)[:40]!r}")
     if not all(isinstance(name, str) for name in names) or len(names) > (num_classes or len(names)):
-        raise ValueError(f"class_names must be texts, at most one for each of {num_classes} classes")
+        raise ValueError(f"class_names must be texts, at most one a class, and num_classes is {num_classes}")
     for key in ("model_state_dict", "ema_state_dict"):
         if spoilt := next(not_finite(contents.get(key) or {}), None):
             raise ValueError(f"the weights {spoilt} are not finite (NaN or infinity): the training diverged")

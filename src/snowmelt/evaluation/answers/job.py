@@ -41,6 +41,7 @@ from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
 from snowmelt.sampling import DiffusionSampler, Request, image_seeds
+from snowmelt.text import counted
 
 __all__ = ["EvaluationJob"]
 
@@ -275,7 +276,7 @@ class EvaluationJob:
         labels = labels_in_shares_of(known, sampler.model.num_classes, self.num_samples)
         seeds = image_seeds(self.seed, self.num_samples)
         request = Request.of(self.num_samples, labels, self.guidance_scale, self.use_ema, seeds)
-        name = f"{self.generated} by {sampler.plan.name} in {sampler.plan.nfe} evaluations"
+        name = f"{self.generated} by {sampler.plan.name} in {counted(sampler.plan.nfe, 'evaluation')}"
         return SampledSource(sampler, request, checkpoint.class_names, name)
 
     @property
@@ -297,13 +298,14 @@ class EvaluationJob:
     ) -> dict[str, str]:
         generated, real, *_ = self.sources
         if isinstance(reference, Features):
-            described = f"{real.name if real is not None else self.real}, {len(reference):,} images"
+            described = f"{real.name if real is not None else self.real}, {counted(len(reference), 'image')}"
         else:
-            count = f"{reference.count:,}" if reference.count is not None else "an unknown number of"
-            described = f"{self.real}, statistics of {count} images"
+            n = reference.count
+            count = counted(n, "image") if n is not None else "an unknown number of images"
+            described = f"{self.real}, statistics of {count}"
         channels, height, width = self._shape
         return {
-            "generated": f"{generated.name}, {len(generated):,} images",
+            "generated": f"{generated.name}, {counted(len(generated), 'image')}",
             "real": described,
             "shape": f"{height} x {width} pixels, {'gray' if channels == 1 else 'in colour'}",
             "extractor": f"{extractor.name}, {features.dim:,} features",

@@ -32,6 +32,7 @@ from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
 from snowmelt.sampling import DiffusionSampler, Request
+from snowmelt.text import counted
 
 __all__ = ["Comparison"]
 
@@ -129,7 +130,7 @@ class Comparison:
             self.metrics,
             folder,
             ladder=self._ladder(judge),
-            title=f"{self.title}: {len(self.cells)} ways to sample",
+            title=f"{self.title}: {counted(len(self.cells), 'way')} to sample",
             facts=self._facts(judge),
             column_names=_column_names(images),
         )
@@ -238,7 +239,7 @@ class Comparison:
             "checkpoints": ", ".join(self.checkpoints),
             "images": f"{self.num_samples:,} in each cell, from seed {self.seed}",
             "weights": "averaged (EMA), where there are any" if self.use_ema else "not averaged",
-            "measured by": f"{self.real}, {count:,} images" if count is not None else self.real,
+            "measured by": f"{self.real}, {counted(count, 'image')}" if count is not None else self.real,
             "extractor": judge.extractor.name,
             "device": str(self.device),
             "snowmelt": __version__,
