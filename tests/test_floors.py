@@ -38,9 +38,9 @@ BESIDE = {
     "text": set(),
     "limits": set(),
     "device": {"errors"},
-    "images": {"files", "errors"},
-    "data": {"images", "files", "errors"},
-    "formats": {"data", "images", "files", "errors", "digest"},
+    "images": {"files", "errors", "text"},
+    "data": {"images", "files", "errors", "text"},
+    "formats": {"data", "images", "files", "errors", "digest", "text"},
     "config": {"files", "errors", "limits", "text"},
 }
 EVERYWHERE = {"_version"}

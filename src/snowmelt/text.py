@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
-__all__ = ["listed", "number", "shortened", "text_table"]
+__all__ = ["counted", "listed", "number", "shortened", "text_table"]
 
 DIGITS = 4
 
@@ -25,6 +26,20 @@ def text_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """Return a number and what it counts; without a plural form, the thing's last word gets its usual one.
+
+    >>> counted(1, "image"), counted(1234, "image"), counted(0, "real entry")
+    ('1 image', '1,234 images', '0 real entries')
+    >>> counted(2, "batch"), counted(2, "epoch"), counted(2, "class")
+    ('2 batches', '2 epochs', '2 classes')
+    """
+    if things is None:
+        stem = f"{thing[:-1]}ie" if re.search(r"[^aeiou]y$", thing) else thing
+        things = f"{stem}es" if re.search(r"(s|x|tch|sh)$", thing) else f"{stem}s"
+    return f"{number:,} {thing if number == 1 else things}"
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -102,7 +102,7 @@ def test_resuming_from_the_command_line_equals_one_run(trained, tmp_path):
     assert run("train", config, "training.epochs=1").exit_code == 0
     result = run("train", config, "training.resume.enabled=true")
     assert result.exit_code == 0, result.output
-    assert "after 1 epochs" in result.output
+    assert "after 1 epoch\n" in result.output
     one, other = (
         read_contents(folder / "checkpoints" / "latest.pth")["model_state_dict"]
         for folder in (trained, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from snowmelt import Checkpoint
 from snowmelt.cli import app
 from snowmelt.data import DiffusionDataLoader
+from snowmelt.models import CheckpointError
 
 TINY = [
     "compute.device=cpu",
@@ -85,18 +87,57 @@ def test_a_number_of_classes_that_the_folders_do_not_have_is_refused(folder, num
 
 def test_images_may_be_higher_than_wide_and_their_background_any_colour(folder, monkeypatch):
     seen = []
-    collate = DiffusionDataLoader._loader
+    load = DiffusionDataLoader.train_loader
     monkeypatch.setattr(
         DiffusionDataLoader,
-        "_loader",
-        lambda self, *rest: [
-            seen.append(images) or (images, labels) for images, labels in collate(self, *rest)
-        ],
+        "train_loader",
+        lambda self, *rest: [seen.append(images) or (images, labels) for images, labels in load(self, *rest)],
     )
     checkpoint = trained(folder, "model.architecture.image_size=[16, 8]", "data.background='#00ff00'")
     assert checkpoint.model().image_shape == (3, 16, 8)
     colour = torch.tensor([-1.0, 1.0, -1.0]).view(1, 3, 1, 1)
     assert torch.equal(seen[0], colour.expand(3, 3, 16, 8))
+
+
+GREEN, BLUE = (0, 255, 0), (0, 0, 255)
+
+
+def test_transparent_pixels_lie_on_the_background_of_the_models_training(folder, monkeypatch):
+    from snowmelt.diagnosis import check_checkpoint
+    from snowmelt.evaluation.answers.job import EvaluationJob
+    from snowmelt.evaluation.compare import Comparison
+
+    checkpoint = trained(folder, "data.background='#00ff00'")
+    assert checkpoint.background == "#00ff00"
+    assert replace(checkpoint, training={}).background == "#00ff00"  # files that only the YAML says it in
+    assert replace(checkpoint, training={}, config=None).background is None
+    with pytest.raises(CheckpointError, match=r"latest\.pth .* background must be a colour"):
+        replace(checkpoint, training={"background": ["green"]}).background
+
+    path, picture, out = checkpoint.source, folder / "1" / "x.png", folder.parent / "out.png"
+    for words, colour in (([], GREEN), (["--background", "#0000ff"], BLUE)):
+        arguments = ["edit", "image-to-image", path, picture, "--strength", "0", "--fit", "--class", "0"]
+        result = CliRunner().invoke(app, [*map(str, arguments), "--out", str(out), *words])
+        assert result.exit_code == 0, (result.output, result.exception)
+        assert Image.open(out).getpixel((4, 4)) == colour
+
+    def colours(source) -> tuple[int, ...]:
+        return tuple(source.take([0])[0, :, 4, 4].tolist())
+
+    job = {"generated": path, "real": folder, "num_samples": 3}
+    assert colours(EvaluationJob(**job).sources.real) == GREEN
+    assert colours(EvaluationJob(**job, background="#0000ff").sources.real) == BLUE
+    assert colours(EvaluationJob(generated=folder, real=folder).sources.real) == (255, 255, 255)
+    words = {"guidance_scales": [0.0], "metrics": ["kid"], "output": folder.parent / "compared"}
+    comparison = Comparison(checkpoints=[str(path)], methods=[None], real=str(folder), **words)
+    assert colours(comparison._sources[0]) == GREEN
+
+    seen = []
+    monkeypatch.setattr(
+        "snowmelt.diagnosis.trained.check_denoiser", lambda _, images, *rest, **words: seen.append(images)
+    )
+    check_checkpoint(checkpoint, folder)
+    assert seen[0][0, :, 4, 4].tolist() == [-1, 1, -1]
 
 
 def test_what_is_left_out_is_said_once_though_the_folder_is_read_twice(folder):
@@ -106,7 +147,7 @@ def test_what_is_left_out_is_said_once_though_the_folder_is_read_twice(folder):
         "training.resume={enabled: true, checkpoint: no.pth}",
     )
     result = run("train", *TINY, f"data.paths.train={folder}", f"output.base_dir={folder.parent}", *words)
-    assert result.output.count("left out 1 pictures in formats that are not read (1/x.heic)") == 1
+    assert result.output.count("left out 1 picture in a format that is not read (1/x.heic)") == 1
 
 
 def test_a_run_that_cannot_be_resumed_trains_no_classifier(folder, monkeypatch):

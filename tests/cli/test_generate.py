@@ -217,6 +217,19 @@ def test_choices_that_make_no_sense_are_refused(checkpoint, tmp_path, choice, me
     assert not (tmp_path / "generated").exists()
 
 
+@pytest.mark.parametrize(("choice", "made"), [("class_counts={1: 4}", 4), ("seeds=[1, 2, 3]", 3)])
+def test_a_choice_on_the_command_line_decides_the_number_of_images(checkpoint, tmp_path, choice, made):
+    number = f"generation.sampling.num_samples={NUM}"
+    arguments = settings(checkpoint, tmp_path, f"generation.sampling.{choice}")
+    arguments.remove(number)
+    path = tmp_path / "c.yaml"
+    path.write_text(f"generation: {{sampling: {{num_samples: {NUM}}}}}")
+    arguments[1] = str(path)
+    run(arguments)
+    assert len(rows(tmp_path)) == made
+    assert f"num_samples is {NUM}" in run([*arguments, number, "--overwrite"], expected=2)
+
+
 def test_an_image_does_not_depend_on_the_job_that_it_is_in(checkpoint, tmp_path):
     run(settings(checkpoint, tmp_path))
     row = rows(tmp_path)[13]

@@ -88,7 +88,7 @@ def test_overwrite_removes_the_first_run_and_nothing_else(once):
 
 def test_one_command_starts_a_run_and_goes_on_with_it(tmp_path):
     assert "starts at the beginning" in train(tmp_path, RESUME, "training.epochs=1")
-    assert "after 1 epochs" in train(tmp_path, RESUME, "training.epochs=2")
+    assert "after 1 epoch\n" in train(tmp_path, RESUME, "training.epochs=2")
     before = (tmp_path / "checkpoints" / "latest.pth").read_bytes()
     assert "Nothing is left to train" in train(tmp_path, RESUME, "training.epochs=2")
     assert (tmp_path / "checkpoints" / "latest.pth").read_bytes() == before
@@ -118,7 +118,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(once, d
     said = train(once, RESUME, "training.epochs=3")
     assert str(latest) in said
     assert str(newest) in said
-    assert f"Resumed from {once / 'checkpoints' / 'epoch_0001.pth'} after 1 epochs" in said
+    assert f"Resumed from {once / 'checkpoints' / 'epoch_0001.pth'} after 1 epoch\n" in said
     assert epoch_of(latest) == 3
     assert epochs(once) == ["1", "2", "3"]
 

@@ -14,6 +14,7 @@ SAMPLING = {
     "class_selection": "[0, 1]",
     "class_counts": "{0: 3}",
     "balance_to": "images",
+    "seeds": "[5, 6]",
     "guidance_scale": "2.0",
     "guidance": "{type: apg, scale: 4.0}",
 }
@@ -42,8 +43,20 @@ def sampling(tmp_path):
 def test_the_later_word_takes_the_place_of_the_files(sampling, stated, later):
     alone = sampling(later)
     both = sampling(stated, f"{later}={SAMPLING[later]}")
-    assert (both.method, both.scale, both.num_samples) == (alone.method, alone.scale, 3)
+    assert (both.method, both.scale) == (alone.method, alone.scale)
     assert [getattr(both, name) for name in GROUPS[1]] == [getattr(alone, name) for name in GROUPS[1]]
+
+
+@pytest.mark.parametrize("later", ["class_counts", "balance_to", "seeds", "class_selection", "preset"])
+def test_what_decides_the_number_takes_the_place_of_the_files_number(sampling, later):
+    decides = later in ("class_counts", "balance_to", "seeds")
+    changed = sampling("plan", f"{later}={SAMPLING[later]}")
+    assert ("num_samples" in changed.model_fields_set) != decides
+    both = sampling("plan", f"{later}={SAMPLING[later]}", "num_samples=4")
+    assert both.num_samples == 4
+    assert "num_samples" in both.model_fields_set
+    assert sampling(later).num_samples == 3  # one file that says both is not changed
+    assert sampling("plan", f"{later}=null").num_samples == 3
 
 
 def test_a_part_of_what_the_file_says_is_changed_alone(sampling):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -192,9 +197,76 @@ def test_augmentation_follows_from_the_seed_and_not_from_the_batch(folder):
     assert not torch.equal(one, in_order(folder, seed=1, **CHANGES))
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_workers_change_nothing(folder):
-    assert torch.equal(in_order(folder, num_workers=2, **CHANGES), in_order(folder, **CHANGES))
+# -- workers -------------------------------------------------------------------------------------------
+
+forks = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+def processes() -> set[int | None]:
+    return {process.pid for process in multiprocessing.active_children()}
+
+
+@forks
+def test_workers_stay_over_the_epochs_and_change_nothing(folder):
+    here, there = (DiffusionDataLoader(folder, folder, 8, 3, num_workers=n, **CHANGES) for n in (0, 2))
+    seen_processes = []
+    for epoch, start in [(0, 0), (1, 0), (2, 2), (2, 4)]:  # whole epochs, and ones that are resumed
+        wanted, got = (list(data.train_loader(epoch, start)) for data in (here, there))
+        assert all(same(one, other) for one, other in zip(wanted, got, strict=True))
+        assert same(seen(here.val_loader()), seen(there.val_loader()))
+        seen_processes.append(processes())
+    assert len(seen_processes[0]) == 4  # two for training and two for validation
+    assert all(there == seen_processes[0] for there in seen_processes)
+    del there
+    gc.collect()
+    assert not processes()
+
+
+@forks
+def test_an_epoch_that_is_left_or_overtaken_disturbs_no_other(folder):
+    here, there = (DiffusionDataLoader(folder, image_size=8, batch_size=1, num_workers=n) for n in (0, 2))
+    for _ in there.train_loader(0):
+        break
+    workers = processes()
+    first, second = iter(there.train_loader(1)), iter(there.train_loader(2))
+    got = [next(first), next(second), next(first), *second, *first]
+    one, two = list(here.train_loader(1)), list(here.train_loader(2))
+    wanted = [one[0], two[0], one[1], *two[1:], *one[2:]]
+    assert all(same(a, b) for a, b in zip(wanted, got, strict=True))
+    assert processes() == workers
+    there.close()
+    assert not processes()
+    assert same(seen(there.train_loader(1)), seen(here.train_loader(1)))
+    there.close()
+
+
+@forks
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_ends_the_workers_and_the_next_epoch_has_others(folder, workers):
+    data = DiffusionDataLoader(folder, image_size=8, batch_size=2, num_workers=workers)
+    path = folder / "dog" / "13.png"
+    good = path.read_bytes()
+    path.write_bytes(b"not a picture")
+    with pytest.raises(InputError, match=rf"^{path} cannot be read as an image"):
+        list(data.train_loader(0))
+    assert not processes()
+    path.write_bytes(good)
+    assert len(list(data.train_loader(0))) == 5
+    data.close()
+
+
+def test_python_ends_though_workers_are_left(folder):
+    script = """
+import sys
+from snowmelt.data import DiffusionDataLoader
+data = DiffusionDataLoader(sys.argv[1], sys.argv[1], 8, 1, num_workers=1)
+data.itself = data  # it is not gone when Python ends
+held = [iter(data.train_loader(0)), iter(data.val_loader())]
+print(*(len(next(batches)) for batches in held))
+"""
+    command = [sys.executable, "-c", script, str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "2 2\n", "")
 
 
 # -- what is refused -----------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ def test_mistakes_are_named(tmp_path):
         novelty(drawn(9, 1), drawn(9, 2), drawn(20, 3), quantile=0.0)
     with pytest.raises(ValueError, match="5 and 4 features"):
         novelty(drawn(9, 1), drawn(9, 2, dimensions=4), drawn(20, 3))
-    with pytest.raises(ValueError, match="2 nearest of 1 images"):
+    with pytest.raises(ValueError, match="2 nearest of 1 image do"):
         nearest(drawn(9, 1), drawn(1, 2), 2)
     with pytest.warns(UserWarning, match="held-out images are training images too"):
         novelty(drawn(9, 1), drawn(50, 2), drawn(50, 2))

@@ -101,7 +101,7 @@ def test_an_unconditional_model_has_no_classes_whatever_its_data_had():
         (None, {"class_counts": {0: 1}}, "class_counts is given, but the model is unconditional"),
         (3, {"class_selection": [3]}, "class 3 is asked for, but the model has the classes 0..2"),
         (3, {"class_counts": {1: 4}, "exactly": True}, "num_samples is 5, .* make 4"),
-        (3, {"class_counts": {1: 4}, "seeds": [1]}, "seeds has 1 entries for 4 images"),
+        (3, {"class_counts": {1: 4}, "seeds": [1]}, "seeds has 1 entry for 4 images"),
     ],
 )
 def test_choices_that_contradict_each_other_are_refused(num_classes, choice, message):

@@ -11,6 +11,7 @@ import typer
 
 from snowmelt.cli.errors import exit_codes
 from snowmelt.errors import InputError, as_input_errors
+from snowmelt.text import counted
 
 if TYPE_CHECKING:
     from snowmelt.config.comparing import Compare
@@ -63,7 +64,10 @@ def compare_command(
             )
             comparison.check()
         if not quiet:
-            print(f"Comparing {len(comparison.cells)} ways to make {wanted.num_samples:,} images")
+            print(
+                f"Comparing {counted(len(comparison.cells), 'way')} to make "
+                f"{counted(wanted.num_samples, 'image')}"
+            )
         results, report = comparison.run(overwrite=overwrite)
         if not quiet:
             print(comparison_table(results, wanted.metrics))

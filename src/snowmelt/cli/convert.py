@@ -12,6 +12,7 @@ from snowmelt.cli.errors import user_errors
 from snowmelt.cli.options import NoEma
 from snowmelt.cli.parsing import expect_suffix
 from snowmelt.errors import InputError
+from snowmelt.text import counted
 
 __all__ = ["export_command", "import_command"]
 
@@ -46,7 +47,7 @@ def import_command(
         if not next(sampler.trajectory(1, labels)).x_t.isfinite().all():
             raise InputError(f"{folder} was not imported: its network answers with NaN or infinity")
         checkpoint.write(out)  # only now: what is written can be sampled from
-        classes = f", {model.num_classes} classes" if model.num_classes else ""
+        classes = f", {counted(model.num_classes, 'class')}" if model.num_classes else ""
         averaged = ", with averaged weights" if checkpoint.ema is not None else ""
         shape = " x ".join(map(str, model.image_shape))
         typer.echo(

@@ -120,7 +120,7 @@ def image_to_image_command(
     guidance: GuidanceScale = 0.0,
     seed: Seed = 0,
     fit: Fit = False,
-    background: Background = "white",
+    background: Background = None,
     scale: Scale = None,
 ) -> None:
     """Noise images up to t = strength and sample from there (SDEdit)."""
@@ -132,8 +132,8 @@ def image_to_image_command(
 
         expect_suffix(out, ".png")
         strengths = [check_strength(share) for share in numbers(strength, "--strength")]
-        sampler = model.sampler(method.text())
-        images = read_images(inputs, sampler.model.image_shape, fit=fit, background=background)
+        sampler, behind = model.sampler_on(method.text(), background)
+        images = read_images(inputs, sampler.model.image_shape, fit=fit, background=behind)
         labels = label_each(integers(classes, "--class"), len(images), "--class")
         columns = [
             image_to_image(
@@ -162,7 +162,7 @@ def invert_command(
     classes: Classes = None,
     guidance: GuidanceScale = 0.0,
     fit: Fit = False,
-    background: Background = "white",
+    background: Background = None,
     scale: Scale = None,
 ) -> None:
     """Find the noise that leads to an image, and print the error of the way back."""
@@ -171,10 +171,8 @@ def invert_command(
         from snowmelt.editing.pictures import interleave, read_images, write_noise, write_pictures
 
         expect_suffix(out, ".npy", ".png")
-        sampler = model.sampler(method.text())
-        images = read_images(inputs, sampler.model.image_shape, fit=fit, background=background).to(
-            sampler.device
-        )
+        sampler, behind = model.sampler_on(method.text(), background)
+        images = read_images(inputs, sampler.model.image_shape, fit=fit, background=behind).to(sampler.device)
         labels = label_each(integers(classes, "--class"), len(images), "--class")
         found = invert(sampler, images, labels, guidance_scale=guidance)
         typer.echo("Round trip error (root mean square; an image's range is 2):")
@@ -202,7 +200,7 @@ def swap_class_command(
     ],
     guidance: GuidanceScale = 0.0,
     fit: Fit = False,
-    background: Background = "white",
+    background: Background = None,
     scale: Scale = None,
 ) -> None:
     """Change the class of images and keep the noise that they come from."""
@@ -211,8 +209,8 @@ def swap_class_command(
         from snowmelt.editing.pictures import interleave, read_images, write_pictures
 
         expect_suffix(out, ".png")
-        sampler = model.sampler(method.text())
-        images = read_images(inputs, sampler.model.image_shape, fit=fit, background=background)
+        sampler, behind = model.sampler_on(method.text(), background)
+        images = read_images(inputs, sampler.model.image_shape, fit=fit, background=behind)
         shown = label_each(integers(source, "--from"), len(images), "--from") or []
         wanted = integers(target, "--to") or []
         for label in wanted:  # all of them, before the work on the first
@@ -245,7 +243,7 @@ def inpaint_command(
     guidance: GuidanceScale = 0.0,
     seed: Seed = 0,
     fit: Fit = False,
-    background: Background = "white",
+    background: Background = None,
     scale: Scale = None,
 ) -> None:
     """Paint the missing part of an image (RePaint)."""
@@ -255,9 +253,9 @@ def inpaint_command(
         from snowmelt.sampling import image_seeds
 
         expect_suffix(out, ".png")
-        sampler = model.sampler(method.text())
+        sampler, behind = model.sampler_on(method.text(), background)
         shape = sampler.model.image_shape
-        images = read_images([image], shape, fit=fit, background=background).expand(num, *shape)
+        images = read_images([image], shape, fit=fit, background=behind).expand(num, *shape)
         painted = inpaint(
             sampler,
             images,

@@ -84,7 +84,7 @@ def evaluate_command(
             "--channels", help="1 turns all images gray, 3 into colour. Default: as the generated ones."
         ),
     ] = None,
-    background: Background = "white",
+    background: Background = None,
     num_samples: Annotated[
         int, typer.Option("--num-samples", min=2, help="Number of images to sample from a checkpoint.")
     ] = 2048,

@@ -18,6 +18,7 @@ import typer
 from snowmelt.cli.errors import exit_codes
 from snowmelt.cli.options import ConfigFile, DryRun, Overrides, Overwrite, Quiet
 from snowmelt.errors import InputError, as_input_errors
+from snowmelt.text import counted
 
 if TYPE_CHECKING:
     from snowmelt.config import Config
@@ -71,12 +72,12 @@ def generate_from(
     if team.rank == 0:
         save_config(config, job.folder / "config.yaml")
     if not quiet:
-        typer.echo(f"Generating {job.num_samples} samples with {job.sampler.plan!r}")
+        typer.echo(f"Generating {counted(job.num_samples, 'sample')} with {job.sampler.plan!r}")
     job.run()
     if not quiet and job.grid_nrow is not None:
         typer.echo(f"Saved generated grid to: {job.folder / GRID_NAME}")
     if not quiet and job.writer is not None:
-        typer.echo(f"Saved {job.num_samples} individual samples to: {job.folder}")
+        typer.echo(f"Saved {counted(job.num_samples, 'individual sample')} to: {job.folder}")
 
 
 def build_job(

@@ -46,7 +46,11 @@ Overrides = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto.")]
 Background = Annotated[
-    str, typer.Option("--background", help="Colour behind transparent pixels, as in data.background.")
+    str | None,
+    typer.Option(
+        "--background",
+        help="Colour behind transparent pixels. Default: that of the checkpoint's training, or else white.",
+    ),
 ]
 GuidanceScale = Annotated[float, typer.Option("--guidance", help="Guidance scale; 0 turns guidance off.")]
 NoEma = Annotated[bool, typer.Option("--no-ema", help="Use the raw weights, not their moving average (EMA).")]
@@ -123,11 +127,19 @@ class ModelOptions:
 
     def sampler(self, method: str | None = None) -> DiffusionSampler:
         """Return a sampler of the model; without a method, it uses the model's own."""
+        return self.sampler_on(method, None)[0]
+
+    def sampler_on(self, method: str | None, background: str | None) -> tuple[DiffusionSampler, str]:
+        """Return a sampler, and the colour behind transparent pixels: the given one, or that of training."""
+        from snowmelt.images import BACKGROUND
+        from snowmelt.models import Checkpoint
         from snowmelt.sampling import DiffusionSampler
 
-        return DiffusionSampler.from_pretrained(
-            self.checkpoint, self.resolved_device(), use_ema=not self.no_ema, method=method
+        checkpoint = Checkpoint.read(self.checkpoint)
+        sampler = DiffusionSampler.from_pretrained(
+            checkpoint, self.resolved_device(), use_ema=not self.no_ema, method=method
         )
+        return sampler, background or checkpoint.background or BACKGROUND
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from snowmelt.errors import InputError
 from snowmelt.files import check_writable
+from snowmelt.text import counted
 
 __all__ = ["expect_suffix", "integers", "label_each", "numbers"]
 
@@ -66,4 +67,6 @@ def label_each(labels: list[int] | None, count: int, option: str) -> list[int] |
         return labels
     if len(labels) == 1:
         return labels * count
-    raise InputError(f"{option} takes one label, or one for each of the {count} images; got {len(labels)}")
+    raise InputError(
+        f"{option} takes one label, or one for each image; got {len(labels)} for {counted(count, 'image')}"
+    )

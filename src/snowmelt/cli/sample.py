@@ -10,6 +10,7 @@ import typer
 from snowmelt.cli.errors import user_errors
 from snowmelt.cli.options import GuidanceScale, MethodOptions, ModelOptions, Quiet, with_groups
 from snowmelt.cli.parsing import expect_suffix, integers
+from snowmelt.text import counted
 
 __all__ = ["sample_command"]
 
@@ -46,4 +47,7 @@ def sample_command(
         )
         save_grid(images, out, captions=[str(label) for label in labels] if labels is not None else None)
         if not quiet:
-            typer.echo(f"{out}: {len(seeds)} images by {sampler.method} ({sampler.plan.nfe} evaluations)")
+            typer.echo(
+                f"{out}: {counted(len(seeds), 'image')} by {sampler.method} "
+                f"({counted(sampler.plan.nfe, 'evaluation')})"
+            )

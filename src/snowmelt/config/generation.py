@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     ConfigDict,
@@ -114,6 +115,9 @@ class Sampling(Section):
     """
 
     alternatives = (_METHODS, _CLASSES, ("guidance_scale", "guidance.scale"))
+    decided: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "num_samples": ("class_counts", "balance_to", "seeds")
+    }
 
     num_samples: Count = 16
     guidance_scale: FiniteFloat = 0.0

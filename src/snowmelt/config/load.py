@@ -56,8 +56,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Args:
         path: the file; ``-`` for none, where the overrides say everything.
         overrides: changes to it, ``key.sub=value`` each, the value in YAML; the last one for a key counts.
-            Where the file says the same in another way, as ``sampler`` where ``preset`` is overridden, that
-            is dropped.
+            Where the file says the same in another way, as ``sampler`` where ``preset`` is overridden, or
+            ``num_samples`` where ``seeds`` is, that is dropped.
 
     Raises:
         ConfigError: the file is missing or not a YAML mapping, an override is malformed, or keys or values

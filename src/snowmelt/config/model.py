@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo, field_v
 
 from snowmelt import limits
 from snowmelt.config.section import Classes, NullIsNone, Probability, Section, Share, Side, Width
+from snowmelt.text import counted
 
 __all__ = ["Architecture", "Conditioning", "Diffusion", "Model"]
 
@@ -43,7 +44,9 @@ class Architecture(Section):
     def _one_per_stage(cls, value: bool | list[bool], info: ValidationInfo) -> bool | list[bool]:
         stages = len(info.data.get("channel_multipliers", ()))
         if stages and isinstance(value, list) and len(value) != stages:
-            raise ValueError(f"{stages} entries, one for each of the channel_multipliers, or true or false")
+            raise ValueError(
+                f"{counted(stages, 'entry')}, one for each of the channel_multipliers, or true or false"
+            )
         return value
 
 

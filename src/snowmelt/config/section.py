@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import (
@@ -62,11 +63,13 @@ class Section(BaseModel):
     Attributes:
         alternatives: groups of keys that say one thing in different ways, so that at most one may be stated.
             An override of one takes the place of the others in the file.
+        decided: keys, each with those that decide it too: their override takes its place in the file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     alternatives: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    decided: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
 
 def errors_at(kind: str, *paths: tuple[str, ...]) -> ValidationError:

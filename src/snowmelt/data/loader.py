@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import signal
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import Sampler
 
 from snowmelt.data.digits import digits
 from snowmelt.data.folders import ImageFiles, image_folder
 from snowmelt.data.torchvision_sets import cifar10, fashion_mnist, mnist
-from snowmelt.data.transforms import Augmented, augmentation, derived_seed
+from snowmelt.data.transforms import augmentation, derived_seed
+from snowmelt.data.workers import Batches, Workers
 from snowmelt.errors import InputError
 from snowmelt.images import BACKGROUND, Shape, check_background, image_sides
+from snowmelt.text import counted
 
 __all__ = ["DATASETS", "DiffusionDataLoader", "EpochBatches"]
-
-Batch = tuple[Tensor, Tensor]
 
 DATASETS: dict[str, Callable[..., Any]] = {
     "digits": digits,
@@ -70,6 +69,12 @@ class EpochBatches(Sampler[list[int]]):
     def __len__(self) -> int:
         return len(self.chosen)
 
+    def after(self, number: int) -> Self:
+        """Return these batches without the first `number` ones."""
+        rest = copy.copy(self)
+        rest.chosen = self.chosen[number:]
+        return rest
+
     def __iter__(self) -> Iterator[list[int]]:
         order = torch.arange(self.num_images)
         if self.shuffle:
@@ -91,7 +96,8 @@ class DiffusionDataLoader:
             cut out.
         batch_size: images of a batch.
         in_channels: 1 for gray, 3 for colour.
-        num_workers: processes that load images; with 0, this process loads them.
+        num_workers: processes that load images, from the first epoch to `close`, and as many for validation;
+            with 0, this process loads them.
         pin_memory: copy faster to a CUDA device; without such a device it changes nothing.
         shuffle_train: a new order each epoch.
         drop_last: leave out the last training batch if it is not full.
@@ -104,6 +110,7 @@ class DiffusionDataLoader:
         num_classes: number of classes in the training data; 0 where it has none.
         class_names: their names, in natural order of the folders (2 before 10).
         image_shape: (C, H, W).
+        background: the colour behind transparent pixels.
 
     Raises:
         InputError: the data is missing or cannot be read.
@@ -158,24 +165,26 @@ class DiffusionDataLoader:
         self.num_classes = len(self.class_names)
         self.num_train_images = len(self._train)
         self.image_shape = (in_channels, height, width)
+        self.background = shape.background
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.shuffle_train, self.drop_last, self.seed = shuffle_train, drop_last, seed
-        self._augment = augmentation(horizontal_flip, rotation_degrees, color_jitter)
+        augment = augmentation(horizontal_flip, rotation_degrees, color_jitter)
+        self._train_workers = Workers(self._train, augment, num_workers, self.pin_memory)
+        self._val_workers = Workers(self._val, None, num_workers, self.pin_memory)
         if self.batches_per_epoch() == 0:
             raise InputError(
-                f"{train_path} has {self.num_train_images} images, fewer than batch_size ({batch_size}), and "
-                "drop_last leaves out batches that are not full: lower batch_size or set drop_last to false"
+                f"{train_path} has {counted(self.num_train_images, 'image')}, fewer than batch_size "
+                f"({batch_size}), and drop_last leaves out batches that are not full: lower batch_size or "
+                "set drop_last to false"
             )
 
     def batches_per_epoch(self, process: tuple[int, int] = (0, 1)) -> int:
         """Return how many batches a process sees in an epoch."""
         return len(self._batches(0, 0, process))
 
-    def train_loader(
-        self, epoch: int, start_batch: int = 0, process: tuple[int, int] = (0, 1)
-    ) -> DataLoader[Batch]:
+    def train_loader(self, epoch: int, start_batch: int = 0, process: tuple[int, int] = (0, 1)) -> Batches:
         """Return the batches of an epoch, from `start_batch` on.
 
         Args:
@@ -186,16 +195,18 @@ class DiffusionDataLoader:
         last = self.batches_per_epoch(process)
         if not 0 <= start_batch <= last:
             raise ValueError(f"start_batch must lie in 0..{last}, got {start_batch}")
-        dataset = self._train
-        if self._augment is not None:
-            dataset = Augmented(dataset, self._augment, self.seed, epoch)
-        return self._loader(dataset, self._batches(epoch, start_batch, process))
+        return Batches(self._train_workers, self._batches(epoch, start_batch, process))
 
-    def val_loader(self) -> DataLoader[Batch] | None:
+    def val_loader(self) -> Batches | None:
         """Return all validation batches, in order; None if there is no validation data."""
         if self._val is None:
             return None
-        return self._loader(self._val, EpochBatches(len(self._val), self.batch_size, shuffle=False))
+        return Batches(self._val_workers, EpochBatches(len(self._val), self.batch_size, shuffle=False))
+
+    def close(self) -> None:
+        """End the processes of `num_workers`, which wait for the next epoch; it would start new ones."""
+        self._train_workers.close()
+        self._val_workers.close()
 
     def _batches(self, epoch: int, start: int, process: tuple[int, int]) -> EpochBatches:
         return EpochBatches(
@@ -208,40 +219,6 @@ class DiffusionDataLoader:
             start=start,
             process=process,
         )
-
-    def _loader(self, dataset: Dataset[Any], batches: EpochBatches) -> DataLoader[Batch]:
-        return _Loader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            collate_fn=_collate,
-            worker_init_fn=_leave_signals_to_the_main_process,
-            generator=torch.Generator(),  # otherwise each new iterator would draw from the global one
-        )
-
-
-class _Loader(DataLoader[Batch]):
-    """A `DataLoader` whose InputErrors read the same from a worker process as from this one."""
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        batches = super().__iter__()
-        try:
-            yield from batches
-        except InputError as error:
-            # A worker's error arrives as the text of its whole traceback, with the message at the end
-            raise InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip()) from error
-        finally:
-            # At the exit Python would end workers by a signal that they ignore, and wait for them for ever
-            if end := getattr(batches, "_shutdown_workers", None):
-                end()
-
-
-def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Ignore what reaches a whole group of processes, such as Ctrl-C: a worker that ends breaks the step."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _open(path: str | Path, shape: Shape, classes: bool) -> Any:
@@ -275,9 +252,3 @@ def _match_classes(val: Any, val_path: str | Path, names: list[str], train_path:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _collate(samples: Any) -> Batch:
-    """Return a batch. Some data sets give whole batches, others a list of samples."""
-    images, labels = samples if isinstance(samples, tuple) else default_collate(samples)
-    return images, labels

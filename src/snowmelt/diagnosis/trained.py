@@ -12,7 +12,7 @@ from torch import Tensor
 from snowmelt.diagnosis.check import check_denoiser
 from snowmelt.diagnosis.report import Report
 from snowmelt.formats import ImageSource, open_images, renumber_classes
-from snowmelt.images import from_uint8
+from snowmelt.images import BACKGROUND, from_uint8
 from snowmelt.models import Checkpoint
 
 __all__ = ["check_checkpoint"]
@@ -32,7 +32,8 @@ def check_checkpoint(
 
     Args:
         checkpoint: of the model.
-        images: as for `snowmelt.formats.open_images`; brought to the model's shape.
+        images: as for `snowmelt.formats.open_images`; brought to the model's shape, and
+            transparent pixels to the background of its training.
         num_images: how many of them to look at, from all over the set.
         device: where.
         use_ema: check the averaged weights, if there are any.
@@ -45,9 +46,9 @@ def check_checkpoint(
     """
     model = checkpoint.model().to(device)
     channels, height, width = model.image_shape
-    source = renumber_classes(
-        open_images(images, image_size=(height, width), channels=channels), checkpoint.class_names
-    )
+    background = checkpoint.background or BACKGROUND
+    source = open_images(images, image_size=(height, width), channels=channels, background=background)
+    source = renumber_classes(source, checkpoint.class_names)
     chosen, labels = _chosen(source, num_images, model.num_classes)
     ema = checkpoint.averaged(model, device) if use_ema else None
     with nullcontext() if ema is None else ema.applied():

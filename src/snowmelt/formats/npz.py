@@ -19,6 +19,7 @@ from snowmelt.files import atomic_write
 from snowmelt.formats.source import FileSource, class_label, files_named, reading
 from snowmelt.formats.writer import Writer
 from snowmelt.images import Shape
+from snowmelt.text import counted
 
 __all__ = ["NpzSource", "NpzWriter", "open_npz"]
 
@@ -50,7 +51,8 @@ class NpzSource(FileSource):
         count, *self.row = stored
         if labels is not None and labels.shape != (count,):
             raise InputError(
-                f"{self.path} has labels {labels.dtype} {labels.shape}: {count} integers are needed, one each"
+                f"{self.path} has labels {labels.dtype} {labels.shape}: {counted(count, 'integer')} must "
+                "be there, one an image"
             )
         rows: list[Any] = [None] * count if labels is None else labels.tolist()
         numbers = [class_label(label, f"{self.path}, row {row}") for row, label in enumerate(rows)]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from snowmelt.errors import InputError
 from snowmelt.images import Shape, read_image, resize, to_uint8
+from snowmelt.text import counted
 
 __all__ = [
     "EncodedSource",
@@ -59,7 +60,9 @@ class ImageSource(ABC):
         if labels is not None:
             given = torch.as_tensor(labels)
             if given.shape != (count,) or given.is_floating_point() or given.dtype == torch.bool:
-                raise ValueError(f"labels must be {count} integers, got {given.dtype} {tuple(given.shape)}")
+                raise ValueError(
+                    f"labels must be {counted(count, 'integer')}, got {given.dtype} {tuple(given.shape)}"
+                )
             self.labels = given.to("cpu", torch.int64)
 
     def __len__(self) -> int:
@@ -155,7 +158,7 @@ class FileSource(ImageSource):
             )
         if known and class_names is not None and max(known) >= len(class_names):
             raise InputError(
-                f"{path} has the label {max(known)}, but names {len(class_names)} classes (0 to "
+                f"{path} has the label {max(known)}, but names {counted(len(class_names), 'class')} (0 to "
                 f"{len(class_names) - 1}): correct the labels or the names"
             )
         super().__init__(str(path), len(labels), known or None, class_names)

@@ -15,6 +15,7 @@ from snowmelt.errors import InputError, optional
 from snowmelt.formats.source import EncodedSource, class_label, files_named, reading
 from snowmelt.formats.writer import Writer
 from snowmelt.images import IMAGE_SUFFIXES, Shape
+from snowmelt.text import counted
 
 __all__ = ["TarSource", "WebDatasetWriter", "open_webdataset"]
 
@@ -119,7 +120,9 @@ def _check_end(archive: tarfile.TarFile) -> None:
     end = file.read(tarfile.BLOCKSIZE)
     rest = iter(lambda: file.read(tarfile.RECORDSIZE), b"")
     if not archive.getmembers() or not end or any(end) or any(map(any, rest)):
-        raise EOFError(f"it is damaged or cut off after {len(archive.getmembers())} entries: copy it again")
+        raise EOFError(
+            f"it is damaged or cut off after {counted(len(archive.getmembers()), 'entry')}: copy it again"
+        )
 
 
 def _webdataset() -> Any:

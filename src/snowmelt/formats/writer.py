@@ -22,6 +22,7 @@ from snowmelt.errors import InputError
 from snowmelt.files import atomic_write, remove_leftovers
 from snowmelt.formats.source import FileSource
 from snowmelt.images import Shape, encode_png
+from snowmelt.text import counted
 
 __all__ = ["Writer", "class_numbers", "sample_name"]
 
@@ -118,7 +119,7 @@ class Writer(ABC):
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"images must be uint8 (N, 1 or 3, H, W), got {images.dtype} {images.shape}")
         if len(images) != len(indices):
-            raise ValueError(f"shard {shard} holds {len(indices)} images, got {len(images)}")
+            raise ValueError(f"shard {shard} holds {counted(len(indices), 'image')}, got {len(images)}")
         first = indices.start
         for path, group in groupby(indices, self._place):
             held = list(group)
@@ -134,7 +135,9 @@ class Writer(ABC):
             InputError: a shard is missing.
         """
         if missing := sum(map(self.missing, range(self.shards))):
-            raise InputError(f"{self.folder} lacks {missing} of {self.shards} shards: write them first")
+            raise InputError(
+                f"{self.folder} lacks {missing} of {counted(self.shards, 'shard')}: write them first"
+            )
         remove_leftovers(self.folder)
         self._join()
 
@@ -158,7 +161,9 @@ class Writer(ABC):
         files = dict.fromkeys(self.folder / self.location(index) for index in range(self.num_samples))
         source = self.source(self.folder, list(files), Shape())
         if len(source) != self.num_samples:
-            raise InputError(f"{self.folder} holds {len(source)} of {self.num_samples} images: make it anew")
+            raise InputError(
+                f"{self.folder} holds {len(source)} of {counted(self.num_samples, 'image')}: make it anew"
+            )
         return source
 
     @abstractmethod

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from snowmelt.errors import InputError
 from snowmelt.sampling.noise import image_seeds
+from snowmelt.text import counted
 
 __all__ = ["balanced_counts", "balanced_labels", "choose_images", "counts_to_balance", "labels_of"]
 
@@ -107,7 +108,9 @@ def choose_images(
             "leave num_samples out, or make them agree"
         )
     if seeds is not None and len(seeds) != number:
-        raise InputError(f"seeds has {len(seeds)} entries for {number} images: give one each")
+        raise InputError(
+            f"seeds has {counted(len(seeds), 'entry')} for {counted(number, 'image')}: give one each"
+        )
     return labels, list(seeds) if seeds is not None else image_seeds(base_seed, number), names
 
 
@@ -149,12 +152,12 @@ def counts_to_balance(
         )
     if len(known) != num_classes:
         raise InputError(
-            f"{folder} has {len(known)} classes ({', '.join(known)}), but the model has {num_classes}: "
-            "make a folder for each class, if need be an empty one"
+            f"{folder} has {counted(len(known), 'class')} ({', '.join(known)}), but the model has "
+            f"{num_classes}: make a folder for each class, if need be an empty one"
         )
     images = Counter(found.names[label] for label in found.labels)
     here = [images[name] for name in known]
     counts = {label: max(here) - count for label, count in enumerate(here) if count < max(here)}
     if not counts:
-        raise InputError(f"{folder} is balanced already: each class has {max(here)} images")
+        raise InputError(f"{folder} is balanced already: each class has {counted(max(here), 'image')}")
     return counts, known

@@ -12,6 +12,7 @@ from snowmelt.errors import InputError
 from snowmelt.generation.job import Job
 from snowmelt.generation.manifest import NAME, read_manifest
 from snowmelt.images import decode_png
+from snowmelt.text import counted
 
 __all__ = ["forecast", "inspect"]
 
@@ -27,7 +28,7 @@ def forecast(job: Job) -> str:
         "images": f"{estimate.images}" + (f" (and {done} that exist already)" if done else ""),
         "plan": repr(plan),
         "NFE": f"{plan.nfe} an image{guided}",
-        "batches": f"{estimate.batches} of at most {estimate.batch_size} images",
+        "batches": f"{estimate.batches} of at most {counted(estimate.batch_size, 'image')}",
         "time": f"about {timedelta(seconds=round(estimate.seconds))} on {job.sampler.device}"
         + (f", {job.team.size} processes" if shared else ""),
         "memory": f"about {estimate.bytes / 2**20:,.0f} MiB at the peak"
@@ -80,12 +81,13 @@ def _folder(path: Path) -> str:
         "status": manifest["status"],
         "images": files.get("num_samples", "only the grid"),
         "format": files.get("format", ""),
-        "plan": f"{identity['plan']['name']}, {len(identity['plan']['rows'])} evaluations",
+        "plan": f"{identity['plan']['name']}, {counted(len(identity['plan']['rows']), 'evaluation')}",
         "guidance": f"{identity['guidance']['type']}, scale {identity['guidance_scale']:g}",
         "seeds": identity["seeds"],
         "checkpoint": f"{manifest['arguments']['generation']['checkpoint']} (SHA-256 {weights[:12]}...)",
         "versions": ", ".join(f"{name} {version}" for name, version in identity["versions"].items()),
-        "runs": f"{len(runs)} finished, {made} images in {sum(run['seconds'] for run in runs):.1f} s, "
+        "runs": f"{len(runs)} finished, {counted(made, 'image')} in "
+        f"{sum(run['seconds'] for run in runs):.1f} s, "
         f"{sum(run['expected_seconds'] for run in runs):.1f} s expected",
         "again": f"snowmelt generate {shlex.quote(str(path / 'config.yaml'))}",
     }

@@ -16,9 +16,15 @@ from typing import NamedTuple
 
 from snowmelt.errors import InputError
 from snowmelt.images.reading import is_image
+from snowmelt.text import counted
 
 __all__ = ["OVERVIEW", "ClassFolders", "class_folders", "image_files", "natural_key"]
 
+# What is left out, one and several of it
+BESIDE = ("image beside the class folders", "images beside the class folders")
+LINK_BACK = ("link that leads back into the data", "links that lead back into the data")
+LINK_TO_NOTHING = ("link that leads nowhere", "links that lead nowhere")
+OTHER_FORMAT = ("picture in a format that is not read", "pictures in formats that are not read")
 OVERVIEW = "generated_samples.png"  # a picture of generated images, which lies beside them
 # Left behind by macOS, Windows, file servers and Python
 SYSTEM_FOLDERS = frozenset(
@@ -79,7 +85,7 @@ def class_folders(folder: Path) -> ClassFolders:
         names.append(each.name)
         files += found
     if files and (beside := [path for path in walk.files(folder) if path.name != OVERVIEW]):
-        walk.left_out["images beside the class folders"] = beside
+        walk.left_out[BESIDE] = beside
     walk.warn()
     return ClassFolders(names, files, labels)
 
@@ -105,7 +111,7 @@ class _Walk:
     """A walk through the folders of one data set, which notes what it leaves out."""
 
     root: Path
-    left_out: dict[str, list[Path]] = field(default_factory=dict)
+    left_out: dict[tuple[str, str], list[Path]] = field(default_factory=dict)
 
     def folders(self) -> Iterator[Path]:
         """Yield the folders in the root."""
@@ -128,7 +134,10 @@ class _Walk:
     def warn(self) -> None:
         """Say what was left out."""
         if self.left_out:
-            texts = [f"{len(paths)} {what} ({self._named(paths)})" for what, paths in self.left_out.items()]
+            texts = [
+                f"{counted(len(paths), *what)} ({self._named(paths)})"
+                for what, paths in self.left_out.items()
+            ]
             warnings.warn(f"{self.root}: left out {', and '.join(texts)}", stacklevel=4)
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
@@ -144,7 +153,7 @@ class _Walk:
         if entry.is_symlink():
             target = Path(entry).resolve()
             if target in seen or self._holds(target):
-                self._leave_out("links that lead back into the data", Path(entry))
+                self._leave_out(LINK_BACK, Path(entry))
                 return False
             seen.add(target)
         return True
@@ -155,9 +164,9 @@ class _Walk:
             if entry.is_file():
                 return True
             if entry.is_symlink() and not path.exists():
-                self._leave_out("links that lead nowhere", path)
+                self._leave_out(LINK_TO_NOTHING, path)
         elif path.suffix.lower() in UNREAD and not entry.name.startswith("."):
-            self._leave_out("pictures in formats that are not read", path)
+            self._leave_out(OTHER_FORMAT, path)
         return False
 
     def _holds(self, target: Path) -> bool:
@@ -167,7 +176,7 @@ class _Walk:
             return True
         return root in target.parents and not any(map(_skipped, target.relative_to(root).parts))
 
-    def _leave_out(self, what: str, path: Path) -> None:
+    def _leave_out(self, what: tuple[str, str], path: Path) -> None:
         self.left_out.setdefault(what, []).append(path)
 
     def _named(self, paths: list[Path]) -> str:

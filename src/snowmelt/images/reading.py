@@ -70,7 +70,7 @@ def check_background(colour: str) -> str:
     """
     try:
         numbers = len(ImageColor.getrgb(colour))
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):
         numbers = 0
     if numbers != 3:  # a fourth number would be its opacity
         raise InputError(f"background must be a colour, such as white, black or #808080; got {colour!r}")

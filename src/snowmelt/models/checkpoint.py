@@ -9,6 +9,7 @@ A checkpoint file is one dictionary, written whole or not at all and read withou
     ema_state_dict         of `snowmelt.EMA`
     sampling               method, threshold and guidance, where the model states its own
     config                 the resolved YAML, for information only
+    background             the colour behind transparent pixels of the training images
     format_version, snowmelt_version
     digest                 of all of the above; reading verifies it
 
@@ -44,6 +45,7 @@ from snowmelt.models.weights import (
     unwrapped,
 )
 from snowmelt.plans import Method
+from snowmelt.text import counted
 
 __all__ = ["FORMAT_VERSION", "Checkpoint"]
 
@@ -195,6 +197,22 @@ class Checkpoint:
             **self.training,
         }
 
+    @property
+    def background(self) -> str | None:
+        """The colour that transparent pixels were laid on in training; None where the file does not say it.
+
+        Raises:
+            CheckpointError: what it says is no colour.
+        """
+        from snowmelt.images import check_background  # takes as long to import as torch
+
+        config = self.config if isinstance(self.config, Mapping) else {}
+        data = config.get("data")  # the only place before there was the key `background`
+        older = data.get("background") if isinstance(data, Mapping) else None
+        stated = self.training.get("background", older)
+        with name_file_in_errors(self.source):
+            return check_background(stated) if stated is not None else None
+
     @cached_property
     def digest(self) -> str:
         """The SHA-256 of the contents; the kind of file does not change it."""
@@ -207,7 +225,10 @@ class Checkpoint:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        parts = [f"{len(self.weights)} tensors", f"{self.num_classes or 'no'} classes"]
+        parts = [
+            counted(len(self.weights), "tensor"),
+            counted(self.num_classes, "class") if self.num_classes else "no classes",
+        ]
         parts += ["averaged"] if self.ema is not None else []
         parts += [f"method {self.method}"] if self.method is not None else []
         return f"<Checkpoint {self.source or 'in memory'}: {', '.join(parts)}>"
@@ -283,7 +304,7 @@ def _check_values(contents: Mapping[str, Any]) -> None:
     if isinstance(num_classes, bool) or not isinstance(num_classes, int | None):
         raise TypeError(f"num_classes must be an integer or None, got {str(num_classes)[:40]!r}")
     if not all(isinstance(name, str) for name in names) or len(names) > (num_classes or len(names)):
-        raise ValueError(f"class_names must be texts, at most one for each of {num_classes} classes")
+        raise ValueError(f"class_names must be texts, at most one a class, and num_classes is {num_classes}")
     for key in ("model_state_dict", "ema_state_dict"):
         if spoilt := next(not_finite(contents.get(key) or {}), None):
             raise ValueError(f"the weights {spoilt} are not finite (NaN or infinity): the training diverged")

@@ -17,6 +17,7 @@ from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from snowmelt.core import DiscreteSchedule, Level, NoiseSchedule
+from snowmelt.text import counted
 
 __all__ = [
     "ALIGNED",
@@ -87,8 +88,8 @@ def leading(schedule: NoiseSchedule, steps: int, offset: int = 0) -> Times:
     index = np.arange(steps)[::-1] * (schedule.num_timesteps // steps) + offset
     if not 0 <= offset <= index[0] < schedule.num_timesteps:
         raise ValueError(
-            f"offset {offset} puts {steps} steps at the indices {index[-1]}..{index[0]}, and there are "
-            f"0..{schedule.num_timesteps - 1}: take a smaller offset >= 0, or fewer steps"
+            f"offset {offset} puts {counted(steps, 'step')} at the indices {index[-1]}..{index[0]}, and "
+            f"there are 0..{schedule.num_timesteps - 1}: take a smaller offset >= 0, or fewer steps"
         )
     return _of_index(schedule, index)
 
@@ -288,7 +289,9 @@ def explicit(
     if not values:
         raise ValueError(f"{name} must list at least one evaluation before the image")
     if steps is not None and steps != len(values):
-        raise ValueError(f"steps is {steps}, but {name} lists {len(values)} evaluations: leave steps out")
+        raise ValueError(
+            f"steps is {steps}, but {name} lists {counted(len(values), 'evaluation')}: leave steps out"
+        )
     return _times([_TIME_OF[name](schedule, value) for value in values])
 
 

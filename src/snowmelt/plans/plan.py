@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from snowmelt.core import Level, NoiseSchedule
 from snowmelt.limits import STEPS
+from snowmelt.text import counted
 
 __all__ = ["Combination", "Plan", "Quantity", "Row"]
 
@@ -165,7 +166,8 @@ class Plan:
     def __repr__(self) -> str:
         noise = "stochastic" if self.stochastic else "deterministic"
         span = f"t = {self.rows[0].level.t:g} -> {self.end.t:g}"
-        return f"<Plan {self.name or 'unnamed'}: {self.nfe} evaluations, {span}, {noise}, on {self.quantity}>"
+        calls = counted(self.nfe, "evaluation")
+        return f"<Plan {self.name or 'unnamed'}: {calls}, {span}, {noise}, on {self.quantity}>"
 
     def __str__(self) -> str:
         """Return the table as text: a line for each evaluation, a column for each term that has a weight."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from snowmelt.denoisers.guidance import Guidance
 from snowmelt.models import DiffusionModel
 from snowmelt.sampling.noise import drawn_seeds
+from snowmelt.text import counted
 
 __all__ = ["Request", "check_count", "check_request"]
 
@@ -104,8 +105,8 @@ def check_request(request: Request, model: DiffusionModel, guidance: Guidance) -
         outside = [label for label in (min(labels), max(labels)) if not 0 <= label < num_classes]
         if outside:
             raise ValueError(
-                f"class_labels must lie in 0..{num_classes - 1}, as the model has {num_classes} classes; "
-                f"got {outside[0]}"
+                f"class_labels must lie in 0..{num_classes - 1}, as the model has "
+                f"{counted(num_classes, 'class')}; got {outside[0]}"
             )
     if guidance.needs_labels and scale not in (0.0, 1.0) and labels is None:
         if num_classes is None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from time import perf_counter
 
+from snowmelt.text import counted
+
 __all__ = ["StepClock", "duration"]
 
 STEPS, SECONDS = 10, 10.0  # whichever comes first; slow steps need no average
@@ -67,18 +69,19 @@ class StepClock:
         """Return how long a step, an epoch and the run take."""
         step, epoch, run = (duration(self.seconds * steps) for steps in (1, self.an_epoch, self.left))
         return (
-            f"A step takes {step}, an epoch about {epoch}, and the {self.left:,} steps of this run about "
-            f"{run}, without validation, evaluation and samples"
+            f"A step takes {step}, an epoch about {epoch}, and the {counted(self.left, 'step')} of this run "
+            f"about {run}, without validation, evaluation and samples"
         )
 
 
 def duration(seconds: float) -> str:
     """Return seconds in words, in the largest unit that gives two or more of it.
 
-    >>> duration(0.25), duration(100), duration(400), duration(20_000), duration(10**6)
-    ('0.25 seconds', '100 seconds', '7 minutes', '6 hours', '12 days')
+    >>> duration(0.25), duration(1), duration(100), duration(400), duration(20_000), duration(10**6)
+    ('0.25 seconds', '1 second', '100 seconds', '7 minutes', '6 hours', '12 days')
     """
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds" if seconds >= 2 else f"{seconds:.2g} seconds"
+    text = f"{seconds:.0f}" if seconds >= 2 else f"{seconds:.2g}"
+    return "1 second" if text == "1" else f"{text} seconds"

@@ -7,13 +7,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from snowmelt.data.transforms import derived_seed
+from snowmelt.errors import InputError
+from snowmelt.text import counted
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["from_first", "largest", "of_all", "own_stream"]
+    from snowmelt.data import DiffusionDataLoader
+
+__all__ = ["check_batches", "from_first", "largest", "of_all", "own_stream"]
 
 T = TypeVar("T")
+
+
+def check_batches(dataloader: DiffusionDataLoader, process: tuple[int, int]) -> None:
+    """Refuse data of fewer batches than processes."""
+    if not dataloader.batches_per_epoch(process):
+        raise InputError(
+            f"{counted(dataloader.num_train_images, 'image')} in batches of {dataloader.batch_size}: too few "
+            f"for {counted(process[1], 'process')}; lower batch_size, or start fewer processes"
+        )
 
 
 def of_all(accelerator: Accelerator, value: T) -> list[T]:

@@ -14,6 +14,7 @@ from snowmelt.differences import differences
 from snowmelt.models import EMA, Checkpoint, CheckpointError, DiffusionModel, ModelSpec, load_weights
 from snowmelt.models.weights import name_file_in_errors, some
 from snowmelt.networks import UNet
+from snowmelt.text import counted
 from snowmelt.training.bar import images_in
 from snowmelt.training.finite import check_checkpoint
 from snowmelt.training.processes import own_stream
@@ -124,7 +125,7 @@ def check_position(state: Mapping[str, Any], order: Mapping[str, Any], batches: 
     batch = state.get("batch", 0)
     lines = differences(state.get("data_order", order), order)
     if batch and (lines or batch > batches):
-        lines = lines or [f"{batch} batches done there, {batches} in an epoch now"]
+        lines = lines or [f"{counted(batch, 'batch')} done there, {batches} in an epoch now"]
         epoch = state["epoch"]
         other = f"set training.resume.checkpoint to the file of a whole epoch, such as epoch_{epoch:04d}.pth"
         raise CheckpointError(
@@ -146,6 +147,8 @@ def saved_state(
     """
     order = data_order(trainer.dataloader, trainer.accelerator.num_processes)
     state = {**trainer.progress.state_dict(), "data_order": order, "rng_state": random_states[0]}
+    if background := getattr(trainer.dataloader, "background", None):
+        state["background"] = background
     if len(random_states) > 1:
         state["rng_states"] = list(random_states)
     for name, part in trainer.parts.items() if save_optimizer else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
 from snowmelt.sampling import DiffusionSampler
+from snowmelt.text import counted
 from snowmelt.training.accelerator import is_first_process
 from snowmelt.training.bar import make_clock
 from snowmelt.training.logger import DiffusionLogger
@@ -80,8 +81,8 @@ class TrainingRun:
             self._check_folder()
         done, epochs = self.trainer.progress, self.config.training.epochs
         if self._resumed is not None:
-            steps = f" and {done.batch} steps" if done.batch else ""
-            self._say(f"Resumed from {self._resumed} after {done.epoch} epochs{steps}")
+            steps = f" and {counted(done.batch, 'step')}" if done.batch else ""
+            self._say(f"Resumed from {self._resumed} after {counted(done.epoch, 'epoch')}{steps}")
             if done.epoch >= epochs:
                 self._say(f"Nothing is left to train: training.epochs is {epochs}; raise it to go on")
         elif self.config.training.resume.enabled:
@@ -121,9 +122,10 @@ class TrainingRun:
         """Take a few steps in memory, write nothing, and return what the run holds and how long it takes."""
         clock = make_clock(self.trainer, self.config.training.epochs)
         clock.say = None
-        for _ in clock.over(self.trainer.steps()):
-            if clock.is_done():
-                break
+        with closing(self.trainer.dataloader):
+            for _ in clock.over(self.trainer.steps()):
+                if clock.is_done():
+                    break
         return f"{self.summary()}\n{clock.sentence()}"
 
     def summary(self) -> str:
@@ -131,10 +133,10 @@ class TrainingRun:
         trainer, epochs = self.trainer, self.config.training.epochs
         parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
         steps = trainer.dataloader.batches_per_epoch(trainer.process)
-        classes = f"{trainer.model.num_classes} classes" if trainer.model.num_classes else "no classes"
+        classes = counted(trainer.model.num_classes, "class") if trainer.model.num_classes else "no classes"
         return (
-            f"Training {parameters:,} parameters on {trainer.dataloader.num_train_images:,} images, "
-            f"{classes}: {epochs:,} epochs of {steps:,} steps"
+            f"Training {parameters:,} parameters on {counted(trainer.dataloader.num_train_images, 'image')}, "
+            f"{classes}: {counted(epochs, 'epoch')} of {counted(steps, 'step')}"
         )
 
     @property
@@ -188,7 +190,8 @@ class TrainingRun:
         if number is not None and number != data.num_classes:
             raise InputError(
                 f"model.conditioning.num_classes is {number}, but {config.data.paths.train} has "
-                f"{data.num_classes} classes: set it to {data.num_classes}, or to null for those of the data"
+                f"{counted(data.num_classes, 'class')}: set it to {data.num_classes}, or to null for those "
+                "of the data"
             )
         model = ModelSpec.from_config(options).build().to(self.device)
         if training.performance.compile_model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from snowmelt.data import DiffusionDataLoader
-from snowmelt.errors import InputError
 from snowmelt.files import atomic_copy
 from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.sampling import DiffusionSampler
@@ -28,7 +27,7 @@ from snowmelt.training.learning_rate import LearningRate
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.loss import denoising_loss, drop_labels
 from snowmelt.training.old_words import old_words
-from snowmelt.training.processes import from_first, largest, of_all, own_stream
+from snowmelt.training.processes import check_batches, from_first, largest, of_all, own_stream
 from snowmelt.training.resume import read_resumable, restore, saved_state
 from snowmelt.training.state import Progress, random_state
 
@@ -135,11 +134,7 @@ class DiffusionTrainer(BaseTrainer):
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": self.accelerator.scaler}
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.rate = LearningRate(optimizer, scheduler)
-        if not dataloader.batches_per_epoch(self.process):
-            raise InputError(
-                f"{dataloader.num_train_images} images in batches of {dataloader.batch_size} are too few for "
-                f"{self.accelerator.num_processes} processes: lower batch_size, or start fewer processes"
-            )
+        check_batches(dataloader, self.process)
         own_stream(self.accelerator)
 
     @property
@@ -218,7 +213,7 @@ class DiffusionTrainer(BaseTrainer):
 
         self._check_finite()
         clock = make_clock(self, num_epochs)
-        with Interruption() as interruption, make_bar(self, num_epochs) as bar:
+        with Interruption() as interruption, make_bar(self, num_epochs) as bar, closing(self.dataloader):
             while done.epoch < num_epochs:
                 for images in clock.over(self.steps()):
                     bar.update(images)

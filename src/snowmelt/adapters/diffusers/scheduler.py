@@ -28,6 +28,7 @@ from snowmelt.models.diffusers.scheduler_config import (
 )
 from snowmelt.plans import SOLVERS, Plan, Row, make_plan
 from snowmelt.plans.integrate import Memory, take_row
+from snowmelt.text import counted
 
 __all__ = ["SnowmeltScheduler"]
 
@@ -155,8 +156,8 @@ class SnowmeltScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             self.plan = Plan.from_json(self.config["plan_json"])
             if where or num_inference_steps not in (None, self.plan.nfe):
                 raise ValueError(
-                    f"plan_json is a plan of {self.plan.nfe} evaluations, complete in itself: set that many "
-                    "timesteps, and give no others"
+                    f"plan_json is a plan of {counted(self.plan.nfe, 'evaluation')}, complete in itself: set "
+                    "that many timesteps, and give no others"
                 )
             self._times = (self.plan.rows[0].level.t, self.plan.end.t)
         else:

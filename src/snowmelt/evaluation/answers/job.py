@@ -41,6 +41,7 @@ from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
 from snowmelt.sampling import DiffusionSampler, Request, image_seeds
+from snowmelt.text import counted
 
 __all__ = ["EvaluationJob"]
 
@@ -72,8 +73,10 @@ class EvaluationJob:
         per_class: measure each class by itself too.
         ladder: measure spoilt real images too, for a scale; needs the real images, not their statistics.
         out: the folder of the report; None writes none.
-        image_size, channels, background: as for `open_images`. A model has its own size and channels. If
-            none are given, the generated images decide, and all others are brought to their shape.
+        image_size, channels: as for `open_images`. A model has its own size and channels. If none are given,
+            the generated images decide, and all others are brought to their shape.
+        background: the colour behind transparent pixels; None takes that of the model's training, if it is
+            known.
         extractor, weights: as in `choose_extractor`.
         num_samples, seed, guidance_scale, use_ema: the images to sample from a model, in the classes of the
             real images and in their shares.
@@ -97,7 +100,7 @@ class EvaluationJob:
     out: Path | None = None
     image_size: int | Sequence[int] | None = None
     channels: int | None = None
-    background: str = BACKGROUND
+    background: str | None = None
     extractor: str | None = None
     weights: Path | None = None
     num_samples: int = 2048
@@ -230,7 +233,7 @@ class EvaluationJob:
     def _given(self) -> ImageSource:
         """The generated images that are not to be sampled."""
         return open_images(
-            self.generated, image_size=self.image_size, channels=self.channels, background=self.background
+            self.generated, image_size=self.image_size, channels=self.channels, background=self._background
         )
 
     @cached_property
@@ -252,6 +255,11 @@ class EvaluationJob:
             channels, height, width = self._given.take([0]).shape[1:]
         return channels, height, width
 
+    @cached_property
+    def _background(self) -> str:
+        trained = self._checkpoint.background if _is_model(self.generated) else None
+        return self.background or trained or BACKGROUND
+
     def _open_like(self, path: Path, like: ImageSource | None = None) -> ImageSource:
         """Open images in the shape of the generated ones, with the classes of others, if there are any."""
         channels, *size = self._shape
@@ -259,7 +267,7 @@ class EvaluationJob:
             path,
             image_size=self.image_size or size,
             channels=self.channels or channels,
-            background=self.background,
+            background=self._background,
         )
         return renumber_classes(source, like.class_names if like is not None else None)
 
@@ -269,7 +277,7 @@ class EvaluationJob:
         labels = labels_in_shares_of(known, sampler.model.num_classes, self.num_samples)
         seeds = image_seeds(self.seed, self.num_samples)
         request = Request.of(self.num_samples, labels, self.guidance_scale, self.use_ema, seeds)
-        name = f"{self.generated} by {sampler.plan.name} in {sampler.plan.nfe} evaluations"
+        name = f"{self.generated} by {sampler.plan.name} in {counted(sampler.plan.nfe, 'evaluation')}"
         return SampledSource(sampler, request, checkpoint.class_names, name)
 
     @property
@@ -291,13 +299,14 @@ class EvaluationJob:
     ) -> dict[str, str]:
         generated, real, *_ = self.sources
         if isinstance(reference, Features):
-            described = f"{real.name if real is not None else self.real}, {len(reference):,} images"
+            described = f"{real.name if real is not None else self.real}, {counted(len(reference), 'image')}"
         else:
-            count = f"{reference.count:,}" if reference.count is not None else "an unknown number of"
-            described = f"{self.real}, statistics of {count} images"
+            n = reference.count
+            count = counted(n, "image") if n is not None else "an unknown number of images"
+            described = f"{self.real}, statistics of {count}"
         channels, height, width = self._shape
         return {
-            "generated": f"{generated.name}, {len(generated):,} images",
+            "generated": f"{generated.name}, {counted(len(generated), 'image')}",
             "real": described,
             "shape": f"{height} x {width} pixels, {'gray' if channels == 1 else 'in colour'}",
             "extractor": f"{extractor.name}, {features.dim:,} features",

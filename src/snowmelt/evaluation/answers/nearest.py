@@ -10,6 +10,7 @@ from torch import Tensor
 from snowmelt.evaluation.features import Features
 from snowmelt.evaluation.features.moments import check_same_dim
 from snowmelt.evaluation.metrics.neighbours import MEMORY, block_rows, origin, squared_distances
+from snowmelt.text import counted
 
 __all__ = ["Nearest", "nearest", "nearest_twins"]
 
@@ -46,7 +47,9 @@ def nearest(images: Features, among: Features, k: int = 1, *, memory: int = MEMO
     """
     check_same_dim(images.dim, among.dim)
     if k < 1 or len(among) < k:
-        raise ValueError(f"the {k} nearest of {len(among)} images do not exist: give more, or another k")
+        raise ValueError(
+            f"the {k} nearest of {counted(len(among), 'image')} do not exist: give more, or another k"
+        )
     return _nearest(images.values, among.values, k, memory, itself=True)
 
 

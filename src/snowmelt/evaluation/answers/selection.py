@@ -26,6 +26,7 @@ from snowmelt.formats import ImageSource, Writer, class_numbers
 from snowmelt.formats.class_folders import ClassFolderWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.images import encode_png
+from snowmelt.text import counted
 
 __all__ = [
     "LIST_NAME",
@@ -173,8 +174,8 @@ def _kept(
         generated, real = generated.of_class(label), real.of_class(label)
         if len(real) < k:
             raise ValueError(
-                f"class {label} has {len(real)} real images, too few for a {k}-th neighbour: give more, or a "
-                "smaller k"
+                f"class {label} has {counted(len(real), 'real image')}, too few for a {k}-th neighbour: give "
+                "more, or a smaller k"
             )
     distances = nearest(generated, real, k, memory=memory).distances[:, -1].cpu()
     order = distances.argsort(stable=True)[: rule(distances, value)]
@@ -202,7 +203,8 @@ def write_selection(selection: Selection, source: ImageSource, folder: str | Pat
         raise ValueError("the selection is empty, so there is nothing to write: choose a larger value")
     if len(source) != selection.n_generated:
         raise ValueError(
-            f"the selection is of {selection.n_generated} images, and {source.name} has {len(source)}"
+            f"the selection is of {counted(selection.n_generated, 'image')}, and {source.name} has "
+            f"{len(source)}"
         )
     check_new_folder(folder)
     labels = source.labels.tolist() if source.labels is not None else [None] * len(source)

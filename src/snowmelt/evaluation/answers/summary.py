@@ -9,7 +9,7 @@ from snowmelt.evaluation.answers.scores import Scores
 from snowmelt.evaluation.answers.usefulness import Usefulness
 from snowmelt.evaluation.ladder import Ladder
 from snowmelt.evaluation.ladder.ladder import place
-from snowmelt.text import listed
+from snowmelt.text import counted, listed
 
 __all__ = ["summary"]
 
@@ -74,7 +74,9 @@ def _sure(scores: Scores, ladder: Ladder | None) -> str:
     counts = [n for each in scores.overall.values() for n in (each.n_generated, each.n_real) if n is not None]
     parts = []
     if counts and min(counts) < FEW:
-        parts.append(f"the smaller side has {min(counts):,} images, so small differences stay unseen")
+        parts.append(
+            f"the smaller side has {counted(min(counts), 'image')}, so small differences stay unseen"
+        )
     if ladder is None:
         parts.append("there is no ladder of spoilt images to say which metrics can be trusted")
     elif blind := [metric for metric in ladder.real if ladder.blind(metric)]:

@@ -42,6 +42,7 @@ from snowmelt.evaluation.report import INTERVALS, Chapter, Table
 from snowmelt.evaluation.uncertainty import Estimate
 from snowmelt.formats import ImageSource
 from snowmelt.progress import progress
+from snowmelt.text import counted
 
 __all__ = ["Arm", "Usefulness", "usefulness", "usefulness_chapter"]
 
@@ -124,11 +125,11 @@ class Usefulness:
         )
         change = f"the balanced accuracy on held-out real images from {before:.3f} to {after:.3f}"
         if gain.low > 0:
-            told = f"A benefit was shown: adding {number:,} generated images raised {change}"
+            told = f"A benefit was shown: adding {counted(number, 'generated image')} raised {change}"
         elif gain.high < 0:
             told = f"The generated images harm: adding {number:,} of them lowered {change}"
         else:
-            told = f"No benefit was shown: adding {number:,} generated images moved {change}"
+            told = f"No benefit was shown: adding {counted(number, 'generated image')} moved {change}"
         return f"{told} ({_interval(gain)}). {self.answer_for(self.rarest)}"
 
     def answer_for(self, class_name: str) -> str:
@@ -147,8 +148,8 @@ class Usefulness:
         which = "The rarest class" if class_name == self.rarest else "Class"
         return (
             f"{which} {class_name} ({self.real_images[class_name]:,} real and "
-            f"{self.generated_images[class_name]:,} generated images) {told}: {after:.1%} of its held-out "
-            f"images are recognised, instead of {before:.1%} ({_interval(gain)})."
+            f"{counted(self.generated_images[class_name], 'generated image')}) {told}: {after:.1%} of its "
+            f"held-out images are recognised, instead of {before:.1%} ({_interval(gain)})."
         )
 
     def to_dict(self) -> Json:
@@ -325,8 +326,10 @@ def _arm_table(result: Usefulness) -> Table:
     caption = f"Balanced accuracy of all classifiers in percent, {INTERVALS}"
     notes = [
         f"{result.validation_images:,} real images validate in each of the rounds of choosing. "
-        f"{sum(result.tested_images.values()):,} images test the marked ones, by {len(result.seeds)} seeds.",
-        f"Each training of a network has {result.steps:,} steps. A linear head is fitted until it converges.",
+        f"{sum(result.tested_images.values()):,} images test the marked ones, by "
+        f"{counted(len(result.seeds), 'seed')}.",
+        f"Each training of a network has {counted(result.steps, 'step')}. A linear head is fitted until it "
+        "converges.",
         f"The plain ones and that of generated images alone stand beside them, tested by up to {FEW_SEEDS} "
         "seeds. The others are not tested: validation has ruled them out.",
     ]

@@ -28,9 +28,11 @@ from snowmelt.files import check_writable
 from snowmelt.formats import ImageSource, open_images
 from snowmelt.formats.classes import renumber_classes
 from snowmelt.generation.labels import choose_images
+from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
 from snowmelt.sampling import DiffusionSampler, Request
+from snowmelt.text import counted
 
 __all__ = ["Comparison"]
 
@@ -41,6 +43,7 @@ CACHE = "cache"
 class _Model(NamedTuple):
     sampler: DiffusionSampler
     class_names: Sequence[str] | None
+    background: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,8 @@ class Comparison:
         methods: the ways to sample; None is the model's own. Those that differ in steps only make a line in
             the plots.
         guidance_scales: as in `DiffusionSampler.sample`.
-        real: images to measure by, as for `open_images`, or a file of their statistics.
+        real: images to measure by, as for `open_images`, or a file of their statistics. Transparent pixels
+            lie on the background that the first checkpoint was trained with.
         metrics: the most important one first.
         output: the folder of the report.
         guidance: how the scales guide; None takes the checkpoint's own guidance.
@@ -126,7 +130,7 @@ class Comparison:
             self.metrics,
             folder,
             ladder=self._ladder(judge),
-            title=f"{self.title}: {len(self.cells)} ways to sample",
+            title=f"{self.title}: {counted(len(self.cells), 'way')} to sample",
             facts=self._facts(judge),
             column_names=_column_names(images),
         )
@@ -152,7 +156,7 @@ class Comparison:
             guidance=self.guidance or checkpoint.guidance,
             threshold=checkpoint.threshold if self.threshold == "auto" else self.threshold,
         )
-        return _Model(sampler, checkpoint.class_names)
+        return _Model(sampler, checkpoint.class_names, checkpoint.background or BACKGROUND)
 
     @cached_property
     def _images(self) -> CommonImages:
@@ -188,10 +192,12 @@ class Comparison:
     @cached_property
     def _sources(self) -> tuple[ImageSource | Path, ImageSource | None]:
         """The real images, or the file of their statistics; and the images that a classifier learns."""
-        sampler, names = self._load(self.checkpoints[0])
-        channels, height, width = sampler.model.image_shape
+        sampler, names, background = self._load(self.checkpoints[0])
+        channels, *size = sampler.model.image_shape
         opened = {
-            path: renumber_classes(open_images(path, image_size=(height, width), channels=channels), names)
+            path: renumber_classes(
+                open_images(path, image_size=size, channels=channels, background=background), names
+            )
             for path in {self.real, self.train or self.real}
             if not is_statistics(path)
         }
@@ -233,7 +239,7 @@ class Comparison:
             "checkpoints": ", ".join(self.checkpoints),
             "images": f"{self.num_samples:,} in each cell, from seed {self.seed}",
             "weights": "averaged (EMA), where there are any" if self.use_ema else "not averaged",
-            "measured by": f"{self.real}, {count:,} images" if count is not None else self.real,
+            "measured by": f"{self.real}, {counted(count, 'image')}" if count is not None else self.real,
             "extractor": judge.extractor.name,
             "device": str(self.device),
             "snowmelt": __version__,

@@ -16,6 +16,7 @@ from snowmelt.evaluation.features.features import Features, read_array, write_ar
 from snowmelt.evaluation.features.moments import Moments, is_statistics
 from snowmelt.formats import ImageSource, open_images
 from snowmelt.progress import progress
+from snowmelt.text import counted
 
 __all__ = ["extract_features", "features_of_batches", "open_reference", "with_probabilities"]
 
@@ -83,7 +84,7 @@ def features_of_batches(
         if features.ndim != 2 or len(features) != len(images):
             raise ValueError(
                 f"the extractor {extractor.name} must return (B, D), and returned {tuple(features.shape)} "
-                f"for {len(images)} images"
+                f"for {counted(len(images), 'image')}"
             )
         parts.append(features.detach().float().cpu())
         done(len(images))

@@ -39,6 +39,7 @@ from snowmelt.evaluation.uncertainty import (
     jackknife_std,
     proportion_interval,
 )
+from snowmelt.text import counted
 
 __all__ = [
     "Figures",
@@ -247,7 +248,7 @@ def _estimate(
         # If all agree, the number of images alone decides how small a difference would have been seen
         half = reach * std if std > 0 else proportion_interval(0.0, 0.0, effective)[1]
         low, high = max(-1.0, value - half), min(1.0, value + half)
-    return Estimate(value, low, high, std, *sizes, f"mean of {trainings} trainings")
+    return Estimate(value, low, high, std, *sizes, f"mean of {counted(trainings, 'training')}")
 
 
 def average_precision(scores: Tensor, positive: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor
 from snowmelt.evaluation.features import Features
 from snowmelt.evaluation.features.moments import check_same_dim
 from snowmelt.evaluation.uncertainty import SEED, Estimate, estimate
+from snowmelt.text import counted
 
 __all__ = ["kid"]
 
@@ -56,7 +57,7 @@ def kid(generated: Features, real: Features, *, subsets: int = 100, subset_size:
     size = min(subset_size, len(generated), len(real))
     if size < 2 or subsets < 1:
         raise ValueError(
-            f"KID needs at least one subset of two images of each set, got {subsets} subsets of "
+            f"KID needs at least one subset of two images of each set, got {counted(subsets, 'subset')} of "
             f"{subset_size} from {len(generated)} generated and {len(real)} real images"
         )
     check_same_dim(generated.dim, real.dim)
@@ -69,7 +70,7 @@ def kid(generated: Features, real: Features, *, subsets: int = 100, subset_size:
     values, first, second = np.array(found).T
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     variance = first.mean() / len(generated) + second.mean() / len(real) + spread**2 / len(values)
-    note = f"{len(values)} subset{'s' * (len(values) > 1)} of {size:,} images, which spread by {spread:.2g}"
+    note = f"{counted(len(values), 'subset')} of {size:,} images, which spread by {spread:.2g}"
     return estimate(float(values.mean()), math.sqrt(variance), len(generated), len(real), note=note)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from snowmelt.evaluation.features import Features
 from snowmelt.evaluation.features.moments import check_same_dim
 from snowmelt.evaluation.uncertainty import GROUPS, group_order
+from snowmelt.text import counted
 
 __all__ = ["MEMORY", "Balls", "balls", "block_rows", "origin", "radii", "squared_distances"]
 
@@ -70,7 +71,7 @@ def radii(features: Features, k: int, *, memory: int = MEMORY) -> Tensor:
     if k < 1 or len(features) - -(-len(features) // GROUPS) <= k:
         least = next(n for n in range(k + 1, 2 * k + 4) if n - -(-n // GROUPS) > k) if k >= 1 else 1
         raise ValueError(
-            f"{len(features)} images are too few for their {k}-th neighbours: "
+            f"got {counted(len(features), 'image')}, too few for their {k}-th neighbours: "
             f"give at least {least}, or another k"
         )
     return features.derived(f"radii-{k}", lambda: _radii(features.values, k, memory))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from snowmelt._version import __version__
 from snowmelt.models.checkpoint import Checkpoint
 from snowmelt.models.ddpm import DDPMModel
+from snowmelt.text import counted
 
 __all__ = ["model_card"]
 
@@ -103,7 +104,7 @@ def _facts(model: DDPMModel, checkpoint: Checkpoint, averaged: bool) -> dict[str
         "images": f"{_size(model)}, in [-1, 1]",
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
         "prediction": model.parameterization.name,
-        "noise schedule": f"{model.schedule.num_timesteps} steps, betas: {betas}{ending}",
+        "noise schedule": f"{counted(model.schedule.num_timesteps, 'step')}, betas: {betas}{ending}",
     }
     if model.num_classes:
         null = f"; label {model.null_class} stands for no class" if model.null_class is not None else ""
@@ -122,4 +123,4 @@ def _facts(model: DDPMModel, checkpoint: Checkpoint, averaged: bool) -> dict[str
 
 def _size(model: DDPMModel) -> str:
     channels, height, width = model.image_shape
-    return f"{height} x {width} pixels, {channels} channel{'s' * (channels > 1)}"
+    return f"{height} x {width} pixels, {counted(channels, 'channel')}"
