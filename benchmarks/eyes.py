@@ -30,6 +30,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from snowmelt.evaluation import (
+    Estimate,
     Features,
     TensorSource,
     evaluate,
@@ -123,6 +124,14 @@ def ladder(source: TensorSource, extractor: Extractor, count: int) -> Iterator[t
             yield name, strength, found.overall
 
 
+def cell(metric: str, found: Estimate, real: Estimate, spoiling: str) -> str:
+    """Return a value for the table; bold where the metric claims to see the spoiling and does not."""
+    loss, text = METRICS[metric].loss, f"{found.value:.3g}"
+    if spoiling == "real" or SPOILINGS[spoiling].harms not in METRICS[metric].sees:
+        return text
+    return text if loss(found.value) > max(loss(real.low), loss(real.high)) else f"**{text}**"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -145,11 +154,11 @@ def main() -> None:
             rungs = list(ladder(source, extractor, options.count))
             metrics = list(rungs[0][2])
             print("| images | " + " | ".join(metrics) + " |\n| --- |" + " --- |" * len(metrics))
+            zero = rungs[0][2]
             for spoiling, strength, found in rungs:
                 if spoiling == "real" or strength == SPOILINGS[spoiling].usual:
-                    shown = [f"{found[metric].value:.3g}" for metric in metrics]
+                    shown = [cell(metric, found[metric], zero[metric], spoiling) for metric in metrics]
                     print(f"| {spoiling} {strength:g} | " + " | ".join(shown) + " |")
-            zero = rungs[0][2]
             for metric in ("kid", "c2st"):
                 for spoiling in SPOILINGS:
                     values = [found[metric].value for rung, _, found in rungs if rung == spoiling]
