@@ -114,8 +114,9 @@ def estimate(
     *,
     interval: tuple[float, float] | None = None,
     note: str = "",
+    biased: bool = True,
 ) -> Estimate:
-    """Return an estimate with its interval. If there are few images, its note warns.
+    """Return an estimate with its interval. If few images move its value, its note warns.
 
     >>> estimate(2.0, 0.5, 5000, 5000)
     Estimate(value=2.0, low=1.02..., high=2.97..., std=0.5, n_generated=5000, n_real=5000, note='')
@@ -126,7 +127,7 @@ def estimate(
     counts = {"generated": n_generated, "real": n_real if n_real is not None else FEW_IMAGES}
     few = [f"{count:,} {kind}" for kind, count in counts.items() if count < FEW_IMAGES]
     notes = [note] if note else []
-    if few:
+    if few and biased:
         notes.append(f"only {' and '.join(few)} images: compare only with results from as many images")
     return Estimate(value, low, high, std, n_generated, n_real, "; ".join(notes))
 

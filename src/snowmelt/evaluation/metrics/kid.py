@@ -71,7 +71,9 @@ def kid(generated: Features, real: Features, *, subsets: int = 100, subset_size:
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     variance = first.mean() / len(generated) + second.mean() / len(real) + spread**2 / len(values)
     note = f"{counted(len(values), 'subset')} of {size:,} images, which spread by {spread:.2g}"
-    return estimate(float(values.mean()), math.sqrt(variance), len(generated), len(real), note=note)
+    return estimate(
+        float(values.mean()), math.sqrt(variance), len(generated), len(real), note=note, biased=False
+    )
 
 
 def _discrepancy(first: Tensor, second: Tensor) -> _Discrepancy:
