@@ -236,7 +236,7 @@ def test_an_offset_moves_the_leading_timesteps():
     for scheduler in (theirs, mine):
         scheduler.set_timesteps(20)
     assert mine.timesteps.tolist() == theirs.timesteps.tolist()
-    with pytest.raises(ValueError, match=r"offset 1 puts 1000 steps at the indices 1\.\.1000"):
+    with pytest.raises(ValueError, match=r"offset 1 puts 1,000 steps at the indices 1\.\.1000"):
         mine.set_timesteps(1000)
 
 

@@ -206,12 +206,12 @@ def press_ctrl_c(trainer: DiffusionTrainer, step: int) -> None:
 @pytest.mark.parametrize("stop_after", [2, 3, 4])  # inside an epoch, at its end, and just after it
 def test_ctrl_c_saves_and_a_resumed_run_ends_with_the_same_bits(tmp_path, stop_after):
     whole, metrics = straight(2)
-    stopped = make_trainer()
+    stopped, before = make_trainer(), signal.getsignal(signal.SIGINT)
     press_ctrl_c(stopped, stop_after)
     with pytest.raises(KeyboardInterrupt):
         stopped.train(2, tmp_path, save_frequency=100)
     assert stopped.global_step == stop_after
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
     resumed = make_trainer(seed=99)
     resumed.load_checkpoint(tmp_path / "latest.pth")
