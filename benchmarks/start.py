@@ -2,7 +2,7 @@
 
 Four ways to the same point, each in a fresh process, in turn, so that a noisy machine treats them alike:
 
-- bare: import torch and torchvision, load the checkpoint's weights: the least that any sampler needs;
+- bare: import torch, load the checkpoint's weights: the least that any sampler needs;
 - generate: ``snowmelt generate`` up to its first denoising step;
 - library: `DiffusionSampler.from_pretrained`, up to its first denoising step;
 - trainer: the same samples through a full trainer, as before the two were taken apart: data, optimizer,
@@ -38,7 +38,7 @@ def stop(*args, **kwargs):
 """
 AT_FIRST_STEP = "from snowmelt.networks import UNet\nUNet.forward = stop\n"
 WAYS = {
-    "bare": f"import torch, torchvision\ntorch.load({str(CHECKPOINT)!r}, weights_only=True)\nstop()",
+    "bare": f"import torch\ntorch.load({str(CHECKPOINT)!r}, weights_only=True)\nstop()",
     "generate": AT_FIRST_STEP
     + f"from snowmelt.cli import app\napp(['generate', {str(CONFIG)!r}, NEW_FOLDER])",
     "library": AT_FIRST_STEP
