@@ -74,6 +74,18 @@ def test_a_weighting_is_one_loss_in_every_dialect(name, schedule):
 
 
 @pytest.mark.parametrize("line", LEVELS)
+@pytest.mark.parametrize("name", [name for name in WEIGHTINGS if name != "uniform"])
+def test_the_weighted_error_of_an_image_is_that_of_every_prediction_of_it(name, line):
+    """Where x0 is off by d, eps is off by -alpha d / sigma, and y by what its target makes of the two."""
+    level, d = LEVELS[line], torch.rand(len(SNR), generator=generator(), dtype=torch.float64) + 0.1
+    expected = WEIGHTINGS[name](level.lam) * d**2
+    for prediction in PARAMETERIZATIONS.values():
+        error = prediction.target(d, -level.alpha * d / level.sigma, level)
+        found = Weighting(name)(level, prediction) * error**2
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("line", LEVELS)
 @pytest.mark.parametrize(
     ("name", "options", "prediction", "expected"),
     [
