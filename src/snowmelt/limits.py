@@ -5,7 +5,7 @@ They are checked before anything is allocated. A size below them may still be to
 
 from __future__ import annotations
 
-__all__ = ["BATCH", "CHANNELS", "CLASSES", "IMAGES", "LAYERS", "SIDE", "STAGES", "STEPS"]
+__all__ = ["BATCH", "CHANNELS", "CLASSES", "IMAGES", "LAYERS", "SEEN", "SIDE", "STAGES", "STEPS"]
 
 SIDE = 8192  # of an image, in pixels
 CHANNELS = 65_536
@@ -14,4 +14,5 @@ LAYERS = 100  # of a stage
 CLASSES = 100_000
 STEPS = 100_000  # trained indices, time steps, rows of a plan
 BATCH = 100_000  # images at a time
+SEEN = 10**12  # images of a training run, each time it is seen
 IMAGES = 10_000_000  # of a job; also epochs

@@ -11,7 +11,7 @@ from snowmelt.config import Config
 from snowmelt.config.generation import Sampler, Sampling
 from snowmelt.config.model import Architecture, Diffusion, Model
 from snowmelt.config.schema import known_keys
-from snowmelt.config.training import Training
+from snowmelt.config.training import Loss, Scheduler, Times, Training
 from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS, SCHEDULES
 from snowmelt.denoisers import THRESHOLDS
 from snowmelt.evaluation.metrics import METRICS
@@ -19,6 +19,9 @@ from snowmelt.models import ModelSpec, create_ddpm, create_model
 from snowmelt.networks import UNet
 from snowmelt.plans import GRIDS, PRESETS, SOLVERS, Method
 from snowmelt.sampling import DiffusionSampler
+from snowmelt.training import DISTRIBUTIONS, WEIGHTINGS, DiffusionTrainer
+from snowmelt.training import Times as TimesOfCode
+from snowmelt.training.optimizers import SCHEDULERS
 
 
 def defaults_of(*functions):
@@ -91,6 +94,9 @@ def test_an_empty_sampling_section_is_an_empty_call():
         (Diffusion, "beta_schedule", BETA_SCHEDULES),
         (Diffusion, "schedule", {"ddpm", *(name for name in SCHEDULES if not name.startswith("ddpm-"))}),
         (Diffusion, "parameterization", PARAMETERIZATIONS),
+        (Loss, "weighting", WEIGHTINGS),
+        (Times, "distribution", DISTRIBUTIONS),
+        (Scheduler, "type", SCHEDULERS),
         (Sampling, "threshold", {"auto", "none", *THRESHOLDS}),
         (Sampling, "preset", PRESETS),
     ],
@@ -152,6 +158,13 @@ def test_there_is_one_method(given):
 def test_what_is_written_is_read_back_as_the_same(given):
     sampling = Sampling.model_validate(given)
     assert Sampling.model_validate(sampling.model_dump(mode="json")) == sampling
+
+
+def test_an_empty_training_section_is_an_empty_call():
+    code, training = defaults_of(DiffusionTrainer), Training()
+    assert (training.loss.weighting, training.times.distribution) == (code["weighting"], code["times"])
+    assert training.scheduler.warmup == code["warmup"]
+    assert TimesOfCode(**training.times.model_dump()) == TimesOfCode()
 
 
 def test_every_metric_can_be_measured_while_training_and_choose_the_best_model():

@@ -26,6 +26,7 @@ from snowmelt import DiffusionDataLoader, DiffusionLogger, DiffusionTrainer, cre
 from snowmelt.models.checkpoint_file import read_contents, write_contents
 from snowmelt.models.weights import CheckpointError
 from snowmelt.training.interrupt import Interrupted, Interruption
+from snowmelt.training.learning_rate import LearningRate
 from snowmelt.training.processes import own_stream
 
 TINY = {
@@ -139,6 +140,61 @@ def test_the_rate_that_is_logged_is_the_one_that_was_used(tmp_path):
     expected = [RATES[0] * SCHEDULES["cosine"][1](n) for n in (3, 4)]
     assert logged == pytest.approx(expected)
     assert sorted(set(used), reverse=True) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_warm_up_is_linear_in_front_of_every_schedule(name):
+    schedule, share = SCHEDULES[name]
+    optimizer = SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in RATES])
+    rate = LearningRate(optimizer, schedule(optimizer) if schedule else None, warmup=500)
+    for position in range(9):
+        images = 100 * (position + 1)
+        with rate.warming(images):
+            used = [group["lr"] for group in optimizer.param_groups]
+        part = share(position) * min(1.0, images / 500)
+        assert used == pytest.approx([rate * part for rate in RATES], abs=1e-12)
+        rate.step()
+
+
+@pytest.mark.parametrize(("name", "reset_scheduler"), [("cosine", False), ("cosine", True), ("none", True)])
+def test_a_warm_up_goes_on_where_it_was(tmp_path, name, reset_scheduler):
+    """Three steps of 120 images an epoch; a warm-up of 1200 images ends in the fourth epoch."""
+    schedule, share = SCHEDULES[name]
+    used = []
+
+    def make(warmup: int) -> DiffusionTrainer:
+        trainer = make_trainer(schedule, warmup=warmup, use_ema=False)
+        trainer.optimizer.register_step_pre_hook(lambda *_: used.append(rates(trainer)))
+        return trainer
+
+    first = make(500)  # another one, which leaves no trace
+    first.train(1)
+    assert len(list(islice(first.steps(), 2))) == 2
+    first.save_checkpoint(tmp_path / "half.pth")
+    trainer = make(1200)
+    trainer.load_checkpoint(tmp_path / "half.pth", reset_scheduler=reset_scheduler)
+    begin, epoch = (600, 1) if reset_scheduler else (0, 0)
+    used.clear()
+    trainer.train(3)
+    trainer.save_checkpoint(tmp_path / "again.pth")
+    trainer = make(1200)
+    trainer.load_checkpoint(tmp_path / "again.pth")
+    trainer.train(5)
+    ends = [120 * step for step in range(6, 16)]
+    parts = [share((end - 1) // 360 - epoch) * min(1.0, (end - begin) / 1200) for end in ends]
+    assert used == [pytest.approx([rate * part for rate in RATES], abs=1e-12) for part in parts]
+
+
+def test_the_best_loss_of_another_objective_is_forgotten(tmp_path):
+    first = make_trainer()
+    first.train(1)
+    first.progress.best_metric = 0.0
+    first.save_checkpoint(tmp_path / "one.pth")
+    for options, kept in (({}, True), ({"weighting": "min_snr"}, False), ({"times": "log_normal"}, False)):
+        trainer = make_trainer(**options)
+        trainer.load_checkpoint(tmp_path / "one.pth")
+        trainer.train(2)
+        assert (trainer.progress.best_metric == 0.0) == kept
 
 
 def test_options_are_this_runs_and_moments_the_checkpoints(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from torch.nn.utils import parameters_to_vector
 
 from snowmelt import Checkpoint, DiffusionSampler
 from snowmelt.config import Config
+from snowmelt.errors import InputError
 from snowmelt.training import accelerator
-from snowmelt.training.run import TrainingRun
+from snowmelt.training.run import TrainingRun, _settings
+from snowmelt.training.times import Times
+from snowmelt.training.weightings import Weighting
 
 CPU = torch.device("cpu")
 
@@ -118,12 +122,18 @@ def linear(share: float, start: float, end: float) -> float:
     return start + (end - start) * min(share, 1.0)
 
 
+def inverse_sqrt(share: float, start: float, end: float) -> float:
+    """1 / rate^2 is a straight line."""
+    return (start**-2 + share * (end**-2 - start**-2)) ** -0.5
+
+
 @pytest.mark.parametrize(
     ("name", "length", "rate"),
     [
         ("cosine", "auto", cosine),
         ("linear", "auto", linear),
         ("linear", 3, linear),
+        ("inverse_sqrt", "auto", inverse_sqrt),
         ("constant", "auto", lambda share, start, end: start),
         ("none", 2, lambda share, start, end: start),
     ],
@@ -141,6 +151,54 @@ def test_every_epoch_has_the_rate_of_the_closed_form(tmp_path, name, length, rat
     assert [float(row["learning_rate"]) for row in rows(tmp_path)] == pytest.approx(expected)
     # The rate of the epoch that would come next: for `auto`, the end
     assert run.trainer.optimizer.param_groups[0]["lr"] == pytest.approx(rate(epochs / over, start, end))
+
+
+# -- the objective -------------------------------------------------------------------------------------
+
+
+def test_the_objective_and_the_warm_up_are_those_of_the_file(tmp_path):
+    chosen = {
+        "loss": {"weighting": "p2", "options": {"k": 2.0}},
+        "times": {"distribution": "logit_normal", "options": {"std": 2.0}, "stratified": True, "shift": 3.0},
+        "scheduler": {"warmup": 720},
+    }
+    run = make_run(tmp_path, {**chosen, "epochs": 3, "optimizer": {"learning_rate": 0.01}})
+    run.check()
+    assert run.trainer.objective == {
+        "weighting": Weighting("p2", {"gamma": 1.0, "k": 2.0}),
+        "times": Times("logit_normal", {"mean": 0.0, "std": 2.0}, stratified=True, shift=3.0),
+    }
+    run.run()
+    assert [float(row["learning_rate"]) for row in rows(tmp_path)] == pytest.approx([0.005, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"loss": {"weighting": "min_snr", "options": {"gama": 1.0}}}, "did you mean 'gamma'"),
+        ({"times": {"distribution": "uniform", "options": {"std": 1.0}}}, "has no options, such as 'std'"),
+    ],
+)
+def test_an_option_that_is_none_is_refused_before_any_work(tmp_path, chosen, said):
+    with pytest.raises(InputError, match=said):
+        make_run(tmp_path, chosen).check()
+
+
+def test_another_objective_is_listed_when_a_run_goes_on(tmp_path):
+    make_run(tmp_path, {"epochs": 1}).run()
+    changed = {"epochs": 2, "resume": {"enabled": True}, "loss": {"weighting": "min_snr"}}
+    with pytest.warns(UserWarning, match='training.loss.weighting: "uniform" there, "min_snr" now') as caught:
+        make_run(tmp_path, changed).check()
+    assert "training.times" not in str(caught[0].message)
+
+
+def test_a_file_from_before_there_was_a_choice_means_the_defaults():
+    new = Config.model_validate({"data": {"paths": {"train": "digits"}}}).model_dump(mode="json")
+    old = deepcopy(new)
+    for key in ("loss", "times"):
+        del old["training"][key]
+    del old["training"]["scheduler"]["warmup"]
+    assert _settings(old) == _settings(new)
 
 
 # -- schedules -----------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
 from PIL import ImageColor
-from pydantic import AfterValidator, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo, field_validator, model_validator
 
 from snowmelt import limits
 from snowmelt.config.section import (
@@ -27,11 +28,13 @@ __all__ = [
     "Ema",
     "Evaluation",
     "Loading",
+    "Loss",
     "Optimizer",
     "Paths",
     "Performance",
     "Resume",
     "Scheduler",
+    "Times",
     "Training",
     "Validation",
     "Visualization",
@@ -106,14 +109,45 @@ class Optimizer(Section):
     ] = 1.0
 
 
-class Scheduler(Section):
-    """The learning rate falls to `eta_min` in `T_max` epochs; ``auto`` takes `training.epochs`."""
+class Loss(Section):
+    """How much each noise level counts. `options` are numbers of the weighting, such as gamma of min_snr."""
 
-    type: Annotated[Literal["none", "constant", "cosine", "linear"], NullIsNone] = "none"
+    weighting: Literal["uniform", "min_snr", "p2", "edm", "sigmoid"] = "uniform"
+    options: dict[str, FiniteFloat] = Field(default_factory=dict)
+
+
+class Times(Section):
+    """How noise levels are drawn. Without a `distribution`, they are drawn as the schedule's paper does."""
+
+    distribution: Annotated[
+        Literal["uniform", "log_normal", "logit_normal"] | None,
+        Field(description="uniform, log_normal, logit_normal, or null for that of the schedule's paper"),
+    ] = None
+    options: dict[str, FiniteFloat] = Field(default_factory=dict)
+    stratified: bool = False
+    shift: Positive = 1.0
+
+    @field_validator("options", "stratified", "shift")
+    @classmethod
+    def _of_a_distribution(cls, value: Any, info: ValidationInfo) -> Any:
+        unchanged = {"options": {}, "stratified": False, "shift": 1.0}[str(info.field_name)]
+        if info.data.get("distribution", "unknown") is None and value != unchanged:
+            raise ValueError("a distribution as well: uniform, log_normal or logit_normal")
+        return value
+
+
+class Scheduler(Section):
+    """The learning rate falls to `eta_min` in `T_max` epochs; ``auto`` takes `training.epochs`.
+
+    Over the first `warmup` images it is multiplied with what rises linearly from 0 to 1.
+    """
+
+    type: Annotated[Literal["none", "constant", "cosine", "linear", "inverse_sqrt"], NullIsNone] = "none"
     T_max: Annotated[
         Literal["auto"] | Count, Field(description="auto, or a number of epochs from 1 to 10,000,000")
     ] = "auto"
     eta_min: NonNegative = 0.0
+    warmup: Annotated[int, Field(ge=0, le=limits.SEEN)] = 0
 
 
 class Ema(Section):
@@ -191,6 +225,8 @@ class Training(Section):
     """How to train."""
 
     epochs: Count = 100
+    loss: Loss = Loss()
+    times: Times = Times()
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler = Scheduler()
     ema: Ema = Ema()
@@ -200,6 +236,14 @@ class Training(Section):
     visualization: Visualization = Visualization()
     performance: Performance = Performance()
     resume: Resume = Resume()
+
+    @field_validator("scheduler")
+    @classmethod
+    def _some_rates_never_reach_zero(cls, value: Scheduler, info: ValidationInfo) -> Scheduler:
+        rate = info.data["optimizer"].learning_rate if "optimizer" in info.data else math.inf
+        if value.type == "inverse_sqrt" and not 0 < value.eta_min < rate:
+            raise ValueError(f"an eta_min above 0 and below the learning rate, {rate:g}, with inverse_sqrt")
+        return value
 
     @model_validator(mode="after")
     def _what_is_watched_is_measured(self) -> Training:

@@ -3,6 +3,17 @@
 from snowmelt.training.base import BaseTrainer
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.loss import denoising_loss
+from snowmelt.training.times import DISTRIBUTIONS, Times
 from snowmelt.training.trainer import DiffusionTrainer
+from snowmelt.training.weightings import WEIGHTINGS, Weighting
 
-__all__ = ["BaseTrainer", "DiffusionLogger", "DiffusionTrainer", "denoising_loss"]
+__all__ = [
+    "DISTRIBUTIONS",
+    "WEIGHTINGS",
+    "BaseTrainer",
+    "DiffusionLogger",
+    "DiffusionTrainer",
+    "Times",
+    "Weighting",
+    "denoising_loss",
+]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snowmelt.models import CheckpointError
 from snowmelt.models.weights import not_finite, some
 
-__all__ = ["check_checkpoint", "check_training", "diverged"]
+if TYPE_CHECKING:
+    from snowmelt.training.trainer import DiffusionTrainer
+
+__all__ = ["check_checkpoint", "check_trainer", "diverged"]
 
 
 def diverged(what: str, epoch: int) -> FloatingPointError:
@@ -20,10 +23,14 @@ def diverged(what: str, epoch: int) -> FloatingPointError:
     )
 
 
-def check_training(state: Mapping[str, Any], epoch: int) -> None:
-    """Raise FloatingPointError if a tensor in nested dictionaries is not finite."""
+def check_trainer(trainer: DiffusionTrainer) -> None:
+    """Raise FloatingPointError if the weights, their average or the optimizer's state are not finite."""
+    optimizer = trainer.optimizer.state_dict()["state"]
+    state = {"weights": dict(trainer.model.state_dict()), "optimizer": optimizer}
+    if trainer.ema is not None:
+        state["average"] = trainer.ema.shadow
     if names := list(not_finite(state)):
-        raise diverged(f"{some(names)}: not finite", epoch)
+        raise diverged(f"{some(names)}: not finite", trainer.epoch + 1)
 
 
 def check_checkpoint(state: Mapping[str, Any], source: object) -> None:

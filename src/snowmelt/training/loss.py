@@ -10,8 +10,12 @@ from torch.nn.functional import mse_loss
 
 from snowmelt.core import Level
 from snowmelt.models import DiffusionModel
+from snowmelt.training.times import Times
+from snowmelt.training.weightings import Weighting
 
-__all__ = ["denoising_loss", "drop_labels"]
+__all__ = ["denoising_loss", "drop_labels", "labels_to_learn"]
+
+UNIFORM, USUAL = Weighting(), Times()
 
 
 def denoising_loss(
@@ -21,12 +25,14 @@ def denoising_loss(
     generator: torch.Generator | None = None,
     *,
     network: Callable[..., Tensor] | None = None,
+    weighting: Weighting = UNIFORM,
+    times: Times = USUAL,
 ) -> Tensor:
     """Return the mean squared error of the network's prediction at random times and noise, a scalar.
 
-    The schedule draws the times, and the parameterization says what is predicted: eps gives DDPM's L_simple
-    (Ho et al. 2020, eq. 14), F the loss of EDM (Karras et al. 2022, eq. 8), and the velocity flow matching
-    (Lipman et al. 2023, eq. 23).
+    The parameterization says what is predicted. With uniform weights and the schedule's own times, eps gives
+    DDPM's L_simple (Ho et al. 2020, eq. 14), F the loss of EDM (Karras et al. 2022, eq. 8), and the velocity
+    flow matching (Lipman et al. 2023, eq. 23).
 
     Args:
         model: on any noise schedule.
@@ -34,6 +40,8 @@ def denoising_loss(
         class_labels: (B,) integers, handed to the network as they are.
         generator: of the times, on the CPU; with one, the noise is drawn from it too (for validation).
         network: stands for the model's network, which another library has wrapped.
+        weighting: how much each noise level counts.
+        times: how noise levels are drawn.
 
     >>> from snowmelt import create_ddpm
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
@@ -41,14 +49,19 @@ def denoising_loss(
     >>> round(loss.item(), 1)  # a new network predicts 0, and eps has variance 1
     1.0
     """
-    level = model.schedule(model.schedule.draw_t(len(x0), generator))
+    level = model.schedule(times.draw(model.schedule, len(x0), generator))
+    weight = weighting(level, model.parameterization)
     time = model.time(level).to(x0.device, torch.float32, non_blocking=True)
     # Levels are made in float64 on the CPU, and move to the images in their shape and dtype; nobody waits
     level = Level(*(number.to(x0, non_blocking=True).view(-1, 1, 1, 1) for number in level))
     eps = _noise_like(x0, generator)
     x_t = level.alpha * x0 + level.sigma * eps
     y = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, class_labels)
-    return mse_loss(y.to(x0.dtype), model.parameterization.target(x0, eps, level))
+    target = model.parameterization.target(x0, eps, level)
+    if weight is None:
+        return mse_loss(y.to(x0.dtype), target)
+    error = (y.to(x0.dtype) - target).square().flatten(1).mean(1)
+    return (weight.to(x0, non_blocking=True) * error).mean()
 
 
 def drop_labels(class_labels: Tensor, null_class: int, prob: float) -> Tensor:
@@ -63,6 +76,14 @@ def drop_labels(class_labels: Tensor, null_class: int, prob: float) -> Tensor:
         return class_labels
     dropped = torch.rand(class_labels.shape, device=class_labels.device) < prob
     return class_labels.masked_fill(dropped, null_class)
+
+
+def labels_to_learn(model: DiffusionModel, class_labels: Tensor, drop_prob: float) -> Tensor | None:
+    """Return the labels that a step is taken with; None for a model without classes."""
+    if not model.num_classes:
+        return None
+    null_class = model.null_class
+    return class_labels if null_class is None else drop_labels(class_labels, null_class, drop_prob)
 
 
 def _noise_like(x0: Tensor, generator: torch.Generator | None) -> Tensor:

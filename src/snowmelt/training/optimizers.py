@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler
+
+from snowmelt.errors import InputError
 
 __all__ = ["OPTIMIZERS", "SCHEDULERS", "make_optimizer", "make_scheduler"]
 
@@ -39,6 +41,18 @@ def _linear(optimizer: Optimizer, epochs: int, end: float) -> LRScheduler:
     return LinearLR(optimizer, 1.0, end_factor=end / optimizer.param_groups[0]["lr"], total_iters=epochs)
 
 
+def _inverse_sqrt(optimizer: Optimizer, epochs: int, end: float) -> LRScheduler:
+    # start / sqrt(1 + n / tau) (Zhai et al. 2022, section 3.5), with the tau that gives `end` after `epochs`
+    start = optimizer.param_groups[0]["lr"]
+    if not 0 < end < start:
+        raise InputError(
+            f"a learning rate that falls by inverse_sqrt never reaches 0: eta_min must lie between 0 and the "
+            f"learning rate, {start:g}, got {end:g}"
+        )
+    tau = epochs / ((start / end) ** 2 - 1)
+    return LambdaLR(optimizer, lambda n: (1 + n / tau) ** -0.5)
+
+
 OPTIMIZERS: dict[str, Callable[[Parameters, float, Betas, float], Optimizer]] = {
     "adam": _adam,
     "adamw": _adamw,
@@ -49,6 +63,7 @@ SCHEDULERS: dict[str, Callable[[Optimizer, int, float], LRScheduler | None]] = {
     "constant": _constant,
     "cosine": _cosine,
     "linear": _linear,
+    "inverse_sqrt": _inverse_sqrt,
 }
 
 
@@ -83,6 +98,11 @@ def make_scheduler(name: str, optimizer: Optimizer, epochs: int, end: float = 0.
         name: a key of `SCHEDULERS`.
         optimizer: its learning rate is where the schedule begins.
         epochs: how many it takes to reach the end.
-        end: the last learning rate, >= 0.
+        end: the last learning rate, >= 0; ``inverse_sqrt`` goes on falling afterwards, and needs > 0.
+
+    >>> optimizer = make_optimizer("sgd", [Parameter()], 0.1)
+    >>> scheduler = make_scheduler("inverse_sqrt", optimizer, epochs=3, end=0.05)
+    >>> [round(scheduler.lr_lambdas[0](n), 3) for n in (0, 1, 3)]
+    [1.0, 0.707, 0.5]
     """
     return SCHEDULERS[name](optimizer, epochs, end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from snowmelt.training.bar import images_in
 from snowmelt.training.finite import check_checkpoint
 from snowmelt.training.processes import own_stream
 from snowmelt.training.state import set_random_state
+from snowmelt.training.times import Times
+from snowmelt.training.weightings import Weighting
 
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer
@@ -27,6 +30,7 @@ __all__ = ["newest_first", "read_resumable", "restore", "saved_state"]
 
 # What decides which images a position in an epoch stands for
 DATA_ORDER = ("batch_size", "num_train_images", "seed", "shuffle_train", "drop_last")
+USUAL = {"weighting": asdict(Weighting()), "times": asdict(Times())}  # of a file from before it was stated
 DROPOUT = ("dropout", "class_dropout_prob")  # act while training only: weights mean the same with any
 
 
@@ -135,6 +139,11 @@ def check_position(state: Mapping[str, Any], order: Mapping[str, Any], batches: 
         )
 
 
+def objective_of(trainer: DiffusionTrainer) -> dict[str, Any]:
+    """Return what a loss is a mean of, as checkpoints hold it."""
+    return {name: asdict(part) for name, part in trainer.objective.items()}
+
+
 def saved_state(
     trainer: DiffusionTrainer, random_states: Sequence[Mapping[str, Any]], *, save_optimizer: bool
 ) -> dict[str, Any]:
@@ -147,6 +156,7 @@ def saved_state(
     """
     order = data_order(trainer.dataloader, trainer.accelerator.num_processes)
     state = {**trainer.progress.state_dict(), "data_order": order, "rng_state": random_states[0]}
+    state |= {"objective": objective_of(trainer), "warmup_start": trainer.rate.warmup_start}
     if background := getattr(trainer.dataloader, "background", None):
         state["background"] = background
     if len(random_states) > 1:
@@ -184,8 +194,12 @@ def restore(
         trainer.progress.load_state_dict(state)
         position = state.get("scheduler_state_dict", {}).get("last_epoch", trainer.epoch)
         trainer.rate.go_to(0 if reset_scheduler else position)
+        if trainer.progress.watched == "loss" and state.get("objective", USUAL) != objective_of(trainer):
+            trainer.progress.watched = ""  # the best one is yet to come: two objectives do not compare
     if "images" not in state:  # a file from before images were counted
         trainer.progress.images = images_in(trainer, trainer.progress.epoch, trainer.progress.batch)
+    warmup_start = trainer.progress.images if reset_scheduler else state.get("warmup_start", 0)
+    trainer.rate.warmup_start = warmup_start
     if trainer.logger is not None:
         trainer.logger.rewind(trainer.global_step)
     states = state.get("rng_states", [state["rng_state"]])

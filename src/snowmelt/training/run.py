@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from snowmelt.config import Config, resolve_output_path, save_config
+from snowmelt.config.training import Training
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.differences import differences
 from snowmelt.errors import InputError
@@ -26,12 +27,15 @@ from snowmelt.training.bar import make_clock
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer, make_scheduler
 from snowmelt.training.resume import newest_first, read_resumable, restore
+from snowmelt.training.times import Times
 from snowmelt.training.trainer import DiffusionTrainer
+from snowmelt.training.weightings import Weighting
 
 __all__ = ["TrainingRun"]
 
 LIBRARIES = ("accelerate", "matplotlib", "tensorboard")  # sampling does without them
-LEARNING = ("optimizer", "scheduler", "ema")  # the sections of `training` that change what is learned
+# The sections of `training` that change what is learned
+LEARNING = ("loss", "times", "optimizer", "scheduler", "ema")
 
 Measure = Callable[[DiffusionSampler], Mapping[str, float]]
 
@@ -220,6 +224,9 @@ class TrainingRun:
             num_samples=training.visualization.num_samples,
             guidance_scale=training.visualization.guidance_scale,
             scheduler=make_scheduler(schedule.type, optimizer, epochs, schedule.eta_min),
+            warmup=schedule.warmup,
+            weighting=Weighting(training.loss.weighting, training.loss.options),
+            times=Times(**training.times.model_dump()),
             evaluate=self.evaluation() if self.evaluation is not None else None,
             config=config.model_dump(mode="json"),
         )
@@ -319,6 +326,9 @@ def _settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return those settings of a run that its weights depend on."""
     config = config or {}
     training = {k: v for k, v in config.get("training", {}).items() if k in LEARNING}
+    if training:  # a file from before some keys were there means their defaults
+        defaults = Training().model_dump(mode="json")
+        training = {k: {**defaults[k], **training.get(k, {})} for k in LEARNING}
     data = {k: v for k, v in config.get("data", {}).items() if k == "augmentation"}
     loading = config.get("data", {}).get("loading", {})
     data["loading"] = {k: v for k, v in loading.items() if k not in ("num_workers", "pin_memory")}

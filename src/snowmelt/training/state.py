@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Progress", "random_state", "set_random_state"]
+__all__ = ["Progress", "named", "random_state", "set_random_state"]
 
 
 @dataclass
@@ -68,6 +68,15 @@ class Progress:
         """Take over what `state` holds; files of older versions lack some attributes, which stay."""
         for item in fields(self):
             setattr(self, item.name, state.get(item.name, getattr(self, item.name)))
+
+
+def named(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics under names that tell their kind.
+
+    >>> named("val", {"loss": 0.5})
+    {'val_loss': 0.5}
+    """
+    return {f"{kind}_{name}": value for name, value in metrics.items()}
 
 
 def random_state() -> dict[str, Any]:

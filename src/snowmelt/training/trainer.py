@@ -20,16 +20,18 @@ from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.accelerator import make_accelerator
 from snowmelt.training.bar import make_bar, make_clock, show_metrics
 from snowmelt.training.base import BaseTrainer
-from snowmelt.training.finite import check_training, diverged
+from snowmelt.training.finite import check_trainer, diverged
 from snowmelt.training.grids import log_samples
 from snowmelt.training.interrupt import Interrupted, Interruption
 from snowmelt.training.learning_rate import LearningRate
 from snowmelt.training.logger import DiffusionLogger
-from snowmelt.training.loss import denoising_loss, drop_labels
+from snowmelt.training.loss import denoising_loss, labels_to_learn
 from snowmelt.training.old_words import old_words
 from snowmelt.training.processes import check_batches, from_first, largest, of_all, own_stream
 from snowmelt.training.resume import read_resumable, restore, saved_state
-from snowmelt.training.state import Progress, random_state
+from snowmelt.training.state import Progress, named, random_state
+from snowmelt.training.times import Times
+from snowmelt.training.weightings import Weighting
 
 __all__ = ["DiffusionTrainer"]
 
@@ -60,6 +62,11 @@ class DiffusionTrainer(BaseTrainer):
         samples_per_class: images of each class in such a grid (in all, for an unconditional model).
         guidance_scale: of those images.
         scheduler: learning rate schedule, stepped once an epoch.
+        warmup: images over which the learning rate rises linearly from 0 to that of the schedule.
+        weighting: how much each noise level counts in the loss, also in that of validation: a name of
+            `snowmelt.training.WEIGHTINGS`, or a `Weighting`, which has options.
+        times: how noise levels are drawn: a name of `snowmelt.training.DISTRIBUTIONS`, or `Times`, which has
+            options; None draws them as the schedule's paper does.
         sampler: makes the grids; None takes one with the default method.
         evaluate: `train` calls it with the sampler every `evaluate_frequency` epochs, and it returns metrics
             of the images that it makes, by name. It must leave torch's global generator alone, or resuming is
@@ -101,6 +108,9 @@ class DiffusionTrainer(BaseTrainer):
         guidance_scale: float = 0.0,
         *,
         scheduler: LRScheduler | None = None,
+        warmup: int = 0,
+        weighting: str | Weighting = "uniform",
+        times: str | Times | None = None,
         sampler: DiffusionSampler | None = None,
         evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
@@ -115,6 +125,7 @@ class DiffusionTrainer(BaseTrainer):
         self.scheduler = scheduler
         self.logger = logger if self.accelerator.is_main_process else None
         self.gradient_clip_norm = gradient_clip_norm
+        self.objective: dict[str, Any] = {"weighting": Weighting.of(weighting), "times": Times.of(times)}
         self.sample_images = sample_images
         self.sample_interval = sample_interval
         self.num_samples = num_samples or samples_per_class * (model.num_classes or 1)
@@ -133,7 +144,7 @@ class DiffusionTrainer(BaseTrainer):
         # What has a state of its own, besides model and EMA; under these names in checkpoints
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": self.accelerator.scaler}
         self.parts = {name: part for name, part in parts.items() if part is not None}
-        self.rate = LearningRate(optimizer, scheduler)
+        self.rate = LearningRate(optimizer, scheduler, warmup)
         check_batches(dataloader, self.process)
         own_stream(self.accelerator)
 
@@ -211,7 +222,7 @@ class DiffusionTrainer(BaseTrainer):
         def is_due(frequency: int | None) -> bool:
             return bool(frequency) and (done.epoch % (frequency or 1) == 0 or done.epoch == num_epochs)
 
-        self._check_finite()
+        check_trainer(self)
         clock = make_clock(self, num_epochs)
         with Interruption() as interruption, make_bar(self, num_epochs) as bar, closing(self.dataloader):
             while done.epoch < num_epochs:
@@ -223,16 +234,16 @@ class DiffusionTrainer(BaseTrainer):
                         self._mean_loss()  # or what is saved would be of no use
                         save("latest.pth")
                         raise Interrupted(signum)
-                learning_rate = self.optimizer.param_groups[0]["lr"]
-                metrics = _named("train", self._end_epoch())
+                learning_rate = self.optimizer.param_groups[0]["lr"] * self.rate.share(done.images)
+                metrics = named("train", self._end_epoch())
                 try:
                     # Alone, a process may leave these at once; others would wait for it
                     alone = self.accelerator.num_processes == 1
                     with interruption.at_once() if alone else nullcontext():
                         if is_due(validate_frequency):
-                            metrics |= _named("val", self.validate_epoch())
+                            metrics |= named("val", self.validate_epoch())
                         if is_due(evaluate_frequency):
-                            metrics |= _named("eval", self.evaluate_epoch())
+                            metrics |= named("eval", self.evaluate_epoch())
                         if self.sample_images and done.epoch % self.sample_interval == 0:
                             self._generate_samples(self.logger)
                 except Interrupted:
@@ -267,10 +278,11 @@ class DiffusionTrainer(BaseTrainer):
             self.accelerator.backward(loss)
             if self.gradient_clip_norm is not None:
                 self.accelerator.clip_grad_norm_(self.model.parameters(), self.gradient_clip_norm)
-            self._optimizer.step()
+            images = len(x0) * self.accelerator.num_processes
+            with self.rate.warming(self.progress.images + images):
+                self._optimizer.step()
             if self.ema is not None:
                 self.ema.update()
-            images = len(x0) * self.accelerator.num_processes
             self.progress.add_step(images, loss.detach())
             yield images
 
@@ -282,7 +294,7 @@ class DiffusionTrainer(BaseTrainer):
 
     def _end_epoch(self) -> dict[str, float]:
         loss = self._mean_loss(self.accelerator.reduce(self.progress.loss_sum, "mean"))
-        self._check_finite()
+        check_trainer(self)
         self.rate.step()
         self.progress.end_epoch()
         return {"loss": loss}
@@ -301,13 +313,11 @@ class DiffusionTrainer(BaseTrainer):
         class_dropout_prob: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        device, null_class = self.accelerator.device, self.model.null_class
+        device = self.accelerator.device
         x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
-        labels = class_labels if self.model.num_classes else None
-        if labels is not None and null_class is not None:
-            labels = drop_labels(labels, null_class, class_dropout_prob)
+        labels = labels_to_learn(self.model, class_labels, class_dropout_prob)
         with self.accelerator.autocast():
-            return denoising_loss(self.model, x0, labels, generator, network=self._network)
+            return denoising_loss(self.model, x0, labels, generator, network=self._network, **self.objective)
 
     @torch.no_grad()
     def validate_epoch(self) -> dict[str, float]:
@@ -343,12 +353,6 @@ class DiffusionTrainer(BaseTrainer):
         if self.logger is not None:
             self.logger.log_metrics(row, step=self.global_step, epoch=self.epoch)
 
-    def _check_finite(self) -> None:
-        state = {"weights": dict(self.model.state_dict()), "optimizer": self.optimizer.state_dict()["state"]}
-        if self.ema is not None:
-            state["average"] = self.ema.shadow
-        check_training(state, self.epoch + 1)
-
     @old_words(
         epoch="the checkpoint holds trainer.epoch by itself",
         metrics="they are in the logger's metrics.csv",
@@ -361,7 +365,7 @@ class DiffusionTrainer(BaseTrainer):
         Raises:
             FloatingPointError: the weights are not finite, or what else is saved. Nothing is written.
         """
-        self._check_finite()
+        check_trainer(self)
         states = of_all(self.accelerator, random_state())
         if not self.accelerator.is_main_process:
             return
@@ -394,7 +398,3 @@ class DiffusionTrainer(BaseTrainer):
     @property
     def process(self) -> tuple[int, int]:
         return self.accelerator.process_index, self.accelerator.num_processes
-
-
-def _named(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    return {f"{kind}_{name}": value for name, value in metrics.items()}
