@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-__all__ = ["counted", "listed", "number", "shortened", "text_table"]
+__all__ = ["counted", "listed", "number", "shortened", "some", "text_table"]
 
 DIGITS = 4
 
@@ -50,6 +50,16 @@ def listed(parts: Sequence[str]) -> str:
     """
     *first, last = parts
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def shortened(text: str, longest: int = 100) -> str:

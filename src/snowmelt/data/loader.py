@@ -17,7 +17,7 @@ from snowmelt.data.transforms import augmentation, derived_seed
 from snowmelt.data.workers import Batches, Workers
 from snowmelt.errors import InputError
 from snowmelt.images import BACKGROUND, Shape, check_background, image_sides
-from snowmelt.text import counted
+from snowmelt.text import counted, some
 
 __all__ = ["DATASETS", "DiffusionDataLoader", "EpochBatches"]
 
@@ -156,7 +156,7 @@ class DiffusionDataLoader:
         self.class_names: list[str] = list(self._train.classes) if classes else []
         if isinstance(self._train, ImageFiles) and (empty := self._train.empty):
             raise InputError(
-                f"{train_path} has no images of {_listed(empty)}: put images into the folder, or remove it"
+                f"{train_path} has no images of {some(empty, 5)}: put images into the folder, or remove it"
             )
         self._val: Any = None
         if val_path is not None:
@@ -237,18 +237,14 @@ def _match_classes(val: Any, val_path: str | Path, names: list[str], train_path:
         return
     if not found:
         raise InputError(
-            f"{val_path} has no class folders, but {train_path} has {_listed(names)}: the classes of "
+            f"{val_path} has no class folders, but {train_path} has {some(names, 5)}: the classes of "
             "validation images must be known"
         )
     if strangers := [name for name in found if name not in names]:
         raise InputError(
-            f"{val_path} has the classes {_listed(strangers)}, which {train_path} does not have: they "
-            f"must be some of {_listed(names)}"
+            f"{val_path} has the classes {some(strangers, 5)}, which {train_path} does not have: they "
+            f"must be some of {some(names, 5)}"
         )
     if not isinstance(val, ImageFiles):
         raise InputError(f"{val_path} and {train_path} have other classes: give folders of the same ones")
     val.renumber(names)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from snowmelt.digest import content_digest
 from snowmelt.files import atomic_write
-from snowmelt.models.weights import CheckpointError, CheckpointNotFoundError, some
+from snowmelt.models.weights import CheckpointError, CheckpointNotFoundError
+from snowmelt.text import some
 
 __all__ = ["read_contents", "write_contents"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snowmelt.errors import InputError
+from snowmelt.text import some
 
 __all__ = [
     "CheckpointError",
@@ -18,7 +19,6 @@ __all__ = [
     "load_weights",
     "name_file_in_errors",
     "not_finite",
-    "some",
     "unwrapped",
 ]
 
@@ -122,13 +122,3 @@ def not_finite(tree: Mapping[Any, Any], parent: str = "") -> Iterator[str]:
             yield from not_finite(value, f"{parent}{name}.")
         elif isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
             yield f"{parent}{name}"
-
-
-def some(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names, and how many more there are.
-
-    >>> some(["a", "b", "c", "d"])
-    'a, b, c and 1 more'
-    """
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from snowmelt.models import CheckpointError
-from snowmelt.models.weights import not_finite, some
+from snowmelt.models.weights import not_finite
+from snowmelt.text import some
 
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer

@@ -13,9 +13,9 @@ import torch
 
 from snowmelt.differences import differences
 from snowmelt.models import EMA, Checkpoint, CheckpointError, DiffusionModel, ModelSpec, load_weights
-from snowmelt.models.weights import name_file_in_errors, some
+from snowmelt.models.weights import name_file_in_errors
 from snowmelt.networks import UNet
-from snowmelt.text import counted
+from snowmelt.text import counted, some
 from snowmelt.training.bar import images_in
 from snowmelt.training.finite import check_checkpoint
 from snowmelt.training.processes import own_stream

@@ -28,7 +28,7 @@ from snowmelt.evaluation.features import (
     make_extractor,
     open_reference,
 )
-from snowmelt.evaluation.features.choose import USUAL, choose_extractor
+from snowmelt.evaluation.features.choose import choose_extractor
 from snowmelt.evaluation.ladder import build_ladder
 from snowmelt.evaluation.matching import check_labelled, check_one_shape, labels_in_shares_of
 from snowmelt.evaluation.metrics import check_metrics
@@ -142,7 +142,7 @@ class EvaluationJob:
         if self.useful:
             optional("scipy.stats", "--useful", "evaluate")
             check_labelled(sources)
-        if self._extractor_name == "classifier":  # before minutes of training, seconds of reading
+        if self.extractor == "classifier":  # before minutes of training, seconds of reading
             for source in sources:
                 if source is not self.sources.training and not isinstance(source, SampledSource):
                     deque(source.batches(self.batch_size), maxlen=0)
@@ -280,14 +280,10 @@ class EvaluationJob:
         name = f"{self.generated} by {sampler.plan.name} in {counted(sampler.plan.nfe, 'evaluation')}"
         return SampledSource(sampler, request, checkpoint.class_names, name)
 
-    @property
-    def _extractor_name(self) -> str:
-        return self.extractor or USUAL
-
     @cached_property
     def _make_extractor(self) -> Callable[[Path | None], Extractor]:
         return choose_extractor(
-            self._extractor_name,
+            self.extractor or None,
             self.sources.training,
             weights=self.weights,
             device=self.device,

@@ -12,7 +12,7 @@ from snowmelt.evaluation.features import Extractor, make_extractor
 from snowmelt.evaluation.features.small_classifier import check_trainable, classifier
 from snowmelt.formats import ImageSource
 
-__all__ = ["USUAL", "choose_extractor"]
+__all__ = ["choose_extractor"]
 
 USUAL = "imagenet"
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 
+from snowmelt.errors import InputError
 from snowmelt.images import from_uint8
 
-__all__ = ["CallableExtractor", "Extractor", "in_colour", "pixels"]
+__all__ = ["CallableExtractor", "Extractor", "in_colour", "pixels", "read_weights", "resized"]
 
 
 @runtime_checkable
@@ -76,3 +81,28 @@ def in_colour(images: Tensor) -> Tensor:
     torch.Size([2, 3, 4, 4])
     """
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def resized(images: Tensor, size: Sequence[int], device: torch.device) -> Tensor:
+    """Return uint8 images (B, 3, *size) on a device, in colour, resized bicubic and antialiased.
+
+    >>> resized(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), [8, 8], torch.device("cpu")).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    bicubic = functional.InterpolationMode.BICUBIC
+    result: Tensor = functional.resize(
+        in_colour(images).to(device), list(size), interpolation=bicubic, antialias=True
+    )
+    return result
+
+
+def read_weights(path: str | Path) -> Any:
+    """Return what a file of weights holds, and run no code of it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as weights of the extractor: {str(error)[:200]}") from error

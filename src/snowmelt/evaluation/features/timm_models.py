@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional
 
 from snowmelt.digest import content_digest
 from snowmelt.errors import InputError, optional
-from snowmelt.evaluation.features.extractor import in_colour
+from snowmelt.evaluation.features.extractor import resized
 
 __all__ = ["TimmExtractor"]
 
@@ -43,12 +43,7 @@ class TimmExtractor:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return features (B, D), float32 on the CPU, of images uint8 (B, 1 or 3, H, W)."""
-        x = functional.resize(
-            in_colour(images).to(self.device),
-            self.size,
-            interpolation=functional.InterpolationMode.BICUBIC,
-            antialias=True,
-        )
+        x = resized(images, self.size, self.device)
         x = functional.normalize(x.float() / 255, self.mean, self.std)
         with torch.no_grad():
             features: Tensor = self.network(x)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from snowmelt.evaluation.drawing import ACCENT, INK, PALE, panels, save_figure
 from snowmelt.evaluation.ladder.ladder import Ladder
-from snowmelt.evaluation.uncertainty import Estimate
 
 __all__ = ["draw_ladder"]
 
@@ -18,8 +17,7 @@ def draw_ladder(ladder: Ladder, path: str | Path) -> None:
 
     The band is the interval of real images. The title of a metric that is blind for these images is red.
     """
-    sets = {"real": ladder.real, "generated": ladder.generated or {}, **ladder.spoilt}
-    sets = {name: found for name, found in sets.items() if found}
+    sets = ladder.sets
     figure, axes = panels(len(ladder.real), 4, (2.9, 0.6 + 0.24 * len(sets)), (0.9, 0.2))
     for panel, (metric, real) in zip(axes, ladder.real.items(), strict=True):
         blind = ladder.blind(metric)
@@ -28,7 +26,7 @@ def draw_ladder(ladder: Ladder, path: str | Path) -> None:
         panel.axvspan(real.low, real.high, color=PALE)
         for row, (name, found) in enumerate(sets.items()):
             if metric in found:
-                each: Estimate = found[metric]
+                each = found[metric]
                 color = ACCENT if name == "generated" else INK
                 panel.plot([each.low, each.high], [row, row], color=color, linewidth=1)
                 panel.plot(each.value, row, "D" if name == "generated" else "o", color=color, markersize=4)

@@ -50,6 +50,12 @@ class Ladder:
     spoilt: dict[str, dict[str, Estimate]]
     generated: dict[str, Estimate] | None = None
 
+    @property
+    def sets(self) -> dict[str, dict[str, Estimate]]:
+        """The estimates of each set of images that was measured, by its name: real, generated, spoilt."""
+        sets = {"real": self.real, "generated": self.generated or {}, **self.spoilt}
+        return {name: found for name, found in sets.items() if found}
+
     def blind(self, metric: str) -> list[str]:
         """Return the spoilings that a metric claims to see and does not.
 
@@ -78,8 +84,7 @@ class Ladder:
 
     def table(self) -> Table:
         """Return a row for each metric and a column for each set of images; blind metrics stand out."""
-        sets = {"real": self.real, "generated": self.generated or {}, **self.spoilt}
-        sets = {name: found for name, found in sets.items() if found}
+        sets = self.sets
         rows = [
             [metric, *(found[metric].rounded() if metric in found else "–" for found in sets.values())]
             for metric in self.real

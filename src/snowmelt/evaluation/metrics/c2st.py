@@ -81,17 +81,11 @@ def _as_many_of_each(generated: Features, real: Features) -> tuple[Tensor, Tenso
         classes = [*sorted(set(generated.labels.tolist()) & set(real.labels.tolist()))] or classes
     chosen: tuple[list[Tensor], list[Tensor]] = [], []
     for label in classes:
-        rows = [_rows_of(each, label) for each in (generated, real)]
-        count = min(map(len, rows))
-        for side, found in zip(chosen, rows, strict=True):
-            side.append(found[torch.randperm(len(found), generator=random)[:count]])
-    return generated.values[torch.cat(chosen[0])], real.values[torch.cat(chosen[1])]
-
-
-def _rows_of(features: Features, label: int | None) -> Tensor:
-    if label is None or features.labels is None:
-        return torch.arange(len(features))
-    return (features.labels == label).nonzero().flatten()
+        both = [each if label is None else each.of_class(label) for each in (generated, real)]
+        count = min(map(len, both))
+        for side, found in zip(chosen, both, strict=True):
+            side.append(found.values[torch.randperm(len(found), generator=random)[:count]])
+    return torch.cat(chosen[0]), torch.cat(chosen[1])
 
 
 def _exchanges(count: int) -> np.ndarray:

@@ -40,8 +40,9 @@ from snowmelt.models.diffusers.scheduler_config import (
 )
 from snowmelt.models.diffusers.unet_config import unet_config, unet_options
 from snowmelt.models.spec import ModelSpec
-from snowmelt.models.weights import CheckpointError, name_file_in_errors, some
+from snowmelt.models.weights import CheckpointError, name_file_in_errors
 from snowmelt.networks import UNet
+from snowmelt.text import some
 
 __all__ = ["read_folder", "write_folder"]
 
