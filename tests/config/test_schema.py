@@ -19,9 +19,8 @@ from snowmelt.models import ModelSpec, create_ddpm, create_model
 from snowmelt.networks import UNet
 from snowmelt.plans import GRIDS, PRESETS, SOLVERS, Method
 from snowmelt.sampling import DiffusionSampler
-from snowmelt.training import DISTRIBUTIONS, WEIGHTINGS, DiffusionTrainer
+from snowmelt.training import DISTRIBUTIONS, RATE_SCHEDULES, WEIGHTINGS, DiffusionTrainer
 from snowmelt.training import Times as TimesOfCode
-from snowmelt.training.optimizers import SCHEDULERS
 
 
 def defaults_of(*functions):
@@ -96,7 +95,7 @@ def test_an_empty_sampling_section_is_an_empty_call():
         (Diffusion, "parameterization", PARAMETERIZATIONS),
         (Loss, "weighting", WEIGHTINGS),
         (Times, "distribution", DISTRIBUTIONS),
-        (Scheduler, "type", SCHEDULERS),
+        (Scheduler, "type", RATE_SCHEDULES),
         (Sampling, "threshold", {"auto", "none", *THRESHOLDS}),
         (Sampling, "preset", PRESETS),
     ],

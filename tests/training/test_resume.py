@@ -27,7 +27,9 @@ from snowmelt.models.checkpoint_file import read_contents, write_contents
 from snowmelt.models.weights import CheckpointError
 from snowmelt.training.interrupt import Interrupted, Interruption
 from snowmelt.training.learning_rate import LearningRate
+from snowmelt.training.length import Epoch
 from snowmelt.training.processes import own_stream
+from snowmelt.training.state import Progress
 
 TINY = {
     "image_size": 8,
@@ -123,7 +125,7 @@ def test_the_rate_after_a_resume_is_this_schedules_closed_form(finished, before,
     begin = 0 if other else 3
     for position in range(begin, begin + 3):
         assert rates(trainer) == pytest.approx([rate * share(position) for rate in RATES], abs=1e-12)
-        trainer.rate.step()
+        trainer.rate.end_epoch()
 
 
 def test_the_rate_that_is_logged_is_the_one_that_was_used(tmp_path):
@@ -146,14 +148,13 @@ def test_the_rate_that_is_logged_is_the_one_that_was_used(tmp_path):
 def test_a_warm_up_is_linear_in_front_of_every_schedule(name):
     schedule, share = SCHEDULES[name]
     optimizer = SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in RATES])
-    rate = LearningRate(optimizer, schedule(optimizer) if schedule else None, warmup=500)
+    rate = LearningRate(optimizer, warmup=500, scheduler=schedule(optimizer) if schedule else None)
     for position in range(9):
-        images = 100 * (position + 1)
-        with rate.warming(images):
-            used = [group["lr"] for group in optimizer.param_groups]
-        part = share(position) * min(1.0, images / 500)
+        rate.set(Progress(images=100 * position), Epoch(1, 100, 1), None, 100)
+        used = [group["lr"] for group in optimizer.param_groups]
+        part = share(position) * min(1.0, 100 * (position + 1) / 500)
         assert used == pytest.approx([rate * part for rate in RATES], abs=1e-12)
-        rate.step()
+        rate.end_epoch()
 
 
 @pytest.mark.parametrize(("name", "reset_scheduler"), [("cosine", False), ("cosine", True), ("none", True)])
@@ -203,7 +204,6 @@ def test_options_are_this_runs_and_moments_the_checkpoints(tmp_path):
     trainer = make_trainer(adam=True, ema_decay=0.5)
     for group in trainer.optimizer.param_groups:
         group["betas"] = (0.5, 0.6)
-    trainer.rate.__init__(trainer.optimizer, None)
     trainer.load_checkpoint(tmp_path / "latest.pth")
     assert {group["betas"] for group in trainer.optimizer.param_groups} == {(0.5, 0.6)}
     assert trainer.ema.decay == 0.5

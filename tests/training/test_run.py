@@ -16,6 +16,7 @@ from snowmelt import Checkpoint, DiffusionSampler
 from snowmelt.config import Config
 from snowmelt.errors import InputError
 from snowmelt.training import accelerator
+from snowmelt.training.loss import batch_loss
 from snowmelt.training.run import TrainingRun, _settings
 from snowmelt.training.times import Times
 from snowmelt.training.weightings import Weighting
@@ -242,7 +243,8 @@ def test_a_compiled_network_has_the_same_loss_and_gradients(tmp_path, monkeypatc
     assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
     x0, labels = torch.linspace(-1, 1, 2 * 64).view(2, 1, 8, 8), torch.tensor([3, 10])
     losses = [
-        trainer._loss(x0, labels, generator=torch.Generator().manual_seed(0)) for trainer in (plain, compiled)
+        batch_loss(trainer, x0, labels, generator=torch.Generator().manual_seed(0))
+        for trainer in (plain, compiled)
     ]
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-6)
     for loss in losses:

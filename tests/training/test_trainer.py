@@ -387,7 +387,8 @@ def test_metrics_grids_and_film_strips_are_logged(tmp_path):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert {"train_loss", "val_loss", "learning_rate"} <= rows[0].keys()
     pictures = sorted(path.name for path in Path(trainer.logger.samples_dir).glob("*.png"))
-    assert pictures == ["denoising_0000006.png", "samples_0000006.png"]
+    steps = (6, 9)  # every second epoch, and the end
+    assert pictures == [f"{kind}_{step:07d}.png" for kind in ("denoising", "samples") for step in steps]
     assert (tmp_path / "losses.png").stat().st_size > 0
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "Probability",
     "Section",
     "Seed",
+    "Seen",
     "Share",
     "Side",
     "Width",
@@ -42,6 +43,7 @@ Width = Annotated[int, Field(gt=0, le=limits.CHANNELS)]
 Batch = Annotated[int, Field(gt=0, le=limits.BATCH)]
 Classes = Annotated[int, Field(ge=0, le=limits.CLASSES)]
 Count = Annotated[int, Field(gt=0, le=limits.IMAGES)]
+Seen = Annotated[int, Field(gt=0, le=limits.SEEN)]
 Share = Annotated[FiniteFloat, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(min_length=1)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]

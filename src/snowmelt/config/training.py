@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from PIL import ImageColor
 from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo, field_validator, model_validator
@@ -17,6 +18,7 @@ from snowmelt.config.section import (
     Positive,
     Probability,
     Section,
+    Seen,
     Share,
 )
 
@@ -39,6 +41,10 @@ __all__ = [
     "Validation",
     "Visualization",
 ]
+
+
+UNITS = ("epochs", "images", "steps")  # of the length of a run
+EPOCHS = 100  # of a run whose length is not stated
 
 
 class Paths(Section):
@@ -137,17 +143,30 @@ class Times(Section):
 
 
 class Scheduler(Section):
-    """The learning rate falls to `eta_min` in `T_max` epochs; ``auto`` takes `training.epochs`.
+    """How the learning rate goes, in each step, over the run or over `T_max` epochs, and where it ends.
 
-    Over the first `warmup` images it is multiplied with what rises linearly from 0 to 1.
+    Over the first `warmup` images it is multiplied with what rises linearly from 0 to 1. `decay` is of
+    ``wsd``; `tau` is of ``inverse_sqrt``, which without it takes the one that reaches `eta_min`.
     """
 
-    type: Annotated[Literal["none", "constant", "cosine", "linear", "inverse_sqrt"], NullIsNone] = "none"
+    type: Annotated[Literal["none", "constant", "cosine", "linear", "inverse_sqrt", "wsd"], NullIsNone] = (
+        "none"
+    )
     T_max: Annotated[
         Literal["auto"] | Count, Field(description="auto, or a number of epochs from 1 to 10,000,000")
     ] = "auto"
     eta_min: NonNegative = 0.0
+    decay: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.2
+    tau: Annotated[
+        Seen | None, Field(description="a number of images from 1 to 10^12, or null for that of eta_min")
+    ] = None
     warmup: Annotated[int, Field(ge=0, le=limits.SEEN)] = 0
+
+    def options(self) -> dict[str, float]:
+        """Return the options of the type, by the names that it gives them."""
+        if self.type == "wsd":
+            return {"decay": self.decay}
+        return {"tau": self.tau} if self.type == "inverse_sqrt" and self.tau is not None else {}
 
 
 class Ema(Section):
@@ -222,9 +241,17 @@ class Resume(Section):
 
 
 class Training(Section):
-    """How to train."""
+    """How to train. The run ends after so many `epochs`, or `images`, or `steps` of the optimizer.
 
-    epochs: Count = 100
+    A step takes the gradient of `accumulation` batches.
+    """
+
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (UNITS,)
+
+    epochs: Count | None = None
+    images: Seen | None = None
+    steps: Seen | None = None
+    accumulation: Batch = 1
     loss: Loss = Loss()
     times: Times = Times()
     optimizer: Optimizer = Optimizer()
@@ -237,12 +264,28 @@ class Training(Section):
     performance: Performance = Performance()
     resume: Resume = Resume()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _some_length(cls, data: Any) -> Any:
+        stated = isinstance(data, Mapping) and any(data.get(unit) is not None for unit in UNITS)
+        return {**data, "epochs": EPOCHS} if isinstance(data, Mapping) and not stated else data
+
+    @field_validator("images", "steps")
+    @classmethod
+    def _one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
+        stated = [f"{unit} {info.data[unit]}" for unit in UNITS if info.data.get(unit) is not None]
+        if value is not None and stated:
+            raise ValueError(f"null, since the run ends after {stated[0]} already: state one of the two")
+        return value
+
     @field_validator("scheduler")
     @classmethod
     def _some_rates_never_reach_zero(cls, value: Scheduler, info: ValidationInfo) -> Scheduler:
         rate = info.data["optimizer"].learning_rate if "optimizer" in info.data else math.inf
-        if value.type == "inverse_sqrt" and not 0 < value.eta_min < rate:
-            raise ValueError(f"an eta_min above 0 and below the learning rate, {rate:g}, with inverse_sqrt")
+        if value.type == "inverse_sqrt" and value.tau is None and not 0 < value.eta_min < rate:
+            raise ValueError(
+                f"a tau, or an eta_min above 0 and below the learning rate, {rate:g}, with inverse_sqrt"
+            )
         return value
 
     @model_validator(mode="after")

@@ -9,35 +9,27 @@ from tqdm import tqdm
 
 from snowmelt.progress import progress
 from snowmelt.training.clock import StepClock
+from snowmelt.training.length import Length
 
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer
 
-__all__ = ["images_in", "make_bar", "make_clock", "show_metrics"]
+__all__ = ["make_bar", "make_clock", "show_metrics"]
 
 
-def images_in(trainer: DiffusionTrainer, epochs: int, batches: int) -> int:
-    """Return how many images all processes see in so many epochs, and batches of each process."""
-    data = trainer.dataloader
-    a_batch = data.batch_size * trainer.accelerator.num_processes
-    an_epoch = min(data.batches_per_epoch(trainer.process) * a_batch, data.num_train_images)
-    images: int = epochs * an_epoch + batches * a_batch
-    return images
-
-
-def make_bar(trainer: DiffusionTrainer, num_epochs: int) -> tqdm[Any]:
+def make_bar(trainer: DiffusionTrainer, length: Length) -> tqdm[Any]:
     """Return the bar over the images of the run, those before a resume included."""
     done = trainer.progress
-    ahead = max(0, images_in(trainer, num_epochs - done.epoch, -done.batch))
-    options = {"initial": done.images, "total": done.images + ahead, "unit": " images"}
+    total = done.images + length.images_left(done, trainer.an_epoch)
+    options = {"initial": done.images, "total": total, "unit": " images"}
     return progress(None, "Training", show=trainer.show_progress, unit_scale=True, **options)
 
 
-def make_clock(trainer: DiffusionTrainer, num_epochs: int) -> StepClock:
-    """Return a clock of the first steps, which knows how many `num_epochs` epochs take in all."""
-    done, an_epoch = trainer.progress, trainer.dataloader.batches_per_epoch(trainer.process)
-    left = max(0, (num_epochs - done.epoch) * an_epoch - done.batch)
-    return StepClock(an_epoch, left, done.wait, say=tqdm.write if trainer.show_progress else None)
+def make_clock(trainer: DiffusionTrainer, length: Length) -> StepClock:
+    """Return a clock of the first steps, which knows how many are left of the run."""
+    done, epoch = trainer.progress, trainer.an_epoch
+    say = tqdm.write if trainer.show_progress else None
+    return StepClock(epoch.steps, length.steps_left(done, epoch), done.wait, say=say)
 
 
 def show_metrics(bar: tqdm[Any], epoch: int, metrics: Mapping[str, float]) -> None:

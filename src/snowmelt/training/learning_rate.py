@@ -3,92 +3,108 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from snowmelt.errors import InputError
+from snowmelt.training.length import Epoch, Length
+from snowmelt.training.rate_schedules import RateSchedule
+from snowmelt.training.state import Progress
 
 __all__ = ["LearningRate"]
 
+CONSTANT = RateSchedule()
+
 
 class LearningRate:
-    """The rate of every parameter group: that of a schedule of torch, or a constant one.
+    """The rate of every parameter group: its own, times the share of a schedule, times that of a warm-up.
 
-    torch's schedules compute each rate from the one before. So a state that another run has saved would carry
-    that run's rates on, a rate of 0 for ever. Here the schedule of this run goes from its beginning to the
-    position instead, which takes microseconds a step.
+    Both are functions of the position: how much is done of the run since `start`.
 
-    A warm-up multiplies the schedule's rates while an optimizer step is taken, and leaves no trace: it is a
-    function of the images seen, whatever the schedule is.
+    A schedule of torch may change the groups' own rates once an epoch. It computes each from the one before.
+    So a state that another run has saved would carry that run's rates on, a rate of 0 for ever. Here the
+    schedule of this run goes from its beginning to the position instead, in microseconds a step.
 
     Args:
-        optimizer: its groups state the rates at position 0.
-        scheduler: made for the optimizer, and not yet stepped; None keeps the rates.
+        optimizer: its groups state their own rates.
+        schedule: read at each step.
         warmup: images over which the rate rises linearly from 0 to the schedule's; 0 for none.
+        scheduler: of torch, made for the optimizer and not yet stepped; None keeps the groups' own rates.
 
     Attributes:
-        warmup_start: how many images the run had seen when the warm-up began.
+        start: the position at which schedule and warm-up begin.
 
     >>> from torch import nn
     >>> from torch.optim import SGD
-    >>> from torch.optim.lr_scheduler import LinearLR
     >>> optimizer = SGD([nn.Parameter()], lr=0.1)
-    >>> rate = LearningRate(optimizer, LinearLR(optimizer, 1.0, end_factor=0.0, total_iters=4))
-    >>> rate.go_to(3)
-    >>> round(optimizer.param_groups[0]["lr"], 4)
+    >>> rate = LearningRate(optimizer, RateSchedule("linear"), warmup=1000)
+    >>> rate.set(Progress(images=500), Epoch(batches=10, images=500, steps=10), Length.of(images=1000))
+    >>> optimizer.param_groups[0]["lr"]
     0.025
-    >>> LearningRate(optimizer, None, warmup=1000).share(250)
-    0.25
     """
 
-    def __init__(self, optimizer: Optimizer, scheduler: LRScheduler | None, warmup: int = 0) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: RateSchedule = CONSTANT,
+        warmup: int = 0,
+        scheduler: LRScheduler | None = None,
+    ) -> None:
         if warmup < 0:
             raise InputError(f"warmup must be a number of images, 0 or more, got {warmup}")
-        self.optimizer, self.scheduler = optimizer, scheduler
-        self.warmup, self.warmup_start = warmup, 0
-        self._options = [deepcopy(_options(group)) for group in optimizer.param_groups]
+        if scheduler is not None and schedule != CONSTANT:
+            raise InputError("give a rate_schedule, or a scheduler of torch, not both: they would multiply")
+        self.optimizer, self.schedule, self.warmup, self.scheduler = optimizer, schedule, warmup, scheduler
+        self.start = Progress()
+        self._rates = self._start_rates = [group["lr"] for group in optimizer.param_groups]
         self._start = deepcopy(scheduler.state_dict()) if scheduler is not None else {}
 
-    def step(self) -> None:
-        """Go one position on."""
-        if self.scheduler is not None:
-            with warnings.catch_warnings():
-                # Torch warns if no optimizer step came before, as on the way to a position
-                warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step", UserWarning)
-                self.scheduler.step()
+    def set(self, done: Progress, epoch: Epoch, length: Length | None, images: int = 0) -> None:
+        """Give every group the rate of a step.
 
-    def share(self, images: int) -> float:
-        """Return what the schedule's rate is multiplied with in the step that ends at `images` seen."""
+        Args:
+            done: the position before it.
+            epoch: what an epoch holds.
+            length: of the run; without one, schedules that take the whole run stay at their beginning.
+            images: of the step.
+        """
+        seen = done.images - self.start.images
         # Goyal et al. 2017, section 2.2: the gradual warm-up
-        return min(1.0, (images - self.warmup_start) / self.warmup) if self.warmup else 1.0
+        warm = min(1.0, (seen + images) / self.warmup) if self.warmup else 1.0
+        share = self.schedule.share(self._done(done, epoch, length), seen) * warm
+        self._give([rate if share == 1.0 else rate * share for rate in self._rates])
 
-    @contextmanager
-    def warming(self, images: int) -> Iterator[None]:
-        """Give every group, for the step that ends at `images`, its share of the schedule's rate."""
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        share = self.share(images)
-        try:
-            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate if share == 1.0 else rate * share
-            yield
-        finally:
-            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
+    def _done(self, done: Progress, epoch: Epoch, length: Length | None) -> float:
+        """Return how much of the schedule's length is done since its start."""
+        over = self.schedule.over or length
+        if over is None:
+            return 0.0
+        before = over.share(self.start, epoch)
+        whole = 1.0 if self.schedule.over else 1.0 - before
+        return (over.share(done, epoch) - before) / whole if whole > 0 else 1.0
 
-    def go_to(self, position: int) -> None:
-        """Give every group the options of this run, and the rate that its schedule has at `position`."""
-        for group, options in zip(self.optimizer.param_groups, self._options, strict=True):
-            group.update(deepcopy(options))
+    def end_epoch(self) -> None:
+        """Let torch's schedule go one epoch on."""
+        if self.scheduler is None:
+            return
+        self._give(self._rates)
+        with warnings.catch_warnings():
+            # Torch warns if no optimizer step came before, as on the way to a position
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step", UserWarning)
+            self.scheduler.step()
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def go_to(self, epoch: int) -> None:
+        """Give every group its own rate, that of torch's schedule after so many epochs."""
+        self._rates = self._start_rates
+        self._give(self._rates)
         if self.scheduler is not None:
             self.scheduler.load_state_dict(deepcopy(self._start))
-            for _ in range(position):
-                self.step()
+            for _ in range(epoch):
+                self.end_epoch()
 
-
-def _options(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in group.items() if name != "params"}
+    def _give(self, rates: list[float]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate

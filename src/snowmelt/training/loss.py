@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,7 +14,10 @@ from snowmelt.models import DiffusionModel
 from snowmelt.training.times import Times
 from snowmelt.training.weightings import Weighting
 
-__all__ = ["denoising_loss", "drop_labels", "labels_to_learn"]
+if TYPE_CHECKING:
+    from snowmelt.training.trainer import DiffusionTrainer
+
+__all__ = ["batch_loss", "denoising_loss", "drop_labels", "labels_to_learn"]
 
 UNIFORM, USUAL = Weighting(), Times()
 
@@ -62,6 +66,22 @@ def denoising_loss(
         return mse_loss(y.to(x0.dtype), target)
     error = (y.to(x0.dtype) - target).square().flatten(1).mean(1)
     return (weight.to(x0, non_blocking=True) * error).mean()
+
+
+def batch_loss(
+    trainer: DiffusionTrainer,
+    x0: Tensor,
+    class_labels: Tensor,
+    class_dropout_prob: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return the loss of a trainer's network on a batch, on the device and in the precision of its run."""
+    device = trainer.accelerator.device
+    x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
+    labels = labels_to_learn(trainer.model, class_labels, class_dropout_prob)
+    with trainer.accelerator.autocast():
+        objective = {"network": trainer.network, **trainer.objective}
+        return denoising_loss(trainer.model, x0, labels, generator, **objective)
 
 
 def drop_labels(class_labels: Tensor, null_class: int, prob: float) -> Tensor:

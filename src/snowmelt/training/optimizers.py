@@ -1,4 +1,4 @@
-"""Optimizers and learning rate schedules by name."""
+"""Optimizers by name."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterable
 
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler
 
-from snowmelt.errors import InputError
-
-__all__ = ["OPTIMIZERS", "SCHEDULERS", "make_optimizer", "make_scheduler"]
+__all__ = ["OPTIMIZERS", "make_optimizer"]
 
 Parameters = Iterable[Parameter]
 Betas = tuple[float, float]
@@ -28,42 +25,10 @@ def _sgd(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Opt
     return SGD(parameters, rate, momentum=betas[0], weight_decay=decay)
 
 
-def _constant(optimizer: Optimizer, epochs: int, end: float) -> None:
-    return None
-
-
-def _cosine(optimizer: Optimizer, epochs: int, end: float) -> LRScheduler:
-    # Loshchilov & Hutter 2017 (SGDR), eq. 5, without restarts
-    return CosineAnnealingLR(optimizer, T_max=epochs, eta_min=end)
-
-
-def _linear(optimizer: Optimizer, epochs: int, end: float) -> LRScheduler:
-    return LinearLR(optimizer, 1.0, end_factor=end / optimizer.param_groups[0]["lr"], total_iters=epochs)
-
-
-def _inverse_sqrt(optimizer: Optimizer, epochs: int, end: float) -> LRScheduler:
-    # start / sqrt(1 + n / tau) (Zhai et al. 2022, section 3.5), with the tau that gives `end` after `epochs`
-    start = optimizer.param_groups[0]["lr"]
-    if not 0 < end < start:
-        raise InputError(
-            f"a learning rate that falls by inverse_sqrt never reaches 0: eta_min must lie between 0 and the "
-            f"learning rate, {start:g}, got {end:g}"
-        )
-    tau = epochs / ((start / end) ** 2 - 1)
-    return LambdaLR(optimizer, lambda n: (1 + n / tau) ** -0.5)
-
-
 OPTIMIZERS: dict[str, Callable[[Parameters, float, Betas, float], Optimizer]] = {
     "adam": _adam,
     "adamw": _adamw,
     "sgd": _sgd,
-}
-SCHEDULERS: dict[str, Callable[[Optimizer, int, float], LRScheduler | None]] = {
-    "none": _constant,
-    "constant": _constant,
-    "cosine": _cosine,
-    "linear": _linear,
-    "inverse_sqrt": _inverse_sqrt,
 }
 
 
@@ -89,20 +54,3 @@ def make_optimizer(
     0.5
     """
     return OPTIMIZERS[name](parameters, learning_rate, betas, weight_decay)
-
-
-def make_scheduler(name: str, optimizer: Optimizer, epochs: int, end: float = 0.0) -> LRScheduler | None:
-    """Return a learning rate schedule, which is stepped once an epoch; None for a constant rate.
-
-    Args:
-        name: a key of `SCHEDULERS`.
-        optimizer: its learning rate is where the schedule begins.
-        epochs: how many it takes to reach the end.
-        end: the last learning rate, >= 0; ``inverse_sqrt`` goes on falling afterwards, and needs > 0.
-
-    >>> optimizer = make_optimizer("sgd", [Parameter()], 0.1)
-    >>> scheduler = make_scheduler("inverse_sqrt", optimizer, epochs=3, end=0.05)
-    >>> [round(scheduler.lr_lambdas[0](n), 3) for n in (0, 1, 3)]
-    [1.0, 0.707, 0.5]
-    """
-    return SCHEDULERS[name](optimizer, epochs, end)

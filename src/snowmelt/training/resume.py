@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim import Optimizer
 
 from snowmelt.differences import differences
 from snowmelt.models import EMA, Checkpoint, CheckpointError, DiffusionModel, ModelSpec, load_weights
 from snowmelt.models.weights import name_file_in_errors
 from snowmelt.networks import UNet
 from snowmelt.text import counted, some
-from snowmelt.training.bar import images_in
 from snowmelt.training.finite import check_checkpoint
 from snowmelt.training.processes import own_stream
-from snowmelt.training.state import set_random_state
+from snowmelt.training.state import Progress, set_random_state
 from snowmelt.training.times import Times
 from snowmelt.training.weightings import Weighting
 
@@ -156,7 +156,8 @@ def saved_state(
     """
     order = data_order(trainer.dataloader, trainer.accelerator.num_processes)
     state = {**trainer.progress.state_dict(), "data_order": order, "rng_state": random_states[0]}
-    state |= {"objective": objective_of(trainer), "warmup_start": trainer.rate.warmup_start}
+    state |= {"objective": objective_of(trainer), "rate_start": trainer.rate.start.position}
+    trainer.set_rate()
     if background := getattr(trainer.dataloader, "background", None):
         state["background"] = background
     if len(random_states) > 1:
@@ -175,7 +176,8 @@ def restore(
     parts = {name: part for name, part in trainer.parts.items() if not reset[name]}
     check_resumable(state, parts, path)
     check_meaning(checkpoint, trainer.model, getattr(trainer.dataloader, "class_names", None))
-    order = data_order(trainer.dataloader, trainer.accelerator.num_processes)
+    processes = trainer.accelerator.num_processes
+    order = data_order(trainer.dataloader, processes)
     check_position(state, order, trainer.dataloader.batches_per_epoch(trainer.process), path)
     load_weights(trainer.model, checkpoint.weights, source=path)
     if trainer.ema is not None and checkpoint.ema is None:
@@ -187,27 +189,38 @@ def restore(
             trainer.ema.load_state_dict(checkpoint.ema)
             trainer.ema.decay = decay
         if "optimizer" in parts:
-            # Its moments; the options of this run come back with the rate below
-            trainer.optimizer.load_state_dict(dict(state["optimizer_state_dict"]))
+            moments = state["optimizer_state_dict"]
+            trainer.optimizer.load_state_dict(_with_options(trainer.optimizer, moments))
         if "scaler" in parts and "scaler_state_dict" in state:
             trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
         trainer.progress.load_state_dict(state)
-        position = state.get("scheduler_state_dict", {}).get("last_epoch", trainer.epoch)
+        done, a_batch = trainer.progress, trainer.dataloader.batch_size * processes
+        if "images" not in state:  # a file from before images were counted
+            done.images = trainer.an_epoch.images * done.epoch + a_batch * done.batch
+        # A file from before schedules were read in each step has `warmup_start` instead
+        start = state.get("rate_start", {"images": state.get("warmup_start", 0)})
+        trainer.rate.start = Progress(**(done.position if reset_scheduler else start))
+        position = state.get("scheduler_state_dict", {}).get("last_epoch", done.epoch)
         trainer.rate.go_to(0 if reset_scheduler else position)
+        trainer.set_rate()
         if trainer.progress.watched == "loss" and state.get("objective", USUAL) != objective_of(trainer):
             trainer.progress.watched = ""  # the best one is yet to come: two objectives do not compare
-    if "images" not in state:  # a file from before images were counted
-        trainer.progress.images = images_in(trainer, trainer.progress.epoch, trainer.progress.batch)
-    warmup_start = trainer.progress.images if reset_scheduler else state.get("warmup_start", 0)
-    trainer.rate.warmup_start = warmup_start
     if trainer.logger is not None:
         trainer.logger.rewind(trainer.global_step)
     states = state.get("rng_states", [state["rng_state"]])
-    if len(states) == trainer.accelerator.num_processes:
+    if len(states) == processes:
         set_random_state(states[trainer.accelerator.process_index])
     else:
         set_random_state(states[0])
         own_stream(trainer.accelerator, trainer.global_step)
+
+
+def _with_options(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what another optimizer has gathered, with the options of this one."""
+    there, here = state["param_groups"], optimizer.state_dict()["param_groups"]
+    if len(there) != len(here):
+        return dict(state)  # torch says what does not fit
+    return {**state, "param_groups": [before | now for before, now in zip(there, here, strict=True)]}
 
 
 def _meaning(spec: ModelSpec) -> dict[str, Any]:

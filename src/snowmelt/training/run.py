@@ -24,9 +24,12 @@ from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import counted
 from snowmelt.training.accelerator import is_first_process
 from snowmelt.training.bar import make_clock
+from snowmelt.training.length import Length
 from snowmelt.training.logger import DiffusionLogger
-from snowmelt.training.optimizers import make_optimizer, make_scheduler
+from snowmelt.training.optimizers import make_optimizer
+from snowmelt.training.rate_schedules import RateSchedule
 from snowmelt.training.resume import newest_first, read_resumable, restore
+from snowmelt.training.state import Progress
 from snowmelt.training.times import Times
 from snowmelt.training.trainer import DiffusionTrainer
 from snowmelt.training.weightings import Weighting
@@ -35,7 +38,7 @@ __all__ = ["TrainingRun"]
 
 LIBRARIES = ("accelerate", "matplotlib", "tensorboard")  # sampling does without them
 # The sections of `training` that change what is learned
-LEARNING = ("loss", "times", "optimizer", "scheduler", "ema")
+LEARNING = ("loss", "times", "optimizer", "accumulation", "scheduler", "ema")
 
 Measure = Callable[[DiffusionSampler], Mapping[str, float]]
 
@@ -83,19 +86,20 @@ class TrainingRun:
                 raise InputError(f"training needs {library}: pip install 'snowmelt[train]'")
         if is_first_process() and not self.overwrite:
             self._check_folder()
-        done, epochs = self.trainer.progress, self.config.training.epochs
+        done = self.trainer.progress
         if self._resumed is not None:
             steps = f" and {counted(done.batch, 'step')}" if done.batch else ""
             self._say(f"Resumed from {self._resumed} after {counted(done.epoch, 'epoch')}{steps}")
-            if done.epoch >= epochs:
-                self._say(f"Nothing is left to train: training.epochs is {epochs}; raise it to go on")
+            if self.trainer.share >= 1:
+                unit, amount = self.length.unit, self.length.amount
+                self._say(f"Nothing is left to train: training.{unit} is {amount}; raise it to go on")
         elif self.config.training.resume.enabled:
             self._say(f"No checkpoint in {self.folder} yet: training starts at the beginning")
 
     def run(self) -> Path:
         """Train, and return the folder of the checkpoints."""
         config, training, trainer = self.config, self.config.training, self.trainer
-        if trainer.epoch >= training.epochs:
+        if trainer.share >= 1:
             return self.folder
         with self._open_logger() as logger:
             self._say(self.summary())
@@ -108,6 +112,8 @@ class TrainingRun:
                 trainer.train(
                     training.epochs,
                     self.folder,
+                    num_images=training.images,
+                    num_steps=training.steps,
                     save_frequency=training.checkpointing.save_frequency,
                     save_best_only=training.checkpointing.save_best_only,
                     save_optimizer=training.checkpointing.save_optimizer,
@@ -124,7 +130,7 @@ class TrainingRun:
 
     def forecast(self) -> str:
         """Take a few steps in memory, write nothing, and return what the run holds and how long it takes."""
-        clock = make_clock(self.trainer, self.config.training.epochs)
+        clock = make_clock(self.trainer, self.length)
         clock.say = None
         with closing(self.trainer.dataloader):
             for _ in clock.over(self.trainer.steps()):
@@ -134,14 +140,23 @@ class TrainingRun:
 
     def summary(self) -> str:
         """Return the numbers of parameters, images and steps in a sentence."""
-        trainer, epochs = self.trainer, self.config.training.epochs
+        trainer = self.trainer
         parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-        steps = trainer.dataloader.batches_per_epoch(trainer.process)
+        epochs = self.length.epochs_left(Progress(), trainer.an_epoch)
         classes = counted(trainer.model.num_classes, "class") if trainer.model.num_classes else "no classes"
+        length = str(self.length)
+        if self.length.unit != "epochs":
+            length += f", {epochs:.3g} epochs"
         return (
             f"Training {parameters:,} parameters on {counted(trainer.dataloader.num_train_images, 'image')}, "
-            f"{classes}: {counted(epochs, 'epoch')} of {counted(steps, 'step')}"
+            f"{classes}: {length} of {counted(trainer.an_epoch.steps, 'step')}"
         )
+
+    @property
+    def length(self) -> Length:
+        """How long the run is."""
+        training = self.config.training
+        return Length.of(training.epochs, training.images, training.steps)
 
     @property
     def folder(self) -> Path:
@@ -207,8 +222,6 @@ class TrainingRun:
             training.optimizer.betas,
             training.optimizer.weight_decay,
         )
-        schedule = training.scheduler
-        epochs = schedule.T_max if isinstance(schedule.T_max, int) else training.epochs
         trainer = DiffusionTrainer(
             model,
             data,
@@ -223,13 +236,15 @@ class TrainingRun:
             sample_interval=training.visualization.interval,
             num_samples=training.visualization.num_samples,
             guidance_scale=training.visualization.guidance_scale,
-            scheduler=make_scheduler(schedule.type, optimizer, epochs, schedule.eta_min),
-            warmup=schedule.warmup,
+            rate_schedule=_rate_schedule(training),
+            warmup=training.scheduler.warmup,
+            accumulation=training.accumulation,
             weighting=Weighting(training.loss.weighting, training.loss.options),
             times=Times(**training.times.model_dump()),
             evaluate=self.evaluation() if self.evaluation is not None else None,
             config=config.model_dump(mode="json"),
         )
+        trainer.length = self.length
         if training.resume.enabled:
             self._resume(trainer)
         return trainer
@@ -254,6 +269,13 @@ class TrainingRun:
                 f"{checkpoint.source} goes on with this run's settings, which differ ({'; '.join(lines)})",
                 stacklevel=2,
             )
+
+
+def _rate_schedule(training: Training) -> RateSchedule:
+    """Return the learning rate schedule of the file."""
+    schedule, rate = training.scheduler, training.optimizer.learning_rate
+    over = Length.of(epochs=schedule.T_max) if isinstance(schedule.T_max, int) else None
+    return RateSchedule(schedule.type, schedule.options(), schedule.eta_min / rate, over)
 
 
 def _newest_whole(folder: Path) -> Checkpoint | None:
@@ -328,10 +350,16 @@ def _settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
     training = {k: v for k, v in config.get("training", {}).items() if k in LEARNING}
     if training:  # a file from before some keys were there means their defaults
         defaults = Training().model_dump(mode="json")
-        training = {k: {**defaults[k], **training.get(k, {})} for k in LEARNING}
+        training = {k: _completed(training.get(k), defaults[k]) for k in LEARNING}
     data = {k: v for k, v in config.get("data", {}).items() if k == "augmentation"}
     loading = config.get("data", {}).get("loading", {})
     data["loading"] = {k: v for k, v in loading.items() if k not in ("num_workers", "pin_memory")}
     data["paths"] = {"train": config.get("data", {}).get("paths", {}).get("train")}
     seed = config.get("compute", {}).get("seed")
     return {"compute.seed": seed, "model": config.get("model", {}), "data": data, "training": training}
+
+
+def _completed(value: Any, default: Any) -> Any:
+    if isinstance(value, Mapping) and isinstance(default, Mapping):
+        return {**default, **value}
+    return default if value is None else value

@@ -35,12 +35,17 @@ class Progress:
     watched: str = "loss"
     best_metric: float = math.inf
 
-    def add_step(self, images: int, loss: Tensor) -> None:
-        """Count one optimizer step on a batch."""
+    @property
+    def position(self) -> dict[str, int]:
+        """The attributes that are counts of what is done."""
+        return {name: getattr(self, name) for name in ("images", "global_step", "epoch", "batch")}
+
+    def add_step(self, images: int, loss: Tensor, batches: int = 1) -> None:
+        """Count one optimizer step, on some batches of this mean loss."""
         self.images += images
         self.global_step += 1
-        self.batch += 1
-        self.loss_sum = self.loss_sum.to(loss.device) + loss
+        self.batch += batches
+        self.loss_sum = self.loss_sum.to(loss.device) + loss * batches
 
     def is_best(self, value: float | None, *, maximize: bool) -> bool:
         """Take note of a value of the watched metric, and return whether it is better than all before."""

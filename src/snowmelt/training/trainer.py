@@ -14,23 +14,26 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from snowmelt.data import DiffusionDataLoader
-from snowmelt.files import atomic_copy
 from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.accelerator import make_accelerator
+from snowmelt.training.accumulation import add_gradients, groups
 from snowmelt.training.bar import make_bar, make_clock, show_metrics
 from snowmelt.training.base import BaseTrainer
 from snowmelt.training.finite import check_trainer, diverged
 from snowmelt.training.grids import log_samples
 from snowmelt.training.interrupt import Interrupted, Interruption
 from snowmelt.training.learning_rate import LearningRate
+from snowmelt.training.length import Epoch, Length
 from snowmelt.training.logger import DiffusionLogger
-from snowmelt.training.loss import denoising_loss, labels_to_learn
 from snowmelt.training.old_words import old_words
-from snowmelt.training.processes import check_batches, from_first, largest, of_all, own_stream
+from snowmelt.training.processes import check_batches, largest, of_all, own_stream
+from snowmelt.training.rate_schedules import RateSchedule
 from snowmelt.training.resume import read_resumable, restore, saved_state
+from snowmelt.training.saving import Saving
 from snowmelt.training.state import Progress, named, random_state
 from snowmelt.training.times import Times
+from snowmelt.training.validation import validation_loss
 from snowmelt.training.weightings import Weighting
 
 __all__ = ["DiffusionTrainer"]
@@ -61,8 +64,11 @@ class DiffusionTrainer(BaseTrainer):
         sample_interval: in epochs, >= 1.
         samples_per_class: images of each class in such a grid (in all, for an unconditional model).
         guidance_scale: of those images.
-        scheduler: learning rate schedule, stepped once an epoch.
+        scheduler: learning rate schedule of torch, stepped once an epoch.
+        rate_schedule: in its place, one that follows the run in each step: a name of
+            `snowmelt.training.RATE_SCHEDULES`, or a `RateSchedule`, which has options.
         warmup: images over which the learning rate rises linearly from 0 to that of the schedule.
+        accumulation: batches of a step, which learn as one large batch does.
         weighting: how much each noise level counts in the loss, also in that of validation: a name of
             `snowmelt.training.WEIGHTINGS`, or a `Weighting`, which has options.
         times: how noise levels are drawn: a name of `snowmelt.training.DISTRIBUTIONS`, or `Times`, which has
@@ -75,6 +81,7 @@ class DiffusionTrainer(BaseTrainer):
         config: the settings of the run; checkpoints keep a copy.
 
     Attributes:
+        length: of the run, which schedules read; `train` sets it.
         sampler: a `DiffusionSampler` that shares the model and the EMA.
         ema: the EMA, or None.
         progress: how far the run has come: `epoch` (completed), `global_step` (of the optimizer), `images`.
@@ -108,7 +115,9 @@ class DiffusionTrainer(BaseTrainer):
         guidance_scale: float = 0.0,
         *,
         scheduler: LRScheduler | None = None,
+        rate_schedule: str | RateSchedule = "constant",
         warmup: int = 0,
+        accumulation: int = 1,
         weighting: str | Weighting = "uniform",
         times: str | Times | None = None,
         sampler: DiffusionSampler | None = None,
@@ -139,12 +148,15 @@ class DiffusionTrainer(BaseTrainer):
 
         # Only the network is wrapped (for several processes, for mixed precision): the model around it is a
         # denoiser, and training asks for the network's own output
-        self._network, self._optimizer = self.accelerator.prepare(model.network, optimizer)
+        self.network, self._optimizer = self.accelerator.prepare(model.network, optimizer)
         self.progress = Progress()
+        self.length: Length | None = None
+        self.accumulation = accumulation
+        self.an_epoch = Epoch.of(dataloader, self.process, accumulation)
         # What has a state of its own, besides model and EMA; under these names in checkpoints
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": self.accelerator.scaler}
         self.parts = {name: part for name, part in parts.items() if part is not None}
-        self.rate = LearningRate(optimizer, scheduler, warmup)
+        self.rate = LearningRate(optimizer, RateSchedule.of(rate_schedule), warmup, scheduler)
         check_batches(dataloader, self.process)
         own_stream(self.accelerator)
 
@@ -159,6 +171,11 @@ class DiffusionTrainer(BaseTrainer):
         return self.progress.global_step
 
     @property
+    def share(self) -> float:
+        """How much of the run is done, from 0 to 1; 0 while nobody has said how long it is."""
+        return self.length.share(self.progress, self.an_epoch) if self.length is not None else 0.0
+
+    @property
     def use_ema(self) -> bool:
         """Whether an average of the weights is kept."""
         return self.ema is not None
@@ -169,9 +186,11 @@ class DiffusionTrainer(BaseTrainer):
     )
     def train(
         self,
-        num_epochs: int,
+        num_epochs: int | None = None,
         checkpoint_dir: str | Path | None = None,
         *,
+        num_images: int | None = None,
+        num_steps: int | None = None,
         save_frequency: int = 1,
         save_best_only: bool = False,
         save_optimizer: bool = True,
@@ -180,7 +199,9 @@ class DiffusionTrainer(BaseTrainer):
         watch: str = "loss",
         maximize: bool = False,
     ) -> dict[str, float]:
-        """Train until `num_epochs` epochs are completed, counting those before a resume.
+        """Train until the run is as long as asked, counting what came before a resume.
+
+        A run may end within an epoch: whatever is done every so many epochs is done at its end too.
 
         Writes ``latest.pth`` every `save_frequency` epochs and at the end, ``best_model.pth`` whenever the
         watched metric is better than ever, and one file for each saved epoch unless `save_best_only`. On
@@ -189,7 +210,8 @@ class DiffusionTrainer(BaseTrainer):
         once, and nothing is written.
 
         Args:
-            num_epochs: >= 1.
+            num_epochs, num_images, num_steps: the length, one of them, >= 1; an image counts each time it is
+                seen.
             checkpoint_dir: where checkpoints go; None writes none.
             save_frequency: epochs between two saves, >= 1.
             save_best_only: keep no file for each saved epoch.
@@ -201,40 +223,37 @@ class DiffusionTrainer(BaseTrainer):
             maximize: whether more of the watched metric is better.
 
         Returns:
-            The metrics of the last epoch.
+            The metrics of the last epoch, or of the part of it that is done.
 
         Raises:
+            InputError: none or several of the lengths are given.
             FloatingPointError: loss or weights are not finite any more. No checkpoint is overwritten.
         """
+        self.length = Length.of(num_epochs, num_images, num_steps)
         folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
         done = self.progress
         metrics: dict[str, float] = {}
         validates = bool(validate_frequency) and self.dataloader.val_loader() is not None
-        if watch != done.watched:
-            done.watched, done.best_metric = watch, -math.inf if maximize else math.inf
-
-        def save(name: str, *copies: str) -> None:
-            if folder is not None:
-                self.save_checkpoint(folder / name, save_optimizer=save_optimizer)
-                for copy in copies if self.accelerator.is_main_process else ():
-                    atomic_copy(folder / name, folder / copy)
+        saving = Saving(self, folder, not save_best_only, save_optimizer, watch, maximize, validates)
 
         def is_due(frequency: int | None) -> bool:
-            return bool(frequency) and (done.epoch % (frequency or 1) == 0 or done.epoch == num_epochs)
+            return bool(frequency) and (done.epoch % (frequency or 1) == 0 or self.share >= 1)
 
         check_trainer(self)
-        clock = make_clock(self, num_epochs)
-        with Interruption() as interruption, make_bar(self, num_epochs) as bar, closing(self.dataloader):
-            while done.epoch < num_epochs:
+        clock = make_clock(self, self.length)
+        with Interruption() as interruption, make_bar(self, self.length) as bar, closing(self.dataloader):
+            while self.share < 1:
                 for images in clock.over(self.steps()):
                     bar.update(images)
-                    if done.batch % STEPS_BETWEEN_LOSSES == 0 and self.show_progress:
+                    if done.global_step % STEPS_BETWEEN_LOSSES == 0 and self.show_progress:
                         show_metrics(bar, done.epoch, {**metrics, "train_loss": self._mean_loss()})
+                    if self.share >= 1:
+                        break
                     if signum := largest(self.accelerator, interruption.signum):
                         self._mean_loss()  # or what is saved would be of no use
-                        save("latest.pth")
+                        saving.save("latest.pth")
                         raise Interrupted(signum)
-                learning_rate = self.optimizer.param_groups[0]["lr"] * self.rate.share(done.images)
+                learning_rate = self.optimizer.param_groups[0]["lr"]
                 metrics = named("train", self._end_epoch())
                 try:
                     # Alone, a process may leave these at once; others would wait for it
@@ -244,25 +263,15 @@ class DiffusionTrainer(BaseTrainer):
                             metrics |= named("val", self.validate_epoch())
                         if is_due(evaluate_frequency):
                             metrics |= named("eval", self.evaluate_epoch())
-                        if self.sample_images and done.epoch % self.sample_interval == 0:
+                        if self.sample_images and is_due(self.sample_interval):
                             self._generate_samples(self.logger)
                 except Interrupted:
                     self._log({**metrics, "learning_rate": learning_rate})
-                    save("latest.pth")
+                    saving.save("latest.pth")
                     raise
                 show_metrics(bar, done.epoch, metrics)
                 self._log({**metrics, "learning_rate": learning_rate})
-
-                loss = metrics.get("val_loss", None if validates else metrics["train_loss"])
-                watched = loss if watch == "loss" else metrics.get(f"eval_{watch}")
-                is_best = done.is_best(from_first(self.accelerator, watched), maximize=maximize)
-                names = ["best_model.pth"] if is_best else []
-                if is_due(save_frequency):
-                    names += (
-                        ["latest.pth"] if save_best_only else ["latest.pth", f"epoch_{done.epoch:04d}.pth"]
-                    )
-                if names:
-                    save(*names)
+                saving.after_epoch(metrics, is_due=is_due(save_frequency))
         return metrics
 
     def steps(self) -> Iterator[int]:
@@ -272,19 +281,22 @@ class DiffusionTrainer(BaseTrainer):
         """
         self.model.train()
         batches = self.dataloader.train_loader(self.progress.epoch, self.progress.batch, self.process)
-        for x0, class_labels in batches:
-            loss = self._loss(x0, class_labels, self.model.class_dropout_prob)
-            self._optimizer.zero_grad()
-            self.accelerator.backward(loss)
+        for group in groups(batches, self.accumulation):
+            self._optimizer.zero_grad(set_to_none=True)
+            loss = add_gradients(self, group)
             if self.gradient_clip_norm is not None:
                 self.accelerator.clip_grad_norm_(self.model.parameters(), self.gradient_clip_norm)
-            images = len(x0) * self.accelerator.num_processes
-            with self.rate.warming(self.progress.images + images):
-                self._optimizer.step()
+            images = sum(len(x0) for x0, _ in group) * self.accelerator.num_processes
+            self.set_rate(images)
+            self._optimizer.step()
             if self.ema is not None:
                 self.ema.update()
-            self.progress.add_step(images, loss.detach())
+            self.progress.add_step(images, loss, len(group))
             yield images
+
+    def set_rate(self, images: int = 0) -> None:
+        """Give the optimizer the rate of the position, or of the step of so many images that follows it."""
+        self.rate.set(self.progress, self.an_epoch, self.length, images)
 
     def train_epoch(self) -> dict[str, float]:
         """Train for one epoch, or for what a resumed checkpoint left of it, and return the mean loss."""
@@ -293,10 +305,12 @@ class DiffusionTrainer(BaseTrainer):
         return self._end_epoch()
 
     def _end_epoch(self) -> dict[str, float]:
+        """Return the mean loss of the epoch, and count it unless the run has ended within it."""
         loss = self._mean_loss(self.accelerator.reduce(self.progress.loss_sum, "mean"))
         check_trainer(self)
-        self.rate.step()
-        self.progress.end_epoch()
+        if self.progress.batch == self.an_epoch.batches:
+            self.rate.end_epoch()
+            self.progress.end_epoch()
         return {"loss": loss}
 
     def _mean_loss(self, loss_sum: Tensor | None = None) -> float:
@@ -306,37 +320,13 @@ class DiffusionTrainer(BaseTrainer):
             raise diverged(f"the training loss is {loss}", self.progress.epoch + 1)
         return loss
 
-    def _loss(
-        self,
-        x0: Tensor,
-        class_labels: Tensor,
-        class_dropout_prob: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        device = self.accelerator.device
-        x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
-        labels = labels_to_learn(self.model, class_labels, class_dropout_prob)
-        with self.accelerator.autocast():
-            return denoising_loss(self.model, x0, labels, generator, network=self._network, **self.objective)
-
-    @torch.no_grad()
     def validate_epoch(self) -> dict[str, float]:
         """Return the mean loss over the validation data, with the same noise every time; empty without data.
 
         The EMA weights are measured where there are some: they are what samples are made with.
         """
-        loader = self.dataloader.val_loader()
-        if loader is None:
-            return {}
-        generator = torch.Generator().manual_seed(0)
-        one = torch.ones((), device=self.accelerator.device)
-        total = torch.zeros(2, device=self.accelerator.device)  # of losses, of images
-        self.model.eval()
-        with self.ema.applied() if self.ema is not None else nullcontext():
-            for x0, class_labels in loader:
-                total += torch.stack([self._loss(x0, class_labels, generator=generator), one]) * len(x0)
-        loss_sum, count = total.tolist()
-        return {"loss": loss_sum / count}
+        loss = validation_loss(self)
+        return {"loss": loss} if loss is not None else {}
 
     def evaluate_epoch(self) -> dict[str, float]:
         """Return the metrics of generated images, in the first process alone; empty without `evaluate`."""

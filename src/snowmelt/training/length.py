@@ -1,0 +1,111 @@
+"""The length of a run: one value, from which all that changes over a run reads how far it has come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from snowmelt.errors import InputError
+from snowmelt.text import counted
+
+if TYPE_CHECKING:
+    from snowmelt.data import DiffusionDataLoader
+    from snowmelt.training.state import Progress
+
+__all__ = ["UNITS", "Epoch", "Length"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch holds.
+
+    Attributes:
+        batches: of each process.
+        images: of all processes.
+        steps: of the optimizer.
+    """
+
+    batches: int
+    images: int
+    steps: int
+
+    @classmethod
+    def of(cls, data: DiffusionDataLoader, process: tuple[int, int] = (0, 1), accumulation: int = 1) -> Epoch:
+        """Return what an epoch of the data holds.
+
+        Args:
+            data: its training images.
+            process: (rank, number of processes).
+            accumulation: batches of each process in a step, >= 1.
+        """
+        if accumulation < 1:
+            raise InputError(f"accumulation must be a number of batches, at least 1, got {accumulation}")
+        batches = data.batches_per_epoch(process)
+        images = min(batches * data.batch_size * process[1], data.num_train_images)
+        return cls(batches, images, steps=-(-batches // accumulation))
+
+
+# What a run may be measured in: its amount at a position, and that of an epoch
+UNITS: dict[str, tuple[Callable[[Progress, Epoch], float], Callable[[Epoch], float]]] = {
+    "epochs": (lambda done, epoch: done.epoch + done.batch / epoch.batches, lambda epoch: 1.0),
+    "images": (lambda done, epoch: done.images, lambda epoch: epoch.images),
+    "steps": (lambda done, epoch: done.global_step, lambda epoch: epoch.steps),
+}
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is. It ends, also within an epoch, with the step in which its share reaches 1.
+
+    Args:
+        amount: >= 1.
+        unit: a key of `UNITS`.
+
+    >>> from snowmelt.training.state import Progress
+    >>> length = Length.of(epochs=4)
+    >>> epoch = Epoch(batches=10, images=640, steps=10)
+    >>> length.share(Progress(epoch=1, batch=5), epoch), str(length)
+    (0.375, '4 epochs')
+    """
+
+    amount: int
+    unit: str
+
+    @classmethod
+    def of(cls, epochs: int | None = None, images: int | None = None, steps: int | None = None) -> Length:
+        """Return the one length that is given.
+
+        Raises:
+            InputError: none or more than one is given, or it is below 1.
+        """
+        amounts = {"epochs": epochs, "images": images, "steps": steps}
+        given = {unit: amount for unit, amount in amounts.items() if amount is not None}
+        if len(given) != 1:
+            got = ", ".join(f"{unit} {amount}" for unit, amount in given.items()) or "none of them"
+            raise InputError(f"a run ends after a number of epochs, images or steps: give one, got {got}")
+        unit, amount = given.popitem()
+        if amount < 1:
+            raise InputError(f"the length of a run must be at least 1, got {amount} {unit}")
+        return cls(amount, unit)
+
+    def share(self, done: Progress, epoch: Epoch) -> float:
+        """Return how much of the run is done, u: 0 at the beginning, 1 at the end."""
+        return UNITS[self.unit][0](done, epoch) / self.amount
+
+    def epochs_left(self, done: Progress, epoch: Epoch) -> float:
+        """Return how many epochs are left; 0 after the end."""
+        so_far, an_epoch = UNITS[self.unit]
+        return max(0.0, (self.amount - so_far(done, epoch)) / an_epoch(epoch))
+
+    def steps_left(self, done: Progress, epoch: Epoch) -> int:
+        """Return how many steps are left, the last one of an epoch being as long as the others."""
+        return math.ceil(round(self.epochs_left(done, epoch) * epoch.steps, 6))
+
+    def images_left(self, done: Progress, epoch: Epoch) -> int:
+        """Return how many images are left."""
+        return math.ceil(round(self.epochs_left(done, epoch) * epoch.images, 6))
+
+    def __str__(self) -> str:
+        return counted(self.amount, self.unit.removesuffix("s"))
