@@ -93,11 +93,13 @@ def _learned(rows: Rows) -> list[Block]:
             points = [(row[axis], row[name]) for row in rows if name in row]
             panel.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=name)
         panel.set_xlabel({"images": "images seen", "step": "steps"}[axis], fontsize=8)
-        panel.tick_params(labelsize=7)
+        panel.tick_params(which="both", labelsize=7)
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8, frameon=False)
         if group is losses and min(row[name] for name in group for row in rows if name in row) > 0:
             panel.set_yscale("log")
+        if group == ["learning_rate"]:
+            panel.set_ylim(bottom=0)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     return [Picture(picture.getvalue(), "curves of loss and metrics", "Losses, learning rate and metrics.")]
