@@ -36,6 +36,7 @@ BESIDE = {
     "digest": set(),
     "differences": {"text"},
     "text": set(),
+    "report": {"errors", "files", "text"},
     "limits": set(),
     "device": {"errors"},
     "images": {"files", "errors", "text"},

@@ -13,8 +13,8 @@ import torch
 from snowmelt.evaluation import Estimate, Features, Scores, TensorSource
 from snowmelt.evaluation.answers.novelty import novelty, novelty_chapter
 from snowmelt.evaluation.answers.usefulness import usefulness, usefulness_chapter
-from snowmelt.evaluation.report import Chapter, Picture, Table, write_html_report
 from snowmelt.images import encode_png
+from snowmelt.report import Chapter, Picture, Table, write_html_report
 
 VOID = {"meta", "img"}
 PNG = encode_png(torch.arange(48, dtype=torch.uint8).reshape(3, 4, 4))

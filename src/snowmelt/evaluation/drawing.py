@@ -9,29 +9,15 @@ import torch
 from torch import Tensor
 
 from snowmelt.evaluation.matching import check_one_shape
-from snowmelt.files import atomic_write
 from snowmelt.formats import ImageSource
 from snowmelt.images import from_uint8, save_grid
+from snowmelt.report import ACCENT, INK, PALE, panels, save_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from snowmelt.evaluation.answers.novelty import Novelty
     from snowmelt.evaluation.answers.scores import Scores
 
-__all__ = [
-    "ACCENT",
-    "INK",
-    "PALE",
-    "draw_closest_pairs",
-    "draw_scores",
-    "draw_side_by_side",
-    "panels",
-    "save_figure",
-]
-
-INK, PALE, ACCENT = "#1f3a5f", "#c9d6e5", "#c8553d"
+__all__ = ["draw_closest_pairs", "draw_scores", "draw_side_by_side"]
 
 
 def draw_scores(scores: Scores, path: str | Path) -> None:
@@ -118,34 +104,6 @@ def draw_closest_pairs(
             tiles += [*row, *[blank] * (nrow - len(row))]
     pictures = torch.stack([image for image, _ in tiles])
     save_grid(from_uint8(pictures), path, nrow=nrow, captions=[text for _, text in tiles])
-
-
-def panels(
-    count: int, columns: int, size: tuple[float, float], more: tuple[float, float]
-) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its `count` panels, at most `columns` in a row.
-
-    Args:
-        count: >= 1.
-        columns: >= 1.
-        size: width and height of a panel in inches.
-        more: width and height of what stands beside the panels.
-    """
-    from matplotlib.figure import Figure
-
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    figure = Figure((more[0] + size[0] * columns, more[1] + size[1] * rows), layout="constrained")
-    axes: list[Axes] = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
-    for unused in axes[count:]:
-        unused.set_axis_off()
-    return figure, axes[:count]
-
-
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as a PNG file, whole or not at all."""
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
 
 
 def _first_of_each(source: ImageSource, labels: list[int | None], count: int) -> Tensor:

@@ -125,6 +125,15 @@ class DiffusionLogger:
         film_strip(states, path)
         return path
 
+    def numbers(self) -> list[dict[str, float]]:
+        """Return the rows of ``metrics.csv``, in order: ``step``, ``epoch`` and the metrics."""
+        return [{name: float(value) for name, value in row.items()} for row in self._rows]
+
+    def pictures(self, name: str) -> dict[int, Path]:
+        """Return the paths of the pictures of a name, by step."""
+        found = self.samples_dir.glob(f"{name}_{'[0-9]' * 7}.png")
+        return {int(path.stem.rpartition("_")[2]): path for path in sorted(found)}
+
     def plot_losses(self) -> Path | None:
         """Draw the metrics named ``...loss`` to ``losses.png`` and return its path; None without any."""
         from matplotlib.figure import Figure

@@ -28,6 +28,7 @@ from snowmelt.training.length import Length
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer
 from snowmelt.training.rate_schedules import RateSchedule
+from snowmelt.training.report import write_training_report
 from snowmelt.training.resume import newest_first, read_resumable, restore
 from snowmelt.training.state import Progress
 from snowmelt.training.times import Times
@@ -36,7 +37,7 @@ from snowmelt.training.weightings import Weighting
 
 __all__ = ["TrainingRun"]
 
-LIBRARIES = ("accelerate", "matplotlib", "tensorboard")  # sampling does without them
+LIBRARIES = ("accelerate", "jinja2", "matplotlib", "tensorboard")  # sampling does without them
 # The sections of `training` that change what is learned
 LEARNING = ("loss", "times", "optimizer", "accumulation", "scheduler", "ema")
 
@@ -125,6 +126,7 @@ class TrainingRun:
             finally:
                 if logger is not None:
                     logger.plot_losses()
+                    self._say(f"The page of this run: {self._report(logger)}")
         self._say(f"Saved checkpoints to: {self.folder}")
         return self.folder
 
@@ -151,6 +153,24 @@ class TrainingRun:
             f"Training {parameters:,} parameters on {counted(trainer.dataloader.num_train_images, 'image')}, "
             f"{classes}: {length} of {counted(trainer.an_epoch.steps, 'step')}"
         )
+
+    def _report(self, logger: DiffusionLogger) -> Path:
+        """Write the page of the run."""
+        trainer, real = self.trainer, self.config.data.paths.train
+        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+        facts = {
+            "images": f"{counted(trainer.dataloader.num_train_images, 'image')} of {real}",
+            "network": f"{parameters:,} parameters",
+            "seen": f"{counted(trainer.progress.images, 'image')} in {counted(trainer.global_step, 'step')}",
+            "checkpoints": str(self.folder),
+        }
+        best = self.folder / "best_model.pth"
+        best = best if best.exists() else self.folder / "latest.pth"
+        next_steps = [
+            f"Look at images: snowmelt sample {best}",
+            f"Measure them, and look for copies: snowmelt evaluate {best} --real {real}",
+        ]
+        return write_training_report(logger, f"Training: {self.config.experiment}", facts, next_steps)
 
     @property
     def length(self) -> Length:
@@ -300,7 +320,7 @@ def _remove_run(checkpoints: Path, logs: Path, samples: Path) -> None:
     """Remove what an earlier run has written, and nothing else."""
     files = [
         *newest_first(checkpoints),
-        *(logs / name for name in ("metrics.csv", "losses.png")),
+        *(logs / name for name in ("metrics.csv", "losses.png", "report.html")),
         *logs.glob("events.out.tfevents.*"),
         *(path for name in ("samples", "denoising") for path in samples.glob(f"{name}_{'[0-9]' * 7}.png")),
     ]

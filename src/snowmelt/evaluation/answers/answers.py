@@ -15,8 +15,8 @@ from snowmelt.evaluation.drawing import draw_closest_pairs, draw_scores, draw_si
 from snowmelt.evaluation.json_files import Json, write_json
 from snowmelt.evaluation.ladder import Ladder
 from snowmelt.evaluation.ladder.drawing import draw_ladder
-from snowmelt.evaluation.report import Block, Chapter, Picture, write_html_report
 from snowmelt.formats import ImageSource
+from snowmelt.report import Block, Chapter, Picture, write_html_report
 from snowmelt.text import text_table
 
 __all__ = ["Answers"]

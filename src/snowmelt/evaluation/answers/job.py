@@ -32,7 +32,6 @@ from snowmelt.evaluation.features.choose import choose_extractor
 from snowmelt.evaluation.ladder import build_ladder
 from snowmelt.evaluation.matching import check_labelled, check_one_shape, labels_in_shares_of
 from snowmelt.evaluation.metrics import check_metrics
-from snowmelt.evaluation.report import check_report_libraries
 from snowmelt.evaluation.sampled import SampledSource
 from snowmelt.files import check_writable
 from snowmelt.formats import ImageSource, open_images
@@ -40,6 +39,7 @@ from snowmelt.formats.classes import renumber_classes
 from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
+from snowmelt.report import check_report_libraries
 from snowmelt.sampling import DiffusionSampler, Request, image_seeds
 from snowmelt.text import counted
 

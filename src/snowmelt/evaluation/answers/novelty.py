@@ -29,7 +29,6 @@ from snowmelt.evaluation.answers.nearest import nearest, nearest_twins
 from snowmelt.evaluation.features import Features
 from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.metrics.neighbours import MEMORY
-from snowmelt.evaluation.report import INTERVALS, Block, Chapter, Picture, Table
 from snowmelt.evaluation.uncertainty import (
     GROUPS,
     Estimate,
@@ -38,6 +37,7 @@ from snowmelt.evaluation.uncertainty import (
     jackknife_std,
     proportion_interval,
 )
+from snowmelt.report import INTERVALS, Block, Chapter, Picture, Table
 
 __all__ = ["Novelty", "novelty", "novelty_chapter"]
 

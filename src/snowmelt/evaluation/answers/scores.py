@@ -11,9 +11,9 @@ from snowmelt.evaluation.features import Features, Moments
 from snowmelt.evaluation.features.moments import check_same_dim
 from snowmelt.evaluation.json_files import Json, plain, write_json
 from snowmelt.evaluation.metrics import METRICS, check_metrics, density_coverage
-from snowmelt.evaluation.report import INTERVALS, Chapter, Table
 from snowmelt.evaluation.uncertainty import Estimate
 from snowmelt.progress import progress
+from snowmelt.report import INTERVALS, Chapter, Table
 
 __all__ = ["Scores", "evaluate", "notes"]
 

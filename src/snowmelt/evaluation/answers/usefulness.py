@@ -38,10 +38,10 @@ from snowmelt.evaluation.learning.figures import (
 from snowmelt.evaluation.learning.learners import Learner, LinearHead, Loaded, Network, load
 from snowmelt.evaluation.learning.recipes import Recipe
 from snowmelt.evaluation.matching import check_labelled, check_one_shape
-from snowmelt.evaluation.report import INTERVALS, Chapter, Table
 from snowmelt.evaluation.uncertainty import Estimate
 from snowmelt.formats import ImageSource
 from snowmelt.progress import progress
+from snowmelt.report import INTERVALS, Chapter, Table
 from snowmelt.text import counted
 
 __all__ = ["Arm", "Usefulness", "usefulness", "usefulness_chapter"]

@@ -23,7 +23,6 @@ from snowmelt.evaluation.features import Extractor, Features, is_statistics, ope
 from snowmelt.evaluation.features.choose import choose_extractor
 from snowmelt.evaluation.ladder import Ladder, build_ladder
 from snowmelt.evaluation.metrics import check_metrics
-from snowmelt.evaluation.report import check_report_libraries
 from snowmelt.files import check_writable
 from snowmelt.formats import ImageSource, open_images
 from snowmelt.formats.classes import renumber_classes
@@ -31,6 +30,7 @@ from snowmelt.generation.labels import choose_images
 from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
+from snowmelt.report import check_report_libraries
 from snowmelt.sampling import DiffusionSampler, Request
 from snowmelt.text import counted
 

@@ -11,8 +11,8 @@ import torch
 
 from snowmelt.evaluation.compare.cell import COSTS, Cost, Result, Series, cell_names, series_names
 from snowmelt.evaluation.compare.pareto import front
-from snowmelt.evaluation.drawing import INK, PALE, panels, save_figure
 from snowmelt.evaluation.metrics import METRICS
+from snowmelt.report import INK, PALE, panels, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

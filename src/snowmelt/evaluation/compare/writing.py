@@ -14,8 +14,8 @@ from snowmelt.evaluation.compare.drawing import draw_matrix, draw_quality
 from snowmelt.evaluation.compare.pareto import best, front, sufficient
 from snowmelt.evaluation.json_files import write_json
 from snowmelt.evaluation.ladder import Ladder
-from snowmelt.evaluation.report import INTERVALS, Chapter, Picture, Table, write_html_report
 from snowmelt.files import atomic_write
+from snowmelt.report import INTERVALS, Chapter, Picture, Table, write_html_report
 from snowmelt.text import listed, number
 
 __all__ = ["comparison_table", "summary", "write_comparison"]

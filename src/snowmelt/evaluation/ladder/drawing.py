@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snowmelt.evaluation.drawing import ACCENT, INK, PALE, panels, save_figure
 from snowmelt.evaluation.ladder.ladder import Ladder
+from snowmelt.report import ACCENT, INK, PALE, panels, save_figure
 
 __all__ = ["draw_ladder"]
 

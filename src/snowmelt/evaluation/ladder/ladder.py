@@ -24,9 +24,9 @@ from snowmelt.evaluation.features import Extractor, Features, extract_features
 from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.ladder.spoiling import SPOILINGS
 from snowmelt.evaluation.metrics import METRICS
-from snowmelt.evaluation.report import Table
 from snowmelt.evaluation.uncertainty import SEED, Estimate
 from snowmelt.formats import ImageSource, TensorSource
+from snowmelt.report import Table
 from snowmelt.text import listed
 
 __all__ = ["LEAST", "MOST", "Ladder", "build_ladder", "place"]

@@ -112,7 +112,7 @@ def write_html_report(
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     template = environment.from_string(
-        resources.files("snowmelt.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+        resources.files("snowmelt.report").joinpath("page.html").read_text(encoding="utf-8")
     )
     with atomic_write(path, "w") as file:
         file.write(template.render(title=title, chapters=chapters, facts=facts or {}))
