@@ -6,9 +6,11 @@ import math
 import re
 from collections.abc import Sequence
 
-__all__ = ["counted", "listed", "number", "shortened", "some", "text_table"]
+__all__ = ["counted", "duration", "listed", "number", "seconds_in", "shortened", "some", "text_table"]
 
 DIGITS = 4
+TIME = re.compile(r"(?:([\d.]+)h)?(?:([\d.]+)m(?:in)?)?(?:([\d.]+)s)?")
+UNITS = (3600, 60, 1)  # of its parts, in seconds
 
 
 def text_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -82,3 +84,36 @@ def number(value: float) -> str:
     places = 0 if value == 0 else max(0, DIGITS - 1 - math.floor(math.log10(abs(value))))
     text = f"{value:.{places}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words, in the largest unit that gives two or more of it.
+
+    >>> duration(0.25), duration(1), duration(100), duration(400), duration(20_000), duration(10**6)
+    ('0.25 seconds', '1 second', '100 seconds', '7 minutes', '6 hours', '12 days')
+    """
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    text = f"{seconds:.0f}" if seconds >= 2 else f"{seconds:.2g}"
+    return "1 second" if text == "1" else f"{text} seconds"
+
+
+def seconds_in(text: str) -> float:
+    """Return the seconds that a length of time such as 90s, 30m, 2h or 1h30m has; spaces do not count.
+
+    Raises:
+        ValueError: it is none, or is not above 0.
+
+    >>> seconds_in("30m"), seconds_in("1h 30m"), seconds_in("0.5h"), seconds_in("90s")
+    (1800.0, 5400.0, 1800.0, 90.0)
+    """
+    found = TIME.fullmatch("".join(text.split()).lower())
+    try:
+        parts = [float(part or 0) for part in found.groups()] if found else []
+    except ValueError:  # 1.2.3h
+        parts = []
+    seconds = sum(part * unit for part, unit in zip(parts, UNITS, strict=False))
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"a length of time is such as 90s, 30m, 2h or 1h30m, got {shortened(text, 40)!r}")
+    return seconds

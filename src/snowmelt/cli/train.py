@@ -1,15 +1,17 @@
-"""``snowmelt train CONFIG``."""
+"""``snowmelt train CONFIG`` and ``snowmelt train DATA --budget TIME``."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from snowmelt.cli.errors import exit_codes
-from snowmelt.cli.options import ConfigFile, DryRun, Overrides, Overwrite
-from snowmelt.errors import as_input_errors
+from snowmelt.cli.options import DryRun, Overrides, Overwrite
+from snowmelt.errors import InputError, as_input_errors
 
 if TYPE_CHECKING:
     import torch
@@ -22,9 +24,28 @@ __all__ = ["train", "train_from"]
 RESUME = "set training.resume.enabled=true, which goes on from the last checkpoint"
 
 
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG|DATA",
+        help="YAML file; see configs/diffusion. - stands for an empty file. Or images: a folder, or a data "
+        "set such as digits; then --budget is needed.",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="Such as 30m or 1h30m: the run ends after it. Images get a configuration that fits it.",
+    ),
+]
+
+
 def train(
-    config_file: ConfigFile,
+    source: Source,
     overrides: Overrides = None,
+    budget: Budget = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -36,8 +57,53 @@ def train(
     with exit_codes(after_full_disk=RESUME):
         from snowmelt.config import load_config
 
-        config = load_config(config_file, [*(overrides or []), "mode=train"])
+        changes = [*(overrides or []), "mode=train"]
+        if str(source) == "-" or source.suffix.lower() in (".yaml", ".yml"):
+            changes += [f"training.budget={budget}"] if budget is not None else []
+            config = load_config(source, changes)
+        else:
+            config = _proposed(str(source), budget, changes, overwrite=overwrite, dry_run=dry_run)
         train_from(config, overwrite=overwrite, dry_run=dry_run)
+
+
+def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: bool, dry_run: bool) -> Config:
+    """Look at the images, measure this machine, and return a configuration that fits both and the budget.
+
+    It is written into the folder of the run, to be run again, and printed.
+    """
+    from snowmelt.config import load_config
+    from snowmelt.device import resolve_device
+    from snowmelt.files import atomic_write
+    from snowmelt.training.proposal import Look, minimal, propose
+    from snowmelt.training.run import TrainingRun
+
+    if budget is None:
+        raise InputError(
+            f"{data} is no configuration (a .yaml file). To train on it as a folder of images or a data set, "
+            "say how long that may take, such as --budget 30m"
+        )
+
+    def loaded(text: str) -> Config:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"{Path(data).name.partition(':')[0]}.yaml"
+            path.write_text(text, encoding="utf-8")
+            return load_config(path, changes)
+
+    look = Look.at(data)
+    first = loaded(minimal(look, budget).text())
+    device = resolve_device(first.compute.device)
+    if not overwrite:
+        TrainingRun(first, device).check_folder()
+    proposal = propose(look, budget, device)
+    config = loaded(proposal.text())
+    path = Path(config.output.base_dir) / "budget.yaml"
+    if dry_run:
+        typer.echo(proposal.text())
+        return config
+    with atomic_write(path, "w") as file:
+        file.write(proposal.text())
+    typer.echo("\n".join([*proposal.reasons, f"The configuration, to be run again: {path}"]))
+    return config
 
 
 def train_from(config: Config, *, overwrite: bool = False, dry_run: bool = False) -> None:

@@ -21,6 +21,7 @@ from snowmelt.config.section import (
     Seen,
     Share,
 )
+from snowmelt.text import seconds_in
 
 __all__ = [
     "Augmentation",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 
-UNITS = ("epochs", "images", "steps")  # of the length of a run
+UNITS = ("epochs", "images", "steps", "budget")  # of the length of a run
 EPOCHS = 100  # of a run whose length is not stated
 
 
@@ -240,8 +241,16 @@ class Resume(Section):
     reset_scheduler: bool = False
 
 
+def _duration(text: str | None) -> str | None:
+    if text is not None:
+        seconds_in(text)
+    return text
+
+
 class Training(Section):
     """How to train. The run ends after so many `epochs`, or `images`, or `steps` of the optimizer.
+
+    With a `budget`, it ends after that time, and whatever follows the run follows the clock.
 
     A step takes the gradient of `accumulation` batches.
     """
@@ -251,6 +260,9 @@ class Training(Section):
     epochs: Count | None = None
     images: Seen | None = None
     steps: Seen | None = None
+    budget: Annotated[
+        str | None, AfterValidator(_duration), Field(description="a time such as 90s, 30m or 1h30m")
+    ] = None
     accumulation: Batch = 1
     loss: Loss = Loss()
     times: Times = Times()
@@ -270,9 +282,9 @@ class Training(Section):
         stated = isinstance(data, Mapping) and any(data.get(unit) is not None for unit in UNITS)
         return {**data, "epochs": EPOCHS} if isinstance(data, Mapping) and not stated else data
 
-    @field_validator("images", "steps")
+    @field_validator("images", "steps", "budget")
     @classmethod
-    def _one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _one_length(cls, value: Any, info: ValidationInfo) -> Any:
         stated = [f"{unit} {info.data[unit]}" for unit in UNITS if info.data.get(unit) is not None]
         if value is not None and stated:
             raise ValueError(f"null, since the run ends after {stated[0]} already: state one of the two")

@@ -20,8 +20,7 @@ __all__ = ["make_bar", "make_clock", "show_metrics"]
 def make_bar(trainer: DiffusionTrainer, length: Length) -> tqdm[Any]:
     """Return the bar over the images of the run, those before a resume included."""
     done = trainer.progress
-    total = done.images + length.images_left(done, trainer.an_epoch)
-    options = {"initial": done.images, "total": total, "unit": " images"}
+    options = {"initial": done.images, "total": _total(trainer, length), "unit": " images"}
     return progress(None, "Training", show=trainer.show_progress, unit_scale=True, **options)
 
 
@@ -29,9 +28,19 @@ def make_clock(trainer: DiffusionTrainer, length: Length) -> StepClock:
     """Return a clock of the first steps, which knows how many are left of the run."""
     done, epoch = trainer.progress, trainer.an_epoch
     say = tqdm.write if trainer.show_progress else None
-    return StepClock(epoch.steps, length.steps_left(done, epoch), done.wait, say=say)
+    left = length.steps_left(done, epoch) if length.unit != "seconds" else None
+    return StepClock(epoch.steps, left, done.wait, say=say)
 
 
-def show_metrics(bar: tqdm[Any], epoch: int, metrics: Mapping[str, float]) -> None:
-    """Write metrics behind the bar."""
-    bar.set_postfix({"epoch": epoch, **{k: f"{v:.4f}" for k, v in metrics.items()}}, refresh=False)
+def show_metrics(bar: tqdm[Any], trainer: DiffusionTrainer, metrics: Mapping[str, float]) -> None:
+    """Write metrics behind the bar; of a run by the clock, also what it will come to at the speed so far."""
+    if trainer.length is not None and trainer.length.unit == "seconds":
+        bar.total = _total(trainer, trainer.length)
+    shown = {name: f"{value:.4f}" for name, value in metrics.items()}
+    bar.set_postfix({"epoch": trainer.epoch, **shown}, refresh=False)
+
+
+def _total(trainer: DiffusionTrainer, length: Length) -> int | None:
+    """Return how many images the run will have seen; None where nobody knows yet."""
+    left = length.images_left(trainer.progress, trainer.an_epoch)
+    return trainer.progress.images + left if left else None

@@ -1,14 +1,19 @@
-"""How long a training run takes, from its first steps."""
+"""What a training run takes: a promise from its first steps, and the seconds so far."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from statistics import median
 from time import perf_counter
+from typing import TYPE_CHECKING
 
-from snowmelt.text import counted
+from snowmelt.text import counted, duration
+from snowmelt.training.processes import largest
 
-__all__ = ["StepClock", "duration"]
+if TYPE_CHECKING:
+    from snowmelt.training.trainer import DiffusionTrainer
+
+__all__ = ["StepClock", "Timer"]
 
 STEPS, SECONDS = 10, 10.0  # whichever comes first; slow steps need no average
 WARM_UP = 2  # of the steps: the first ones allocate, choose kernels and start workers
@@ -19,7 +24,7 @@ class StepClock:
 
     Args:
         an_epoch: steps of an epoch.
-        left: steps of the run, before the first one.
+        left: steps of the run, before the first one; None for a run by the clock.
         wait: returns when the device has done what was asked of it.
         say: gets the sentence as soon as enough steps are measured; None keeps silent.
 
@@ -33,7 +38,7 @@ class StepClock:
     def __init__(
         self,
         an_epoch: int,
-        left: int,
+        left: int | None,
         wait: Callable[[], object],
         say: Callable[[str], object] | None = None,
     ) -> None:
@@ -67,21 +72,33 @@ class StepClock:
 
     def sentence(self) -> str:
         """Return how long a step, an epoch and the run take."""
-        step, epoch, run = (duration(self.seconds * steps) for steps in (1, self.an_epoch, self.left))
-        return (
-            f"A step takes {step}, an epoch about {epoch}, and the {counted(self.left, 'step')} of this run "
-            f"about {run}, without validation, evaluation and samples"
-        )
+        step, epoch, run = (duration(self.seconds * steps) for steps in (1, self.an_epoch, self.left or 0))
+        said = f"A step takes {step}, an epoch about {epoch}"
+        if self.left is not None:
+            said += f", and the {counted(self.left, 'step')} of this run about {run}"
+        return f"{said}, without validation, evaluation and samples"
 
 
-def duration(seconds: float) -> str:
-    """Return seconds in words, in the largest unit that gives two or more of it.
+class Timer:
+    """Counts the seconds of a run by the clock in its progress, in all processes alike.
 
-    >>> duration(0.25), duration(1), duration(100), duration(400), duration(20_000), duration(10**6)
-    ('0.25 seconds', '1 second', '100 seconds', '7 minutes', '6 hours', '12 days')
+    Other runs count none: what they save follows from their settings alone.
+
+    Args:
+        trainer: whose run it is, with its length.
     """
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    text = f"{seconds:.0f}" if seconds >= 2 else f"{seconds:.2g}"
-    return "1 second" if text == "1" else f"{text} seconds"
+
+    def __init__(self, trainer: DiffusionTrainer) -> None:
+        self.trainer = trainer
+        self.counts = trainer.length is not None and trainer.length.unit == "seconds"
+        self._before = perf_counter()
+
+    def tick(self) -> float:
+        """Count the seconds since the last tick, and return them."""
+        if not self.counts:
+            return 0.0
+        now = perf_counter()
+        passed = largest(self.trainer.accelerator, now - self._before)
+        self._before = now
+        self.trainer.progress.seconds += passed
+        return passed

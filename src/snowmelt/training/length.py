@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from snowmelt.errors import InputError
-from snowmelt.text import counted
+from snowmelt.text import counted, duration
 
 if TYPE_CHECKING:
     from snowmelt.data import DiffusionDataLoader
@@ -47,11 +47,12 @@ class Epoch:
         return cls(batches, images, steps=-(-batches // accumulation))
 
 
-# What a run may be measured in: its amount at a position, and that of an epoch
-UNITS: dict[str, tuple[Callable[[Progress, Epoch], float], Callable[[Epoch], float]]] = {
-    "epochs": (lambda done, epoch: done.epoch + done.batch / epoch.batches, lambda epoch: 1.0),
-    "images": (lambda done, epoch: done.images, lambda epoch: epoch.images),
-    "steps": (lambda done, epoch: done.global_step, lambda epoch: epoch.steps),
+# What a run may be measured in: its amount at a position, what its end adds included
+UNITS: dict[str, Callable[[Progress, Epoch], float]] = {
+    "epochs": lambda done, epoch: done.epoch + done.batch / epoch.batches,
+    "images": lambda done, epoch: done.images,
+    "steps": lambda done, epoch: done.global_step,
+    "seconds": lambda done, epoch: done.seconds + done.ending,
 }
 
 
@@ -60,8 +61,8 @@ class Length:
     """How long a run is. It ends, also within an epoch, with the step in which its share reaches 1.
 
     Args:
-        amount: >= 1.
-        unit: a key of `UNITS`.
+        amount: > 0.
+        unit: a key of `UNITS`. Seconds are those of the clock on the wall.
 
     >>> from snowmelt.training.state import Progress
     >>> length = Length.of(epochs=4)
@@ -70,34 +71,44 @@ class Length:
     (0.375, '4 epochs')
     """
 
-    amount: int
+    amount: float
     unit: str
 
     @classmethod
-    def of(cls, epochs: int | None = None, images: int | None = None, steps: int | None = None) -> Length:
+    def of(
+        cls,
+        epochs: int | None = None,
+        images: int | None = None,
+        steps: int | None = None,
+        seconds: float | None = None,
+    ) -> Length:
         """Return the one length that is given.
 
         Raises:
             InputError: none or more than one is given, or it is below 1.
         """
-        amounts = {"epochs": epochs, "images": images, "steps": steps}
+        amounts = {"epochs": epochs, "images": images, "steps": steps, "seconds": seconds}
         given = {unit: amount for unit, amount in amounts.items() if amount is not None}
         if len(given) != 1:
             got = ", ".join(f"{unit} {amount}" for unit, amount in given.items()) or "none of them"
-            raise InputError(f"a run ends after a number of epochs, images or steps: give one, got {got}")
+            raise InputError(
+                f"a run ends after a number of epochs, images, steps or seconds: give one, got {got}"
+            )
         unit, amount = given.popitem()
-        if amount < 1:
-            raise InputError(f"the length of a run must be at least 1, got {amount} {unit}")
+        if amount <= 0:
+            raise InputError(f"the length of a run must be above 0, got {amount} {unit}")
         return cls(amount, unit)
 
     def share(self, done: Progress, epoch: Epoch) -> float:
         """Return how much of the run is done, u: 0 at the beginning, 1 at the end."""
-        return UNITS[self.unit][0](done, epoch) / self.amount
+        return UNITS[self.unit](done, epoch) / self.amount
 
     def epochs_left(self, done: Progress, epoch: Epoch) -> float:
-        """Return how many epochs are left; 0 after the end."""
-        so_far, an_epoch = UNITS[self.unit]
-        return max(0.0, (self.amount - so_far(done, epoch)) / an_epoch(epoch))
+        """Return how many epochs are left; 0 after the end, and before a run by the clock has a speed."""
+        left = max(0.0, self.amount - UNITS[self.unit](done, epoch))
+        if self.unit == "seconds":  # at the speed so far
+            return left / done.seconds * done.images / epoch.images if done.seconds else 0.0
+        return left / {"epochs": 1, "images": epoch.images, "steps": epoch.steps}[self.unit]
 
     def steps_left(self, done: Progress, epoch: Epoch) -> int:
         """Return how many steps are left, the last one of an epoch being as long as the others."""
@@ -108,4 +119,6 @@ class Length:
         return math.ceil(round(self.epochs_left(done, epoch) * epoch.images, 6))
 
     def __str__(self) -> str:
-        return counted(self.amount, self.unit.removesuffix("s"))
+        if self.unit == "seconds":
+            return duration(self.amount)
+        return counted(int(self.amount), self.unit.removesuffix("s"))

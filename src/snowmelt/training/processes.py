@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["check_batches", "from_first", "largest", "of_all", "own_stream"]
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
 def check_batches(dataloader: DiffusionDataLoader, process: tuple[int, int]) -> None:
@@ -39,11 +40,12 @@ def of_all(accelerator: Accelerator, value: T) -> list[T]:
     return values
 
 
-def largest(accelerator: Accelerator, value: int) -> int:
-    """Return the largest of what the processes give. All of them must call this."""
+def largest(accelerator: Accelerator, value: N) -> N:
+    """Return the largest of the numbers that the processes give. All of them must call this."""
     if accelerator.num_processes == 1:
         return value
-    return int(accelerator.gather(torch.tensor([value], device=accelerator.device)).max())
+    found = accelerator.gather(torch.tensor([value], device=accelerator.device)).max().item()
+    return type(value)(found)
 
 
 def from_first(accelerator: Accelerator, value: T) -> T:

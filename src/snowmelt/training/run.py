@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from snowmelt.config import Config, resolve_output_path, save_config
@@ -21,12 +23,13 @@ from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
 from snowmelt.sampling import DiffusionSampler
-from snowmelt.text import counted
+from snowmelt.text import counted, duration, seconds_in
 from snowmelt.training.accelerator import is_first_process
 from snowmelt.training.bar import make_clock
 from snowmelt.training.length import Length
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer
+from snowmelt.training.processes import largest
 from snowmelt.training.rate_schedules import RateSchedule
 from snowmelt.training.report import write_training_report
 from snowmelt.training.resume import newest_first, read_resumable, restore
@@ -86,14 +89,15 @@ class TrainingRun:
             if find_spec(library) is None:
                 raise InputError(f"training needs {library}: pip install 'snowmelt[train]'")
         if is_first_process() and not self.overwrite:
-            self._check_folder()
+            self.check_folder()
         done = self.trainer.progress
         if self._resumed is not None:
             steps = f" and {counted(done.batch, 'step')}" if done.batch else ""
             self._say(f"Resumed from {self._resumed} after {counted(done.epoch, 'epoch')}{steps}")
             if self.trainer.share >= 1:
-                unit, amount = self.length.unit, self.length.amount
-                self._say(f"Nothing is left to train: training.{unit} is {amount}; raise it to go on")
+                key = "budget" if self.length.unit == "seconds" else self.length.unit
+                amount = getattr(self.config.training, key)
+                self._say(f"Nothing is left to train: training.{key} is {amount}; raise it to go on")
         elif self.config.training.resume.enabled:
             self._say(f"No checkpoint in {self.folder} yet: training starts at the beginning")
 
@@ -109,12 +113,15 @@ class TrainingRun:
                 logger.rewind(trainer.global_step)
                 save_config(config, logger.log_dir / "config.yaml")
                 logger.log_hyperparameters(config.model_dump(mode="json"))
+            if training.budget is not None:
+                self._count_start(trainer)
             try:
                 trainer.train(
                     training.epochs,
                     self.folder,
                     num_images=training.images,
                     num_steps=training.steps,
+                    num_seconds=self.length.amount if training.budget is not None else None,
                     save_frequency=training.checkpointing.save_frequency,
                     save_best_only=training.checkpointing.save_best_only,
                     save_optimizer=training.checkpointing.save_optimizer,
@@ -129,6 +136,16 @@ class TrainingRun:
                     self._say(f"The page of this run: {self._report(logger)}")
         self._say(f"Saved checkpoints to: {self.folder}")
         return self.folder
+
+    def _count_start(self, trainer: DiffusionTrainer) -> None:
+        """Count the seconds since this process began: a budget is that of the whole command."""
+        passed = time.time() - psutil.Process().create_time()
+        trainer.progress.seconds += largest(trainer.accelerator, passed)
+        if trainer.share >= 1:
+            raise InputError(
+                f"training.budget is {self.config.training.budget}, and starting alone took "
+                f"{duration(passed)}: give more time"
+            )
 
     def forecast(self) -> str:
         """Take a few steps in memory, write nothing, and return what the run holds and how long it takes."""
@@ -148,7 +165,7 @@ class TrainingRun:
         classes = counted(trainer.model.num_classes, "class") if trainer.model.num_classes else "no classes"
         length = str(self.length)
         if self.length.unit != "epochs":
-            length += f", {epochs:.3g} epochs"
+            length += f", {epochs:.3g} epochs" if epochs else ", epochs"
         return (
             f"Training {parameters:,} parameters on {counted(trainer.dataloader.num_train_images, 'image')}, "
             f"{classes}: {length} of {counted(trainer.an_epoch.steps, 'step')}"
@@ -176,7 +193,8 @@ class TrainingRun:
     def length(self) -> Length:
         """How long the run is."""
         training = self.config.training
-        return Length.of(training.epochs, training.images, training.steps)
+        seconds = seconds_in(training.budget) if training.budget is not None else None
+        return Length.of(training.epochs, training.images, training.steps, seconds)
 
     @property
     def folder(self) -> Path:
@@ -187,8 +205,8 @@ class TrainingRun:
         if is_first_process():
             print(text, flush=True)
 
-    def _check_folder(self) -> None:
-        """Raise if training would mix with a run that is in the folder already."""
+    def check_folder(self) -> None:
+        """Raise InputError if training would mix with a run that is in the folder already."""
         resume = self.config.training.resume
         source = Path(resume.checkpoint).absolute().parent if resume.checkpoint else self.folder.absolute()
         goes_on = resume.enabled and source == self.folder.absolute()

@@ -25,6 +25,8 @@ class Progress:
         loss_sum: the sum of their losses, a scalar that stays on the device: reading it would wait.
         watched: name of the metric that chooses the best model.
         best_metric: its best value so far.
+        seconds: what a run by the clock has taken so far; other runs do not count them.
+        ending: what its end will take, in seconds: all that follows an epoch.
     """
 
     images: int = 0
@@ -34,11 +36,13 @@ class Progress:
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
     watched: str = "loss"
     best_metric: float = math.inf
+    seconds: float = 0.0
+    ending: float = 0.0
 
     @property
-    def position(self) -> dict[str, int]:
-        """The attributes that are counts of what is done."""
-        return {name: getattr(self, name) for name in ("images", "global_step", "epoch", "batch")}
+    def position(self) -> dict[str, Any]:
+        """The attributes that count what is done."""
+        return {name: getattr(self, name) for name in ("images", "global_step", "epoch", "batch", "seconds")}
 
     def add_step(self, images: int, loss: Tensor, batches: int = 1) -> None:
         """Count one optimizer step, on some batches of this mean loss."""

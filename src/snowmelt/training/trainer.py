@@ -20,6 +20,7 @@ from snowmelt.training.accelerator import make_accelerator
 from snowmelt.training.accumulation import add_gradients, groups
 from snowmelt.training.bar import make_bar, make_clock, show_metrics
 from snowmelt.training.base import BaseTrainer
+from snowmelt.training.clock import Timer
 from snowmelt.training.finite import check_trainer, diverged
 from snowmelt.training.grids import log_samples
 from snowmelt.training.interrupt import Interrupted, Interruption
@@ -191,6 +192,7 @@ class DiffusionTrainer(BaseTrainer):
         *,
         num_images: int | None = None,
         num_steps: int | None = None,
+        num_seconds: float | None = None,
         save_frequency: int = 1,
         save_best_only: bool = False,
         save_optimizer: bool = True,
@@ -210,8 +212,9 @@ class DiffusionTrainer(BaseTrainer):
         once, and nothing is written.
 
         Args:
-            num_epochs, num_images, num_steps: the length, one of them, >= 1; an image counts each time it is
-                seen.
+            num_epochs, num_images, num_steps, num_seconds: the length, one of them, > 0. An image counts each
+                time it is seen. With seconds, schedules follow the clock, and the run ends on time, with
+                all that follows its last step; so all that ever follows an epoch follows the first one.
             checkpoint_dir: where checkpoints go; None writes none.
             save_frequency: epochs between two saves, >= 1.
             save_best_only: keep no file for each saved epoch.
@@ -229,7 +232,7 @@ class DiffusionTrainer(BaseTrainer):
             InputError: none or several of the lengths are given.
             FloatingPointError: loss or weights are not finite any more. No checkpoint is overwritten.
         """
-        self.length = Length.of(num_epochs, num_images, num_steps)
+        self.length = Length.of(num_epochs, num_images, num_steps, num_seconds)
         folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
         done = self.progress
         metrics: dict[str, float] = {}
@@ -237,16 +240,18 @@ class DiffusionTrainer(BaseTrainer):
         saving = Saving(self, folder, not save_best_only, save_optimizer, watch, maximize, validates)
 
         def is_due(frequency: int | None) -> bool:
-            return bool(frequency) and (done.epoch % (frequency or 1) == 0 or self.share >= 1)
+            unknown = self.length is not None and self.length.unit == "seconds" and not done.ending
+            return bool(frequency) and (done.epoch % (frequency or 1) == 0 or self.share >= 1 or unknown)
 
         check_trainer(self)
-        clock = make_clock(self, self.length)
+        clock, timer = make_clock(self, self.length), Timer(self)
         with Interruption() as interruption, make_bar(self, self.length) as bar, closing(self.dataloader):
             while self.share < 1:
                 for images in clock.over(self.steps()):
                     bar.update(images)
+                    timer.tick()
                     if done.global_step % STEPS_BETWEEN_LOSSES == 0 and self.show_progress:
-                        show_metrics(bar, done.epoch, {**metrics, "train_loss": self._mean_loss()})
+                        show_metrics(bar, self, {**metrics, "train_loss": self._mean_loss()})
                     if self.share >= 1:
                         break
                     if signum := largest(self.accelerator, interruption.signum):
@@ -269,9 +274,10 @@ class DiffusionTrainer(BaseTrainer):
                     self._log({**metrics, "learning_rate": learning_rate})
                     saving.save("latest.pth")
                     raise
-                show_metrics(bar, done.epoch, metrics)
+                show_metrics(bar, self, metrics)
                 self._log({**metrics, "learning_rate": learning_rate})
                 saving.after_epoch(metrics, is_due=is_due(save_frequency))
+                done.ending = max(done.ending, timer.tick())
         return metrics
 
     def steps(self) -> Iterator[int]:

@@ -1,0 +1,184 @@
+"""A configuration for images and a time: what this machine can learn of them until then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from math import log2
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from snowmelt.models import ModelSpec
+from snowmelt.text import counted, seconds_in
+from snowmelt.training.proposal.look import Look
+from snowmelt.training.proposal.speed import images_per_second
+
+__all__ = ["Proposal", "minimal", "propose"]
+
+SIZES = (256, 128, 64, 32, 16, 8)  # pixels a side
+WIDTHS = (32, 48, 64, 96, 128, 192, 256)
+SMALLEST_MAP = 4  # pixels a side, in the middle of the network
+MOST_STAGES = 4
+A_WEIGHT = 0.02  # images that a network should see for each of its weights
+LEAST = 20_000  # images that any network should see
+TRAINING = 0.9  # share of the time that steps take; the rest is for the start, samples and checkpoints
+BATCH = {"cpu": 32, "cuda": 128}
+STEPS = 10_000  # of a run with larger batches
+LOOKS = 8  # times that samples are drawn and checkpoints written
+
+Speed = Callable[[ModelSpec, int, torch.device], float]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration, and why it is what it is.
+
+    Attributes:
+        config: as a file has it.
+        reasons: sentences.
+    """
+
+    config: Mapping[str, Any]
+    reasons: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return a file that can be run again; the reasons are comments."""
+        comments = "".join(f"# {reason}\n" for reason in self.reasons)
+        return f"{comments}\n{yaml.safe_dump(dict(self.config), sort_keys=False)}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network, and how many images it would see."""
+
+    spec: ModelSpec
+    speed: float
+    seconds: float
+
+    @property
+    def seen(self) -> int:
+        return int(self.speed * self.seconds)
+
+    @cached_property
+    def weights(self) -> int:
+        return sum(parameter.numel() for parameter in self.spec.build().parameters())
+
+    @property
+    def sees_enough(self) -> bool:
+        return self.seen >= max(LEAST, A_WEIGHT * self.weights)
+
+
+def minimal(look: Look, budget: str) -> Proposal:
+    """Return what every proposal for these images says: what they are, and how long the run is."""
+    config = {
+        "experiment": Path(look.path.partition(":")[0]).resolve().name,
+        "mode": "train",
+        "data": {"paths": {"train": look.path}},
+        "training": {"budget": budget},
+    }
+    return Proposal(config, (f"{look}",))
+
+
+def propose(look: Look, budget: str, device: torch.device, speed: Speed = images_per_second) -> Proposal:
+    """Return a configuration that trains on the images until the budget is over.
+
+    The size is the largest one that the images have and at which the narrowest network sees enough of them.
+    The network is the widest one of that size that does.
+
+    Args:
+        look: at the images.
+        budget: the time, such as ``30m``.
+        device: where the run will be.
+        speed: measures the images a second that a model learns from, in batches of some size.
+    """
+    batch_size = min(BATCH.get(device.type, BATCH["cuda"]), look.images)
+
+    def candidate(size: int, width: int) -> Candidate:
+        spec = ModelSpec.from_config(_flat(_model(look, size, width), len(look.classes)))
+        few = max(1, min(batch_size, batch_size * 32**2 // size**2))  # large images fill a device alone
+        return Candidate(spec, speed(spec, few, device), TRAINING * seconds_in(budget))
+
+    sizes = list(_sizes(look.side))
+    chosen = next(filter(None, (_widest(candidate, size) for size in sizes)), None)
+    chosen = chosen or candidate(sizes[-1], WIDTHS[0])
+    while chosen.seen >= 2 * batch_size * STEPS and 2 * batch_size <= look.images:
+        batch_size *= 2
+    return _completed(minimal(look, budget), look, chosen, batch_size)
+
+
+def _sizes(side: int) -> Iterator[int]:
+    """Yield the sizes that images of this side have, from the largest; 28 and the like as they are."""
+    if side < SIZES[0] and side % SMALLEST_MAP == 0 and side not in SIZES:
+        yield side
+    yield from [size for size in SIZES if size <= side] or SIZES[-1:]
+
+
+def _widest(candidate: Callable[[int, int], Candidate], size: int) -> Candidate | None:
+    """Return the last of ever wider networks that see enough; None if the first one does not."""
+    enough = takewhile(lambda each: each.sees_enough, (candidate(size, width) for width in WIDTHS))
+    return max(enough, key=lambda each: each.weights, default=None)
+
+
+def _model(look: Look, size: int, width: int) -> dict[str, Any]:
+    """Return the section of the model."""
+    patch_size = 1 if size <= 16 else 2 if size <= 64 else 4
+    stages = 1 + int(log2(size // patch_size // SMALLEST_MAP))
+    while size % (patch_size * 2 ** (stages - 1)):
+        stages -= 1
+    stages = min(stages, MOST_STAGES)
+    return {
+        "architecture": {
+            "image_size": size,
+            "in_channels": look.in_channels,
+            "model_channels": width,
+            "patch_size": patch_size,
+            "channel_multipliers": [1, *[2] * (stages - 1)],
+            "norm_groups": 16,
+        },
+        "diffusion": {"schedule": "cosine", "parameterization": "v"},
+        "conditioning": {"type": "class" if look.classes else "none"},
+    }
+
+
+def _flat(model: Mapping[str, Mapping[str, Any]], classes: int) -> dict[str, Any]:
+    """Return the section of the model as a spec is made of."""
+    return {**model["architecture"], **model["diffusion"], "num_classes": classes or None}
+
+
+def _completed(proposal: Proposal, look: Look, chosen: Candidate, batch_size: int) -> Proposal:
+    """Return a proposal with the network and how it learns."""
+    first = proposal.config
+    epochs = max(1, round(chosen.seen / look.images / LOOKS))
+    samples = 4 * max(4, min(len(look.classes), 16))
+    size, width = chosen.spec.image_size[0], chosen.spec.network["model_channels"]
+    config = {
+        **first,
+        "model": _model(look, size, width),
+        "data": {**first["data"], "loading": {"batch_size": batch_size}},
+        "training": {
+            **first["training"],
+            "optimizer": {"type": "adam", "learning_rate": 1e-3, "betas": [0.9, 0.99]},
+            "scheduler": {"type": "linear", "warmup": max(batch_size, chosen.seen // 50)},
+            "ema": {"width": 0.1},
+            "checkpointing": {"save_frequency": epochs, "save_best_only": True},
+            "visualization": {"interval": epochs, "num_samples": samples},
+        },
+    }
+    return Proposal(config, (*proposal.reasons, *_reasons(chosen, batch_size)))
+
+
+def _reasons(chosen: Candidate, batch_size: int) -> Iterator[str]:
+    size, width = chosen.spec.image_size[0], chosen.spec.network["model_channels"]
+    yield (
+        f"A network of {width} channels for {size} x {size} pixels has {chosen.weights:,} weights. Here it "
+        f"learns from {chosen.speed:.3g} images a second, in all from about {counted(chosen.seen, 'image')}, "
+        f"in batches of {batch_size}"
+    )
+    if not chosen.sees_enough:
+        wanted = counted(max(LEAST, int(A_WEIGHT * chosen.weights)), "image")
+        yield f"It should see {wanted}: expect blurred images, or give it more time"

@@ -1,0 +1,139 @@
+"""Runs by the clock end on time with their schedules complete, and a proposal fits data, machine and time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from snowmelt import DiffusionDataLoader, DiffusionTrainer, create_ddpm
+from snowmelt.config import load_config
+from snowmelt.errors import InputError
+from snowmelt.models import ModelSpec
+from snowmelt.text import duration, seconds_in
+from snowmelt.training import clock
+from snowmelt.training.proposal import Look, propose
+from snowmelt.training.proposal.propose import LEAST
+
+CPU = torch.device("cpu")
+
+
+@given(st.integers(0, 30), st.integers(0, 59), st.integers(1, 59))
+def test_a_time_is_read_as_it_is_written(hours, minutes, seconds):
+    assert seconds_in(f"{hours}h {minutes}m {seconds}s") == 3600 * hours + 60 * minutes + seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "0m", "m", "1.2.3h", "-5m", "30m2h", "inf", "1e3s"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(ValueError, match="such as 90s, 30m"):
+        seconds_in(text)
+
+
+def test_a_long_time_is_said_in_its_unit():
+    assert [duration(seconds_in(text)) for text in ("90s", "30m", "2h")] == [
+        "90 seconds",
+        "30 minutes",
+        "2 hours",
+    ]
+
+
+class Machine:
+    """A clock on which each look takes `pace` seconds."""
+
+    def __init__(self, pace):
+        self.pace, self.now = pace, 0.0
+
+    def __call__(self):
+        self.now += self.pace
+        return self.now
+
+
+def trained(monkeypatch, pace, seconds=100.0):
+    monkeypatch.setattr(clock, "perf_counter", Machine(pace))
+    torch.manual_seed(0)
+    model = create_ddpm(image_size=8, in_channels=1, model_channels=8, norm_groups=4, num_classes=10)
+    data = DiffusionDataLoader("digits:test", image_size=8, in_channels=1, batch_size=120)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    trainer = DiffusionTrainer(model, data, optimizer, rate_schedule="linear")
+    trainer.train(num_seconds=seconds)
+    return trainer
+
+
+def test_a_slower_machine_takes_fewer_steps_and_completes_its_schedule(monkeypatch):
+    fast, slow = (trained(monkeypatch, pace) for pace in (2.0, 4.0))
+    for trainer in (fast, slow):
+        done = trainer.progress
+        assert 100 - done.ending <= done.seconds <= 100 + 2 * trainer.length.amount / done.global_step
+        assert trainer.optimizer.param_groups[0]["lr"] < 2.5 / done.global_step
+    assert fast.global_step == pytest.approx(2 * slow.global_step, rel=0.2)
+
+
+def test_only_a_run_by_the_clock_counts_seconds():
+    model = create_ddpm(image_size=8, in_channels=1, model_channels=8, norm_groups=4)
+    data = DiffusionDataLoader("digits:test", image_size=8, in_channels=1, batch_size=360)
+    trainer = DiffusionTrainer(model, data, torch.optim.SGD(model.parameters(), lr=0.1))
+    trainer.train(num_steps=1)
+    assert (trainer.progress.seconds, trainer.progress.ending) == (0.0, 0.0)
+
+
+def speed(spec, batch_size, device):
+    """A machine for which a pixel and a channel cost always the same."""
+    pixels = (spec.image_size[0] // spec.network["patch_size"]) ** 2
+    return 3e8 / (pixels * spec.network["model_channels"] ** 2)
+
+
+def look(side, channels=3, classes=None):
+    return Look("pictures", 1000, side, channels, classes or {})
+
+
+@given(st.integers(8, 600), st.integers(1, 600), st.integers(1, 60))
+def test_more_time_never_gives_a_smaller_image(side, minutes, more):
+    less, most = (
+        propose(look(side), f"{time}m", CPU, speed).config["model"]["architecture"]
+        for time in (minutes, minutes + more)
+    )
+    assert less["image_size"] <= most["image_size"] <= side
+    if less["image_size"] == most["image_size"]:
+        assert less["model_channels"] <= most["model_channels"]
+
+
+@pytest.mark.parametrize("side", [8, 20, 28, 32, 64, 100, 250, 600])
+@pytest.mark.parametrize("minutes", [1, 30, 3000])
+def test_a_proposal_is_a_file_that_runs(tmp_path, side, minutes):
+    path = tmp_path / "budget.yaml"
+    path.write_text(propose(look(side, classes={"a": 10, "b": 990}), f"{minutes}m", CPU, speed).text())
+    config = load_config(path)
+    model = ModelSpec.from_config(config.model.options()).build()
+    assert model.image_shape == (3, *[config.model.architecture.image_size] * 2)
+    assert config.training.budget == f"{minutes}m"
+
+
+def test_a_proposal_says_when_the_time_is_too_short():
+    reasons = propose(look(64), "1s", CPU, speed).reasons
+    assert f"It should see {LEAST:,} images" in reasons[-1]
+    assert len(propose(look(64), "10h", CPU, speed).reasons) == len(reasons) - 1
+
+
+def test_images_are_looked_at(tmp_path):
+    for name, size, colour in (
+        ("0", (30, 40), (9, 9, 9)),
+        ("1", (50, 50), (8, 8, 8)),
+        ("2", (20, 90), (7, 7, 7)),
+    ):
+        place = tmp_path / name
+        place.mkdir()
+        Image.new("RGB", size, colour).save(place / "picture.png")
+    found = Look.at(str(tmp_path))
+    assert (found.images, found.side, found.in_channels) == (3, 30, 1)
+    assert found.classes == {"0": 1, "1": 1, "2": 1}
+    Image.new("RGB", (30, 30), (90, 0, 0)).save(tmp_path / "0" / "red.png")
+    assert Look.at(str(tmp_path)).in_channels == 3
+
+
+def test_a_look_at_nothing_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has no images"):
+        Look.at(str(tmp_path))
+    with pytest.raises(InputError, match="neither a folder"):
+        Look.at("nowhere")
