@@ -263,7 +263,7 @@ def draw(folder: Path, setting: Setting) -> Path:
 
 def table(rows: Iterator[tuple[Setting, dict[str, tuple[float, float]]]]) -> Iterator[str]:
     """Yield the lines of a Markdown table."""
-    yield "| network | batch | ours, images/s | faster peer / ours, time | beyond the bare step | memory, MiB |"
+    yield "| network | batch | ours, images/s | their time / ours | beyond the bare step | memory, MiB |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for setting, found in rows:
         step, memory = found["ours"]
