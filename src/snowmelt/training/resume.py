@@ -160,6 +160,8 @@ def saved_state(
     trainer.set_rate()
     if background := getattr(trainer.dataloader, "background", None):
         state["background"] = background
+    if trainer.snapshots is not None:
+        state["ema_tracked"] = trainer.snapshots.state_dict()
     if len(random_states) > 1:
         state["rng_states"] = list(random_states)
     for name, part in trainer.parts.items() if save_optimizer else ():
@@ -182,12 +184,17 @@ def restore(
     load_weights(trainer.model, checkpoint.weights, source=path)
     if trainer.ema is not None and checkpoint.ema is None:
         warnings.warn(f"{path} holds no EMA weights: the average starts from its weights", stacklevel=3)
-        trainer.ema = trainer.sampler.ema = EMA(trainer.model, trainer.ema.decay, warmup=True)
+        old = trainer.ema
+        trainer.ema = trainer.sampler.ema = EMA(trainer.model, old.decay, warmup=True, width=old.width)
     with name_file_in_errors(path):
         if trainer.ema is not None and checkpoint.ema is not None:
-            decay = trainer.ema.decay
+            profile = trainer.ema.decay, trainer.ema.width
             trainer.ema.load_state_dict(checkpoint.ema)
-            trainer.ema.decay = decay
+            trainer.ema.decay, trainer.ema.width = profile
+        if trainer.snapshots is not None and "ema_tracked" in state:
+            trainer.snapshots.load_state_dict(state["ema_tracked"])
+        elif trainer.snapshots is not None:
+            warnings.warn(f"{path} holds no tracked averages: those of snapshots begin here", stacklevel=3)
         if "optimizer" in parts:
             moments = state["optimizer_state_dict"]
             trainer.optimizer.load_state_dict(_with_options(trainer.optimizer, moments))

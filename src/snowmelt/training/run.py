@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from snowmelt.config import Config, resolve_output_path, save_config
-from snowmelt.config.training import Training
+from snowmelt.config.training import DECAY, Training
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.differences import differences
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
+from snowmelt.models.post_hoc import FOLDER
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import counted
 from snowmelt.training.accelerator import is_first_process
@@ -229,7 +230,9 @@ class TrainingRun:
             device=self.device,
             show_progress=True,
             use_ema=training.ema.enabled,
-            ema_decay=training.ema.decay,
+            ema_decay=training.ema.decay or DECAY,
+            ema_width=training.ema.width,
+            snapshots=training.ema.snapshots,
             use_amp=training.performance.use_amp,
             gradient_clip_norm=training.optimizer.gradient_clip_norm,
             sample_images=training.visualization.enabled,
@@ -300,6 +303,7 @@ def _remove_run(checkpoints: Path, logs: Path, samples: Path) -> None:
     """Remove what an earlier run has written, and nothing else."""
     files = [
         *newest_first(checkpoints),
+        *(checkpoints / FOLDER).glob("ema_*.safetensors"),
         *(logs / name for name in ("metrics.csv", "losses.png")),
         *logs.glob("events.out.tfevents.*"),
         *(path for name in ("samples", "denoising") for path in samples.glob(f"{name}_{'[0-9]' * 7}.png")),

@@ -31,6 +31,7 @@ from snowmelt.training.processes import check_batches, largest, of_all, own_stre
 from snowmelt.training.rate_schedules import RateSchedule
 from snowmelt.training.resume import read_resumable, restore, saved_state
 from snowmelt.training.saving import Saving
+from snowmelt.training.snapshots import Snapshots
 from snowmelt.training.state import Progress, named, random_state
 from snowmelt.training.times import Times
 from snowmelt.training.validation import validation_loss
@@ -58,6 +59,8 @@ class DiffusionTrainer(BaseTrainer):
         show_progress: show a bar over the images of the run.
         use_ema: keep an exponential moving average of the weights.
         ema_decay: its decay, in (0, 1); warmed up over the first steps.
+        ema_width: in its place, the width of an average over a share of the run.
+        snapshots: how many times over the run averages are written of which `snowmelt ema` makes others.
         use_amp: mixed precision on CUDA: bfloat16 where the device has it, else float16.
         gradient_clip_norm: largest norm of the gradient; None does not clip.
         sample_images: log a grid of samples every `sample_interval` epochs.
@@ -120,6 +123,8 @@ class DiffusionTrainer(BaseTrainer):
         accumulation: int = 1,
         weighting: str | Weighting = "uniform",
         times: str | Times | None = None,
+        ema_width: float | None = None,
+        snapshots: int = 0,
         sampler: DiffusionSampler | None = None,
         evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
@@ -142,7 +147,8 @@ class DiffusionTrainer(BaseTrainer):
         self.evaluate = evaluate
         self.config = dict(config) if config is not None else None
 
-        self.ema = EMA(model, ema_decay, warmup=True) if use_ema else None
+        self.ema = EMA(model, ema_decay, warmup=True, width=ema_width) if use_ema else None
+        self.snapshots = Snapshots(model, snapshots) if snapshots else None
         self.sampler = sampler or DiffusionSampler(model, device, self.ema)
         self.sampler.ema = self.ema
 
@@ -247,6 +253,7 @@ class DiffusionTrainer(BaseTrainer):
                     bar.update(images)
                     if done.global_step % STEPS_BETWEEN_LOSSES == 0 and self.show_progress:
                         show_metrics(bar, done.epoch, {**metrics, "train_loss": self._mean_loss()})
+                    saving.after_step()
                     if self.share >= 1:
                         break
                     if signum := largest(self.accelerator, interruption.signum):
@@ -291,6 +298,8 @@ class DiffusionTrainer(BaseTrainer):
             self._optimizer.step()
             if self.ema is not None:
                 self.ema.update()
+            if self.snapshots is not None:
+                self.snapshots.update()
             self.progress.add_step(images, loss, len(group))
             yield images
 
@@ -359,10 +368,13 @@ class DiffusionTrainer(BaseTrainer):
         states = of_all(self.accelerator, random_state())
         if not self.accelerator.is_main_process:
             return
-        training = saved_state(self, states, save_optimizer=save_optimizer)
+        self.checkpoint(saved_state(self, states, save_optimizer=save_optimizer)).write(path)
+
+    def checkpoint(self, training: Mapping[str, Any] | None = None) -> Checkpoint:
+        """Return what is trained, with what resuming needs; its tensors are those that training changes."""
         class_names = getattr(self.dataloader, "class_names", None) or None
-        values = {"class_names": class_names, "training": training, "config": self.config}
-        Checkpoint.of(self.model, self.ema, **values).write(path)
+        values = {"class_names": class_names, "training": training or {}, "config": self.config}
+        return Checkpoint.of(self.model, self.ema, **values)
 
     def load_checkpoint(
         self, path: str | Path, *, reset_optimizer: bool = False, reset_scheduler: bool = False
