@@ -104,7 +104,7 @@ class Data(Section):
 class Optimizer(Section):
     """The optimizer; for sgd, the first of `betas` is the momentum."""
 
-    type: Literal["adam", "adamw", "sgd"] = "adam"
+    type: Literal["adam", "adamw", "sgd", "muon", "schedule_free_adamw"] = "adam"
     learning_rate: Positive = 1e-4
     weight_decay: NonNegative = 0.0
     betas: Annotated[

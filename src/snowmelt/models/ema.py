@@ -82,6 +82,19 @@ class EMA:
         for name in copied:
             shadow[name].copy_(live[name])
 
+    @torch.no_grad()
+    def replace(self, averages: Mapping[Tensor, Tensor]) -> None:
+        """Take averages that somebody else keeps, in place of an update.
+
+        Args:
+            averages: by the model's parameter; whatever is not in it is copied as it is.
+        """
+        if self._raw is not None:
+            raise RuntimeError("the model holds the EMA weights now: call restore() before replace()")
+        self.num_updates += 1
+        for name, value in self._live().items():
+            self.shadow[name].copy_(averages.get(value, value))
+
     def kept(self) -> float:
         """Return the factor of the average before the latest update: its decay."""
         n = self.num_updates

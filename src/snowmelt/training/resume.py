@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.optim import Optimizer
 
 from snowmelt.differences import differences
 from snowmelt.models import EMA, Checkpoint, CheckpointError, DiffusionModel, ModelSpec, load_weights
 from snowmelt.models.weights import name_file_in_errors
 from snowmelt.networks import UNet
 from snowmelt.text import counted, some
+from snowmelt.training.averages import with_options
 from snowmelt.training.finite import check_checkpoint
 from snowmelt.training.processes import own_stream
 from snowmelt.training.state import Progress, set_random_state
@@ -197,7 +197,7 @@ def restore(
             warnings.warn(f"{path} holds no tracked averages: those of snapshots begin here", stacklevel=3)
         if "optimizer" in parts:
             moments = state["optimizer_state_dict"]
-            trainer.optimizer.load_state_dict(_with_options(trainer.optimizer, moments))
+            trainer.optimizer.load_state_dict(with_options(trainer.optimizer, moments))
         if "scaler" in parts and "scaler_state_dict" in state:
             trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
         trainer.progress.load_state_dict(state)
@@ -220,14 +220,6 @@ def restore(
     else:
         set_random_state(states[0])
         own_stream(trainer.accelerator, trainer.global_step)
-
-
-def _with_options(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what another optimizer has gathered, with the options of this one."""
-    there, here = state["param_groups"], optimizer.state_dict()["param_groups"]
-    if len(there) != len(here):
-        return dict(state)  # torch says what does not fit
-    return {**state, "param_groups": [before | now for before, now in zip(there, here, strict=True)]}
 
 
 def _meaning(spec: ModelSpec) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.accelerator import make_accelerator
 from snowmelt.training.accumulation import add_gradients, groups
+from snowmelt.training.averages import prepare_optimizer, update_average
 from snowmelt.training.bar import make_bar, make_clock, show_metrics
 from snowmelt.training.base import BaseTrainer
 from snowmelt.training.finite import check_trainer, diverged
@@ -60,7 +61,7 @@ class DiffusionTrainer(BaseTrainer):
         use_ema: keep an exponential moving average of the weights.
         ema_decay: its decay, in (0, 1); warmed up over the first steps.
         ema_width: in its place, the width of an average over a share of the run.
-        snapshots: how many times over the run averages are written of which `snowmelt ema` makes others.
+        snapshots: of averages over the run, of which `snowmelt ema` makes those of any width.
         use_amp: mixed precision on CUDA: bfloat16 where the device has it, else float16.
         gradient_clip_norm: largest norm of the gradient; None does not clip.
         sample_images: log a grid of samples every `sample_interval` epochs.
@@ -68,8 +69,7 @@ class DiffusionTrainer(BaseTrainer):
         samples_per_class: images of each class in such a grid (in all, for an unconditional model).
         guidance_scale: of those images.
         scheduler: learning rate schedule of torch, stepped once an epoch.
-        rate_schedule: in its place, one that follows the run in each step: a name of
-            `snowmelt.training.RATE_SCHEDULES`, or a `RateSchedule`, which has options.
+        rate_schedule: in its place, one that follows the run in each step: a name, or a `RateSchedule`.
         warmup: images over which the learning rate rises linearly from 0 to that of the schedule.
         accumulation: batches of a step, which learn as one large batch does.
         weighting: how much each noise level counts in the loss, also in that of validation: a name of
@@ -163,6 +163,7 @@ class DiffusionTrainer(BaseTrainer):
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": self.accelerator.scaler}
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.rate = LearningRate(optimizer, RateSchedule.of(rate_schedule), warmup, scheduler)
+        prepare_optimizer(self)
         check_batches(dataloader, self.process)
         own_stream(self.accelerator)
 
@@ -207,17 +208,15 @@ class DiffusionTrainer(BaseTrainer):
     ) -> dict[str, float]:
         """Train until the run is as long as asked, counting what came before a resume.
 
-        A run may end within an epoch: whatever is done every so many epochs is done at its end too.
-
-        Writes ``latest.pth`` every `save_frequency` epochs and at the end, ``best_model.pth`` whenever the
+        A run may end within an epoch: whatever is done every so many epochs is done at its end too. Writes
+        ``latest.pth`` every `save_frequency` epochs and at the end, ``best_model.pth`` whenever the
         watched metric is better than ever, and one file for each saved epoch unless `save_best_only`. On
         Ctrl-C, SIGTERM or SIGHUP the step at hand is finished, ``latest.pth`` written, and `Interrupted` (a
         KeyboardInterrupt) raised; a resumed run goes on at the next batch. A second Ctrl-C interrupts at
         once, and nothing is written.
 
         Args:
-            num_epochs, num_images, num_steps: the length, one of them, >= 1; an image counts each time it is
-                seen.
+            num_epochs, num_images, num_steps: the length, one of them, >= 1; images count each time.
             checkpoint_dir: where checkpoints go; None writes none.
             save_frequency: epochs between two saves, >= 1.
             save_best_only: keep no file for each saved epoch.
@@ -236,8 +235,7 @@ class DiffusionTrainer(BaseTrainer):
             FloatingPointError: loss or weights are not finite any more. No checkpoint is overwritten.
         """
         self.length = Length.of(num_epochs, num_images, num_steps)
-        folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
-        done = self.progress
+        done, folder = self.progress, Path(checkpoint_dir) if checkpoint_dir is not None else None
         metrics: dict[str, float] = {}
         validates = bool(validate_frequency) and self.dataloader.val_loader() is not None
         saving = Saving(self, folder, not save_best_only, save_optimizer, watch, maximize, validates)
@@ -297,7 +295,7 @@ class DiffusionTrainer(BaseTrainer):
             self.set_rate(images)
             self._optimizer.step()
             if self.ema is not None:
-                self.ema.update()
+                update_average(self.ema, self.optimizer)
             if self.snapshots is not None:
                 self.snapshots.update()
             self.progress.add_step(images, loss, len(group))
