@@ -137,7 +137,7 @@ def test_the_command_writes_what_samples(walked, tmp_path):
     assert (done.exit_code, out.exists()) == (0, True), done.output
     ema = Checkpoint.read(out).averaged(make_model())
     assert (ema.width, ema.num_updates) == (0.2, 480)
-    wrong = {"snapshots": [str(tmp_path), "--width", "0.2"], "0.2887": [str(folder), "--width", "0.3"]}
+    wrong = {"snapshots": [str(tmp_path), "--width", "0.2"], "0.2886": [str(folder), "--width", "0.3"]}
     for said, words in wrong.items():
         refused = CliRunner().invoke(app, ["ema", *words])
         assert refused.exit_code == 2

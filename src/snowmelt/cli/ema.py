@@ -19,7 +19,7 @@ def ema_command(
         typer.Argument(metavar="RUN_FOLDER", help="Folder of a run with training.ema.snapshots."),
     ],
     width: Annotated[
-        float, typer.Option("--width", help="Of the average: a share of the run, up to 0.2887.")
+        float, typer.Option("--width", help="Of the average: a share of the run, up to 0.2886.")
     ],
     out: Annotated[
         Path | None,
