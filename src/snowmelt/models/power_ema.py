@@ -30,7 +30,7 @@ def check_width(width: object) -> float:
     """
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0.0 < width <= WIDEST:
         raise ValueError(
-            "the width of an average is a share of the run, above 0 and up to 0.2886 (the mean of all steps), "
+            "the width of an average is a share of the run, above 0 and up to 0.2886 (mean of all steps), "
             f"got {str(width)[:40]}"
         )
     return float(width)
