@@ -216,7 +216,7 @@ class DiffusionTrainer(BaseTrainer):
         once, and nothing is written.
 
         Args:
-            num_epochs, num_images, num_steps: the length, one of them, >= 1; images count each time.
+            num_epochs, num_images (each time one is seen), num_steps: the length, one of them, >= 1.
             checkpoint_dir: where checkpoints go; None writes none.
             save_frequency: epochs between two saves, >= 1.
             save_best_only: keep no file for each saved epoch.
