@@ -11,7 +11,8 @@ from snowmelt.config import Config
 from snowmelt.config.generation import Sampler, Sampling
 from snowmelt.config.model import Architecture, Diffusion, Model
 from snowmelt.config.schema import known_keys
-from snowmelt.config.training import Loss, Scheduler, Times, Training
+from snowmelt.config.training import UNITS as LENGTHS
+from snowmelt.config.training import Loss, Optimizer, Scheduler, Times, Training
 from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS, SCHEDULES
 from snowmelt.denoisers import THRESHOLDS
 from snowmelt.evaluation.metrics import METRICS
@@ -21,6 +22,8 @@ from snowmelt.plans import GRIDS, PRESETS, SOLVERS, Method
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training import DISTRIBUTIONS, RATE_SCHEDULES, WEIGHTINGS, DiffusionTrainer
 from snowmelt.training import Times as TimesOfCode
+from snowmelt.training.length import UNITS
+from snowmelt.training.optimizers import OPTIMIZERS
 
 
 def defaults_of(*functions):
@@ -96,6 +99,7 @@ def test_an_empty_sampling_section_is_an_empty_call():
         (Loss, "weighting", WEIGHTINGS),
         (Times, "distribution", DISTRIBUTIONS),
         (Scheduler, "type", RATE_SCHEDULES),
+        (Optimizer, "type", OPTIMIZERS),
         (Sampling, "threshold", {"auto", "none", *THRESHOLDS}),
         (Sampling, "preset", PRESETS),
     ],
@@ -162,7 +166,11 @@ def test_what_is_written_is_read_back_as_the_same(given):
 def test_an_empty_training_section_is_an_empty_call():
     code, training = defaults_of(DiffusionTrainer), Training()
     assert (training.loss.weighting, training.times.distribution) == (code["weighting"], code["times"])
-    assert training.scheduler.warmup == code["warmup"]
+    assert (training.scheduler.warmup, training.accumulation) == (code["warmup"], code["accumulation"])
+    ema = training.ema
+    assert (ema.decay, ema.width) == (code["ema_decay"], code["ema_width"])
+    assert (ema.enabled, ema.snapshots) == (code["use_ema"], code["snapshots"])
+    assert tuple(UNITS) == LENGTHS
     assert TimesOfCode(**training.times.model_dump()) == TimesOfCode()
 
 

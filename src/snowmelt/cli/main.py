@@ -14,6 +14,7 @@ from snowmelt.cli.check import check_command
 from snowmelt.cli.compare import compare_command
 from snowmelt.cli.convert import export_command, import_command
 from snowmelt.cli.edit import edits
+from snowmelt.cli.ema import ema_command
 from snowmelt.cli.evaluate import evaluate_command
 from snowmelt.cli.generate import generate
 from snowmelt.cli.inspect import inspect_command
@@ -57,6 +58,7 @@ app.command("compare")(compare_command)
 app.command("check")(check_command)
 app.command("import")(import_command)
 app.command("export")(export_command)
+app.command("ema")(ema_command)
 app.command("inspect")(inspect_command)
 app.add_typer(edits, name="edit")
 app.add_typer(plans, name="plan")

@@ -46,6 +46,7 @@ __all__ = [
 
 UNITS = ("epochs", "images", "steps", "budget")  # of the length of a run
 EPOCHS = 100  # of a run whose length is not stated
+DECAY = 0.9999  # of an average for which nothing is stated
 
 
 class Paths(Section):
@@ -104,7 +105,7 @@ class Data(Section):
 class Optimizer(Section):
     """The optimizer; for sgd, the first of `betas` is the momentum."""
 
-    type: Literal["adam", "adamw", "sgd"] = "adam"
+    type: Literal["adam", "adamw", "sgd", "muon", "schedule_free_adamw"] = "adam"
     learning_rate: Positive = 1e-4
     weight_decay: NonNegative = 0.0
     betas: Annotated[
@@ -171,10 +172,33 @@ class Scheduler(Section):
 
 
 class Ema(Section):
-    """The moving average of the weights."""
+    """The moving average of the weights: of a `decay`, or of a `width`, which is a share of the run.
+
+    Of `snapshots`, so many over the run, ``snowmelt ema`` makes an average of any width.
+    """
+
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("decay", "width"),)
 
     enabled: bool = True
-    decay: Share = 0.9999
+    decay: Share | None = None
+    width: Annotated[
+        FiniteFloat | None,
+        Field(gt=0, le=12**-0.5, description="a share of the run, above 0 and up to 0.2886, or null"),
+    ] = None
+    snapshots: Annotated[int, Field(ge=0, le=1000)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _some_profile(cls, data: Any) -> Any:
+        stated = isinstance(data, Mapping) and (data.get("decay") or data.get("width")) is not None
+        return {**data, "decay": DECAY} if isinstance(data, Mapping) and not stated else data
+
+    @field_validator("width")
+    @classmethod
+    def _one_profile(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("decay") is not None:
+            raise ValueError(f"null, since the decay is stated, {info.data['decay']}: state one of the two")
+        return value
 
 
 class Checkpointing(Section):

@@ -3,54 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Any
 
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from snowmelt.errors import InputError
+
 __all__ = ["OPTIMIZERS", "make_optimizer"]
 
-Parameters = Iterable[Parameter]
+Parameters = list[Parameter]
 Betas = tuple[float, float]
 
 
 def _adam(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
-    return Adam(parameters, rate, betas, weight_decay=decay)
+    return Adam(parameters, rate, betas, weight_decay=decay, fused=_fused(parameters))
 
 
 def _adamw(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
-    return AdamW(parameters, rate, betas, weight_decay=decay)
+    return AdamW(parameters, rate, betas, weight_decay=decay, fused=_fused(parameters))
 
 
 def _sgd(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
-    return SGD(parameters, rate, momentum=betas[0], weight_decay=decay)
+    fused = _fused(parameters)
+    return SGD(parameters, rate, momentum=betas[0], weight_decay=decay, fused=fused)
+
+
+def _muon(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
+    # Jordan et al. 2024: matrices, a kernel being one of out x (in * height * width). As there, AdamW takes
+    # the layers at both ends: those of an image's 1 or 3 channels. Updates are scaled by
+    # 0.2 sqrt(max(rows, columns)) (Liu et al. 2025, section 2.2), so that AdamW's rate suits both
+    matrices = [p for p in parameters if p.ndim >= 2 and min(p.shape[:2]) > 3]
+    inside = set(matrices)
+    others = [p for p in parameters if p not in inside]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "use_muon": True, "nesterov": True},
+        {"params": others, "use_muon": False},
+    ]
+    muon: Callable[..., Optimizer] = _of("timm.optim", "Muon")
+    made = [group for group in groups if group["params"]]
+    return muon(made, rate, weight_decay=decay, betas=betas, adjust_lr_fn="match_rms_adamw")
+
+
+def _schedule_free_adamw(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
+    # Defazio et al. 2024
+    make: Callable[..., Optimizer] = _of("schedulefree", "AdamWScheduleFree")
+    return make(parameters, rate, betas, weight_decay=decay)
+
+
+def _fused(parameters: Parameters) -> bool | None:
+    """Return True where one kernel does a whole step, else None for what torch takes."""
+    there = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
+    return True if there else None
+
+
+def _of(module: str, name: str) -> Any:
+    """Return an optimizer of another library."""
+    library = module.partition(".")[0]
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"the optimizer {name} is that of {library}, which is not installed, or too old: "
+            "pip install 'snowmelt[optimizers]'"
+        ) from error
 
 
 OPTIMIZERS: dict[str, Callable[[Parameters, float, Betas, float], Optimizer]] = {
     "adam": _adam,
     "adamw": _adamw,
     "sgd": _sgd,
+    "muon": _muon,
+    "schedule_free_adamw": _schedule_free_adamw,
 }
 
 
 def make_optimizer(
     name: str,
-    parameters: Parameters,
+    parameters: Iterable[Parameter],
     learning_rate: float,
     betas: Betas = (0.9, 0.999),
     weight_decay: float = 0.0,
 ) -> Optimizer:
-    """Return an optimizer.
+    """Return an optimizer, fused where torch has that.
 
     Args:
         name: a key of `OPTIMIZERS`.
-        parameters: what it changes.
+        parameters: what it changes, on the device where they stay.
         learning_rate: > 0.
         betas: decay of the averages of gradient and squared gradient; for ``sgd``, the first one is the
-            momentum.
-        weight_decay: for ``adamw`` it shrinks the weights directly (Loshchilov & Hutter 2019), for the others
-            it is added to the gradient.
+            momentum; for ``muon``, they are those of AdamW, which takes what is no matrix.
+        weight_decay: for ``adam`` and ``sgd`` it is added to the gradient, for the others it shrinks the
+            weights directly (Loshchilov & Hutter 2019).
+
+    Raises:
+        InputError: the optimizer's library is missing.
 
     >>> make_optimizer("sgd", [Parameter()], 0.1, betas=(0.5, 0.0)).param_groups[0]["momentum"]
     0.5
     """
-    return OPTIMIZERS[name](parameters, learning_rate, betas, weight_decay)
+    return OPTIMIZERS[name](list(parameters), learning_rate, betas, weight_decay)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.optim import Optimizer
 
 from snowmelt.differences import differences
 from snowmelt.models import EMA, Checkpoint, CheckpointError, DiffusionModel, ModelSpec, load_weights
 from snowmelt.models.weights import name_file_in_errors
 from snowmelt.networks import UNet
 from snowmelt.text import counted, some
+from snowmelt.training.averages import with_options
 from snowmelt.training.finite import check_checkpoint
 from snowmelt.training.processes import own_stream
 from snowmelt.training.state import Progress, set_random_state
@@ -160,6 +160,8 @@ def saved_state(
     trainer.set_rate()
     if background := getattr(trainer.dataloader, "background", None):
         state["background"] = background
+    if trainer.snapshots is not None:
+        state["ema_tracked"] = trainer.snapshots.state_dict()
     if len(random_states) > 1:
         state["rng_states"] = list(random_states)
     for name, part in trainer.parts.items() if save_optimizer else ():
@@ -182,15 +184,20 @@ def restore(
     load_weights(trainer.model, checkpoint.weights, source=path)
     if trainer.ema is not None and checkpoint.ema is None:
         warnings.warn(f"{path} holds no EMA weights: the average starts from its weights", stacklevel=3)
-        trainer.ema = trainer.sampler.ema = EMA(trainer.model, trainer.ema.decay, warmup=True)
+        old = trainer.ema
+        trainer.ema = trainer.sampler.ema = EMA(trainer.model, old.decay, warmup=True, width=old.width)
     with name_file_in_errors(path):
         if trainer.ema is not None and checkpoint.ema is not None:
-            decay = trainer.ema.decay
+            profile = trainer.ema.decay, trainer.ema.width
             trainer.ema.load_state_dict(checkpoint.ema)
-            trainer.ema.decay = decay
+            trainer.ema.decay, trainer.ema.width = profile
+        if trainer.snapshots is not None and "ema_tracked" in state:
+            trainer.snapshots.load_state_dict(state["ema_tracked"])
+        elif trainer.snapshots is not None:
+            warnings.warn(f"{path} holds no tracked averages: those of snapshots begin here", stacklevel=3)
         if "optimizer" in parts:
             moments = state["optimizer_state_dict"]
-            trainer.optimizer.load_state_dict(_with_options(trainer.optimizer, moments))
+            trainer.optimizer.load_state_dict(with_options(trainer.optimizer, moments))
         if "scaler" in parts and "scaler_state_dict" in state:
             trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
         trainer.progress.load_state_dict(state)
@@ -213,14 +220,6 @@ def restore(
     else:
         set_random_state(states[0])
         own_stream(trainer.accelerator, trainer.global_step)
-
-
-def _with_options(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what another optimizer has gathered, with the options of this one."""
-    there, here = state["param_groups"], optimizer.state_dict()["param_groups"]
-    if len(there) != len(here):
-        return dict(state)  # torch says what does not fit
-    return {**state, "param_groups": [before | now for before, now in zip(there, here, strict=True)]}
 
 
 def _meaning(spec: ModelSpec) -> dict[str, Any]:

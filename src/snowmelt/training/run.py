@@ -16,12 +16,13 @@ import psutil
 import torch
 
 from snowmelt.config import Config, resolve_output_path, save_config
-from snowmelt.config.training import Training
+from snowmelt.config.training import DECAY, Training
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.differences import differences
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
+from snowmelt.models.post_hoc import FOLDER
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import counted, duration, seconds_in
 from snowmelt.training.accelerator import is_first_process
@@ -267,7 +268,9 @@ class TrainingRun:
             device=self.device,
             show_progress=True,
             use_ema=training.ema.enabled,
-            ema_decay=training.ema.decay,
+            ema_decay=training.ema.decay or DECAY,
+            ema_width=training.ema.width,
+            snapshots=training.ema.snapshots,
             use_amp=training.performance.use_amp,
             gradient_clip_norm=training.optimizer.gradient_clip_norm,
             sample_images=training.visualization.enabled,
@@ -339,6 +342,7 @@ def _remove_run(checkpoints: Path, logs: Path, samples: Path) -> None:
     files = [
         *newest_first(checkpoints),
         *(logs / name for name in ("metrics.csv", "losses.png", "report.html")),
+        *(checkpoints / FOLDER).glob("ema_*.safetensors"),
         *logs.glob("events.out.tfevents.*"),
         *(path for name in ("samples", "denoising") for path in samples.glob(f"{name}_{'[0-9]' * 7}.png")),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snowmelt.files import atomic_copy
+from snowmelt.training.finite import check_trainer
 from snowmelt.training.processes import from_first
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Saving"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Saving:
     """Writes the checkpoints of a run, in all processes at once.
 
@@ -41,6 +42,7 @@ class Saving:
 
     def __post_init__(self) -> None:
         """Forget the best value of another metric."""
+        self._share = self.trainer.share
         done = self.trainer.progress
         if self.watch != done.watched:
             done.watched, done.best_metric = self.watch, -math.inf if self.maximize else math.inf
@@ -51,6 +53,16 @@ class Saving:
             self.trainer.save_checkpoint(self.folder / name, save_optimizer=self.save_optimizer)
             for copy in copies if self.trainer.accelerator.is_main_process else ():
                 atomic_copy(self.folder / name, self.folder / copy)
+
+    def after_step(self) -> None:
+        """Write a snapshot of the tracked averages at its moments."""
+        before, self._share = self._share, self.trainer.share
+        snapshots = self.trainer.snapshots
+        if snapshots is None or self.folder is None or not snapshots.is_due(before, self._share):
+            return
+        check_trainer(self.trainer)
+        if self.trainer.accelerator.is_main_process:
+            snapshots.write(self.folder, self.trainer.checkpoint(), self.trainer.global_step)
 
     def after_epoch(self, metrics: Mapping[str, float], *, is_due: bool) -> None:
         """Write the best model if these metrics are the best, and the latest one if it is due."""

@@ -18,6 +18,7 @@ from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.accelerator import make_accelerator
 from snowmelt.training.accumulation import add_gradients, groups
+from snowmelt.training.averages import prepare_optimizer, update_average
 from snowmelt.training.bar import make_bar, make_clock, show_metrics
 from snowmelt.training.base import BaseTrainer
 from snowmelt.training.clock import Timer
@@ -32,6 +33,7 @@ from snowmelt.training.processes import check_batches, largest, of_all, own_stre
 from snowmelt.training.rate_schedules import RateSchedule
 from snowmelt.training.resume import read_resumable, restore, saved_state
 from snowmelt.training.saving import Saving
+from snowmelt.training.snapshots import Snapshots
 from snowmelt.training.state import Progress, named, random_state
 from snowmelt.training.times import Times
 from snowmelt.training.validation import validation_loss
@@ -59,6 +61,8 @@ class DiffusionTrainer(BaseTrainer):
         show_progress: show a bar over the images of the run.
         use_ema: keep an exponential moving average of the weights.
         ema_decay: its decay, in (0, 1); warmed up over the first steps.
+        ema_width: in its place, the width of an average over a share of the run.
+        snapshots: of averages over the run, of which `snowmelt ema` makes those of any width.
         use_amp: mixed precision on CUDA: bfloat16 where the device has it, else float16.
         gradient_clip_norm: largest norm of the gradient; None does not clip.
         sample_images: log a grid of samples every `sample_interval` epochs.
@@ -66,8 +70,7 @@ class DiffusionTrainer(BaseTrainer):
         samples_per_class: images of each class in such a grid (in all, for an unconditional model).
         guidance_scale: of those images.
         scheduler: learning rate schedule of torch, stepped once an epoch.
-        rate_schedule: in its place, one that follows the run in each step: a name of
-            `snowmelt.training.RATE_SCHEDULES`, or a `RateSchedule`, which has options.
+        rate_schedule: in its place, one that follows the run in each step: a name, or a `RateSchedule`.
         warmup: images over which the learning rate rises linearly from 0 to that of the schedule.
         accumulation: batches of a step, which learn as one large batch does.
         weighting: how much each noise level counts in the loss, also in that of validation: a name of
@@ -121,6 +124,8 @@ class DiffusionTrainer(BaseTrainer):
         accumulation: int = 1,
         weighting: str | Weighting = "uniform",
         times: str | Times | None = None,
+        ema_width: float | None = None,
+        snapshots: int = 0,
         sampler: DiffusionSampler | None = None,
         evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
@@ -143,7 +148,8 @@ class DiffusionTrainer(BaseTrainer):
         self.evaluate = evaluate
         self.config = dict(config) if config is not None else None
 
-        self.ema = EMA(model, ema_decay, warmup=True) if use_ema else None
+        self.ema = EMA(model, ema_decay, warmup=True, width=ema_width) if use_ema else None
+        self.snapshots = Snapshots(model, snapshots) if snapshots else None
         self.sampler = sampler or DiffusionSampler(model, device, self.ema)
         self.sampler.ema = self.ema
 
@@ -158,6 +164,7 @@ class DiffusionTrainer(BaseTrainer):
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": self.accelerator.scaler}
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.rate = LearningRate(optimizer, RateSchedule.of(rate_schedule), warmup, scheduler)
+        prepare_optimizer(self)
         check_batches(dataloader, self.process)
         own_stream(self.accelerator)
 
@@ -203,18 +210,17 @@ class DiffusionTrainer(BaseTrainer):
     ) -> dict[str, float]:
         """Train until the run is as long as asked, counting what came before a resume.
 
-        A run may end within an epoch: whatever is done every so many epochs is done at its end too.
-
-        Writes ``latest.pth`` every `save_frequency` epochs and at the end, ``best_model.pth`` whenever the
+        A run may end within an epoch: whatever is done every so many epochs is done at its end too. Writes
+        ``latest.pth`` every `save_frequency` epochs and at the end, ``best_model.pth`` whenever the
         watched metric is better than ever, and one file for each saved epoch unless `save_best_only`. On
         Ctrl-C, SIGTERM or SIGHUP the step at hand is finished, ``latest.pth`` written, and `Interrupted` (a
         KeyboardInterrupt) raised; a resumed run goes on at the next batch. A second Ctrl-C interrupts at
         once, and nothing is written.
 
         Args:
-            num_epochs, num_images, num_steps, num_seconds: the length, one of them, > 0. An image counts each
-                time it is seen. With seconds, schedules follow the clock, and the run ends on time, with
-                all that follows its last step; so all that ever follows an epoch follows the first one.
+            num_epochs, num_images (each time one is seen), num_steps, num_seconds: the length, one of them,
+                > 0. With seconds, schedules follow the clock, and the run ends on time, with all that follows
+                its last step; so all that ever follows an epoch follows the first one.
             checkpoint_dir: where checkpoints go; None writes none.
             save_frequency: epochs between two saves, >= 1.
             save_best_only: keep no file for each saved epoch.
@@ -233,8 +239,7 @@ class DiffusionTrainer(BaseTrainer):
             FloatingPointError: loss or weights are not finite any more. No checkpoint is overwritten.
         """
         self.length = Length.of(num_epochs, num_images, num_steps, num_seconds)
-        folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
-        done = self.progress
+        done, folder = self.progress, Path(checkpoint_dir) if checkpoint_dir is not None else None
         metrics: dict[str, float] = {}
         validates = bool(validate_frequency) and self.dataloader.val_loader() is not None
         saving = Saving(self, folder, not save_best_only, save_optimizer, watch, maximize, validates)
@@ -252,6 +257,7 @@ class DiffusionTrainer(BaseTrainer):
                     timer.tick()
                     if done.global_step % STEPS_BETWEEN_LOSSES == 0 and self.show_progress:
                         show_metrics(bar, self, {**metrics, "train_loss": self._mean_loss()})
+                    saving.after_step()
                     if self.share >= 1:
                         break
                     if signum := largest(self.accelerator, interruption.signum):
@@ -296,7 +302,9 @@ class DiffusionTrainer(BaseTrainer):
             self.set_rate(images)
             self._optimizer.step()
             if self.ema is not None:
-                self.ema.update()
+                update_average(self.ema, self.optimizer)
+            if self.snapshots is not None:
+                self.snapshots.update()
             self.progress.add_step(images, loss, len(group))
             yield images
 
@@ -365,10 +373,13 @@ class DiffusionTrainer(BaseTrainer):
         states = of_all(self.accelerator, random_state())
         if not self.accelerator.is_main_process:
             return
-        training = saved_state(self, states, save_optimizer=save_optimizer)
+        self.checkpoint(saved_state(self, states, save_optimizer=save_optimizer)).write(path)
+
+    def checkpoint(self, training: Mapping[str, Any] | None = None) -> Checkpoint:
+        """Return what is trained, with what resuming needs; its tensors are those that training changes."""
         class_names = getattr(self.dataloader, "class_names", None) or None
-        values = {"class_names": class_names, "training": training, "config": self.config}
-        Checkpoint.of(self.model, self.ema, **values).write(path)
+        values = {"class_names": class_names, "training": training or {}, "config": self.config}
+        return Checkpoint.of(self.model, self.ema, **values)
 
     def load_checkpoint(
         self, path: str | Path, *, reset_optimizer: bool = False, reset_scheduler: bool = False

@@ -112,7 +112,9 @@ def _facts(model: DDPMModel, checkpoint: Checkpoint, averaged: bool) -> dict[str
     if names := checkpoint.class_names:
         facts["class names"] = ", ".join(map(str, names))
     if averaged and checkpoint.ema is not None:
-        facts["weights"] = f"moving average, decay {checkpoint.ema.get('decay')}"
+        width, decay = checkpoint.ema.get("width"), checkpoint.ema.get("decay")
+        profile = f"decay {decay}" if width is None else f"width {width} of the run"
+        facts["weights"] = f"moving average, {profile}"
     facts |= {
         words: f"{checkpoint.training[key]:,}"
         for key, words in (("epoch", "epochs trained"), ("global_step", "optimizer steps"))

@@ -1,0 +1,121 @@
+"""The optimizers that have rules of their own, beside other implementations."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from snowmelt import DiffusionDataLoader, DiffusionTrainer, create_ddpm
+from snowmelt.errors import InputError
+from snowmelt.models import Checkpoint
+from snowmelt.training.optimizers import make_optimizer
+
+
+def make_trainer(name: str, seed: int = 0, **options) -> DiffusionTrainer:
+    torch.manual_seed(seed)
+    model = create_ddpm(
+        8, 1, 4, (1,), norm_groups=2, attention_head_dim=4, layers_per_block=1, num_timesteps=20
+    )
+    data = DiffusionDataLoader("digits:test", image_size=8, in_channels=1, batch_size=120)
+    optimizer = make_optimizer(name, model.parameters(), 1e-3, betas=(0.9, 0.95))
+    return DiffusionTrainer(model, data, optimizer, **options)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_one_kernel_takes_the_step_where_torch_has_that(name):
+    assert make_optimizer(name, [nn.Parameter(torch.ones(2))], 0.1).param_groups[0]["fused"] is True
+
+
+def test_the_moments_of_an_unfused_optimizer_go_on_in_a_fused_one(tmp_path):
+    first = make_trainer("adam")
+    for group in first.optimizer.param_groups:
+        group["fused"] = None
+    first.train(1, tmp_path)
+    first.train(2)
+    second = make_trainer("adam", seed=1)
+    second.load_checkpoint(tmp_path / "latest.pth")
+    assert second.optimizer.param_groups[0]["fused"] is True
+    second.train(2)
+    for one, other in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_muon_takes_a_kernel_as_a_matrix_and_leaves_the_rest_to_adamw():
+    """Beside torch's own Muon, which takes matrices only, and AdamW."""
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in ((8, 6, 3, 3), (12, 8), (8,), (3, 8, 3, 3))]
+    ours = [nn.Parameter(value.clone()) for value in start]
+    theirs = [nn.Parameter(value.clone()) for value in start]
+    matrices = [nn.Parameter(value.clone().flatten(1)) for value in start[:2]]
+    optimizer = make_optimizer("muon", ours, 1e-2, betas=(0.9, 0.95), weight_decay=0.1)
+    of_torch = torch.optim.Muon(matrices, 1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(theirs[2:], 1e-2, betas=(0.9, 0.95), weight_decay=0.1)
+    for _ in range(3):
+        for parameter in ours:
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        for matrix, parameter in zip(matrices, ours, strict=False):
+            matrix.grad = parameter.grad.flatten(1)
+        for one, parameter in zip(theirs, ours, strict=True):
+            one.grad = parameter.grad
+        for each in (optimizer, of_torch, adamw):
+            each.step()
+    for matrix, parameter in zip(matrices, ours, strict=False):
+        # Both orthogonalise in bfloat16
+        torch.testing.assert_close(parameter.flatten(1), matrix, rtol=0.02, atol=2e-3)
+    for one, parameter in zip(theirs[2:], ours[2:], strict=True):
+        torch.testing.assert_close(parameter, one, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "muon", "schedule_free_adamw"])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, name):
+    if name == "schedule_free_adamw":
+        pytest.importorskip("schedulefree")
+    whole = make_trainer(name)
+    whole.train(num_steps=7)
+    make_trainer(name).train(checkpoint_dir=tmp_path, num_steps=4)
+    resumed = make_trainer(name, seed=9)
+    resumed.load_checkpoint(tmp_path / "latest.pth")
+    resumed.train(num_steps=7)
+    one, other = whole.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert all(torch.equal(whole.ema.shadow[key], resumed.ema.shadow[key]) for key in whole.ema.shadow)
+
+
+def test_the_average_of_a_schedule_free_optimizer_is_its_own(tmp_path):
+    """What its eval() puts into the model; the weights that train come back afterwards to the bit."""
+    pytest.importorskip("schedulefree")
+    trainer = make_trainer("schedule_free_adamw", warmup=240)
+    trainer.train(2, tmp_path)
+    train_weights = [value.clone() for value in trainer.model.parameters()]
+    checkpoint = Checkpoint.read(tmp_path / "latest.pth")
+    trainer.optimizer.eval()
+    for name, value in trainer.model.named_parameters():
+        torch.testing.assert_close(checkpoint.ema["shadow"][name], value, rtol=1e-5, atol=1e-6)
+    assert not all(map(torch.equal, trainer.model.parameters(), train_weights))
+    assert all(map(torch.equal, checkpoint.weights.values(), train_weights))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"use_ema": False}, "use_ema"),
+        ({"snapshots": 2}, "snapshots"),
+        ({"rate_schedule": "cosine"}, "constant learning rate"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_with_a_schedule_free_optimizer_is_refused(options, said):
+    pytest.importorskip("schedulefree")
+    with pytest.raises(InputError, match=said):
+        make_trainer("schedule_free_adamw", **options)
+
+
+@pytest.mark.parametrize(("name", "library"), [("schedule_free_adamw", "schedulefree"), ("muon", "timm")])
+def test_a_library_that_is_missing_is_named(monkeypatch, name, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, f"{library}.optim", None)
+    with pytest.raises(InputError, match=rf"that of {library}.*pip install 'snowmelt\[optimizers\]'"):
+        make_optimizer(name, [nn.Parameter(torch.ones(8, 8))], 0.1)
