@@ -38,6 +38,7 @@ BESIDE = {
     "text": set(),
     "limits": set(),
     "device": {"errors"},
+    "precision": {"device", "errors"},
     "images": {"files", "errors", "text"},
     "data": {"images", "files", "errors", "text"},
     "formats": {"data", "images", "files", "errors", "digest", "text"},

@@ -189,6 +189,7 @@ def test_sigterm_to_all_processes_of_a_run_saves_and_exits_with_143(tmp_path):
 
 def test_a_dry_run_says_what_is_ahead_and_writes_nothing(tmp_path):
     said = train(tmp_path / "run", "--dry-run", "training.epochs=7")
+    assert "of float32's time here: " in said
     assert "360 images, 10 classes: 7 epochs of 2 steps" in said
     assert "parameters" in said
     assert "the 14 steps of this run" in said

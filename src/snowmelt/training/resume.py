@@ -191,7 +191,7 @@ def restore(
             trainer.optimizer.load_state_dict(dict(state["optimizer_state_dict"]))
         if "scaler" in parts and "scaler_state_dict" in state:
             trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
-        trainer.progress.load_state_dict(state)
+        trainer.progress.load_state_dict({"precision": "fp32", **state})  # of an older file
         position = state.get("scheduler_state_dict", {}).get("last_epoch", trainer.epoch)
         trainer.rate.go_to(0 if reset_scheduler else position)
         if trainer.progress.watched == "loss" and state.get("objective", USUAL) != objective_of(trainer):

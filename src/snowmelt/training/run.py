@@ -20,12 +20,14 @@ from snowmelt.differences import differences
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
+from snowmelt.precision import AUTO
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import counted
 from snowmelt.training.accelerator import is_first_process
 from snowmelt.training.bar import make_clock
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer, make_scheduler
+from snowmelt.training.precision import settle_precision
 from snowmelt.training.resume import newest_first, read_resumable, restore
 from snowmelt.training.times import Times
 from snowmelt.training.trainer import DiffusionTrainer
@@ -91,6 +93,8 @@ class TrainingRun:
                 self._say(f"Nothing is left to train: training.epochs is {epochs}; raise it to go on")
         elif self.config.training.resume.enabled:
             self._say(f"No checkpoint in {self.folder} yet: training starts at the beginning")
+        if reason := settle_precision(self.trainer).reason:
+            self._say(reason)
 
     def run(self) -> Path:
         """Train, and return the folder of the checkpoints."""
@@ -133,14 +137,15 @@ class TrainingRun:
         return f"{self.summary()}\n{clock.sentence()}"
 
     def summary(self) -> str:
-        """Return the numbers of parameters, images and steps in a sentence."""
+        """Return the numbers of parameters, images and steps, and the precision, in a sentence."""
         trainer, epochs = self.trainer, self.config.training.epochs
         parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
         steps = trainer.dataloader.batches_per_epoch(trainer.process)
         classes = counted(trainer.model.num_classes, "class") if trainer.model.num_classes else "no classes"
+        precision = settle_precision(trainer).precision
         return (
             f"Training {parameters:,} parameters on {counted(trainer.dataloader.num_train_images, 'image')}, "
-            f"{classes}: {counted(epochs, 'epoch')} of {counted(steps, 'step')}"
+            f"{classes}, in {precision}: {counted(epochs, 'epoch')} of {counted(steps, 'step')}"
         )
 
     @property
@@ -198,8 +203,6 @@ class TrainingRun:
                 "of the data"
             )
         model = ModelSpec.from_config(options).build().to(self.device)
-        if training.performance.compile_model:
-            model.get_submodule("network").compile()
         optimizer = make_optimizer(
             training.optimizer.type,
             model.parameters(),
@@ -217,7 +220,8 @@ class TrainingRun:
             show_progress=True,
             use_ema=training.ema.enabled,
             ema_decay=training.ema.decay,
-            use_amp=training.performance.use_amp,
+            precision=config.compute.precision or AUTO,
+            compile_model=training.performance.compile_model,
             gradient_clip_norm=training.optimizer.gradient_clip_norm,
             sample_images=training.visualization.enabled,
             sample_interval=training.visualization.interval,
@@ -316,6 +320,9 @@ def _changes(checkpoint: Checkpoint, config: Config, rate: float) -> list[str]:
     lines = []
     if checkpoint.config is not None:
         lines = differences(_settings(checkpoint.config), _settings(config.model_dump(mode="json")))
+    there, asked = checkpoint.training.get("precision") or "fp32", config.compute.precision
+    if asked not in (None, AUTO, there):
+        lines.append(f'compute.precision: "{there}" there, "{asked}" now')
     for group in checkpoint.training.get("optimizer_state_dict", {}).get("param_groups", [])[:1]:
         if not math.isclose(group["lr"], rate, rel_tol=1e-6):
             lines.append(f"the learning rate at this position: {group['lr']:.4g} there, {rate:.4g} now")

@@ -25,6 +25,7 @@ class Progress:
         loss_sum: the sum of their losses, a scalar that stays on the device: reading it would wait.
         watched: name of the metric that chooses the best model.
         best_metric: its best value so far.
+        precision: in which the network runs; empty until it is chosen.
     """
 
     images: int = 0
@@ -34,6 +35,7 @@ class Progress:
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
     watched: str = "loss"
     best_metric: float = math.inf
+    precision: str = ""
 
     def add_step(self, images: int, loss: Tensor) -> None:
         """Count one optimizer step on a batch."""

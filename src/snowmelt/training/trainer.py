@@ -16,10 +16,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.files import atomic_copy
 from snowmelt.models import EMA, Checkpoint, DiffusionModel
+from snowmelt.precision import autocast
 from snowmelt.sampling import DiffusionSampler
-from snowmelt.training.accelerator import make_accelerator
+from snowmelt.training.accelerator import clip_gradients, make_accelerator
 from snowmelt.training.bar import make_bar, make_clock, show_metrics
 from snowmelt.training.base import BaseTrainer
+from snowmelt.training.compiling import Compiled
 from snowmelt.training.finite import check_trainer, diverged
 from snowmelt.training.grids import log_samples
 from snowmelt.training.interrupt import Interrupted, Interruption
@@ -27,10 +29,12 @@ from snowmelt.training.learning_rate import LearningRate
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.loss import denoising_loss, labels_to_learn
 from snowmelt.training.old_words import old_words
+from snowmelt.training.precision import settle_precision
 from snowmelt.training.processes import check_batches, from_first, largest, of_all, own_stream
 from snowmelt.training.resume import read_resumable, restore, saved_state
 from snowmelt.training.state import Progress, named, random_state
 from snowmelt.training.times import Times
+from snowmelt.training.validation import validation_loss
 from snowmelt.training.weightings import Weighting
 
 __all__ = ["DiffusionTrainer"]
@@ -55,7 +59,7 @@ class DiffusionTrainer(BaseTrainer):
         show_progress: show a bar over the images of the run.
         use_ema: keep an exponential moving average of the weights.
         ema_decay: its decay, in (0, 1); warmed up over the first steps.
-        use_amp: mixed precision on CUDA: bfloat16 where the device has it, else float16.
+        use_amp: True is another word for ``precision="auto"``.
         gradient_clip_norm: largest norm of the gradient; None does not clip.
         sample_images: log a grid of samples every `sample_interval` epochs.
         sample_interval: in epochs, >= 1.
@@ -72,6 +76,8 @@ class DiffusionTrainer(BaseTrainer):
             of the images that it makes, by name. It must leave torch's global generator alone, or resuming is
             not exact.
         num_samples: images of all classes together in a sample grid; None takes `samples_per_class`.
+        precision: of the network, as for `DiffusionSampler`; weights, losses and samples stay float32.
+        compile_model: train with `torch.compile`, if it works here.
         config: the settings of the run; checkpoints keep a copy.
 
     Attributes:
@@ -115,8 +121,11 @@ class DiffusionTrainer(BaseTrainer):
         evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
         num_samples: int | None = None,
+        precision: str | None = None,
+        compile_model: bool = False,
     ) -> None:
-        self.accelerator = make_accelerator(device, use_amp)
+        self.precision = precision or ("auto" if use_amp else "fp32")
+        self.accelerator = make_accelerator(device, self.precision)
         self.show_progress = show_progress and self.accelerator.is_main_process
         self.device = device
         self.model = model.to(self.accelerator.device)
@@ -137,9 +146,10 @@ class DiffusionTrainer(BaseTrainer):
         self.sampler = sampler or DiffusionSampler(model, device, self.ema)
         self.sampler.ema = self.ema
 
-        # Only the network is wrapped (for several processes, for mixed precision): the model around it is a
+        # Only the network is wrapped (for several processes, by the compiler): the model around it is a
         # denoiser, and training asks for the network's own output
-        self._network, self._optimizer = self.accelerator.prepare(model.network, optimizer)
+        network, self._optimizer = self.accelerator.prepare(model.network, optimizer)
+        self._network = Compiled(network) if compile_model else network
         self.progress = Progress()
         # What has a state of its own, besides model and EMA; under these names in checkpoints
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": self.accelerator.scaler}
@@ -273,11 +283,11 @@ class DiffusionTrainer(BaseTrainer):
         self.model.train()
         batches = self.dataloader.train_loader(self.progress.epoch, self.progress.batch, self.process)
         for x0, class_labels in batches:
-            loss = self._loss(x0, class_labels, self.model.class_dropout_prob)
+            loss = self.loss(x0, class_labels, self.model.class_dropout_prob)
             self._optimizer.zero_grad()
             self.accelerator.backward(loss)
             if self.gradient_clip_norm is not None:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), self.gradient_clip_norm)
+                clip_gradients(self, self.gradient_clip_norm)
             images = len(x0) * self.accelerator.num_processes
             with self.rate.warming(self.progress.images + images):
                 self._optimizer.step()
@@ -306,37 +316,27 @@ class DiffusionTrainer(BaseTrainer):
             raise diverged(f"the training loss is {loss}", self.progress.epoch + 1)
         return loss
 
-    def _loss(
+    def loss(
         self,
         x0: Tensor,
         class_labels: Tensor,
         class_dropout_prob: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
+        """Return the mean loss of a batch, on this process's device."""
         device = self.accelerator.device
         x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
         labels = labels_to_learn(self.model, class_labels, class_dropout_prob)
-        with self.accelerator.autocast():
+        with autocast(device, settle_precision(self).precision):
             return denoising_loss(self.model, x0, labels, generator, network=self._network, **self.objective)
 
-    @torch.no_grad()
     def validate_epoch(self) -> dict[str, float]:
         """Return the mean loss over the validation data, with the same noise every time; empty without data.
 
         The EMA weights are measured where there are some: they are what samples are made with.
         """
-        loader = self.dataloader.val_loader()
-        if loader is None:
-            return {}
-        generator = torch.Generator().manual_seed(0)
-        one = torch.ones((), device=self.accelerator.device)
-        total = torch.zeros(2, device=self.accelerator.device)  # of losses, of images
-        self.model.eval()
-        with self.ema.applied() if self.ema is not None else nullcontext():
-            for x0, class_labels in loader:
-                total += torch.stack([self._loss(x0, class_labels, generator=generator), one]) * len(x0)
-        loss_sum, count = total.tolist()
-        return {"loss": loss_sum / count}
+        loss = validation_loss(self)
+        return {"loss": loss} if loss is not None else {}
 
     def evaluate_epoch(self) -> dict[str, float]:
         """Return the metrics of generated images, in the first process alone; empty without `evaluate`."""
