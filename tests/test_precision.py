@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from snowmelt import DiffusionSampler, create_ddpm, create_model, precision
 from snowmelt.adapters import from_flow
-from snowmelt.core import SCHEDULES
 from snowmelt.errors import InputError
 from snowmelt.models import DiffusionModel
 from snowmelt.precision import Choice, check_precision, choose, fastest
@@ -21,6 +20,16 @@ SIZE = {
     "norm_groups": 4,
 }
 EXACT = torch.linspace(-1, 1, 100)
+
+
+def spread_model(**options) -> DiffusionModel:
+    """A model whose layers keep the size of what goes through them, so that roundings show."""
+    torch.manual_seed(0)
+    model = create_model(**SIZE, num_classes=3, **options).eval()
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
+    return model
 
 
 class Machine:
@@ -97,21 +106,19 @@ def test_a_device_without_another_precision_stays_in_float32():
 
 
 @pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("schedule", ["ddpm", *SCHEDULES])
-def test_the_bound_holds_for_a_network_on_every_schedule(schedule, backward):
-    """With a clock for which bf16 is faster, it is taken: new networks and spread ones are computed well."""
+@pytest.mark.parametrize("schedule", ["ddpm", "flow", "edm"])
+def test_the_bound_holds_for_new_networks_and_for_spread_ones(schedule, backward):
+    """With a clock for which bf16 is faster, it is taken."""
     torch.manual_seed(0)
-    model = create_model(**SIZE, schedule=schedule).eval()
-    layers = sum(weight.ndim > 1 for weight in model.parameters()) * (1 + backward)
-    for spread in (False, True):
-        for weight in model.parameters() if spread else ():
-            if weight.ndim > 1:
-                nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
-        machine, step = Machine(bf16=0.005), precision._step_of(model, torch.device("cpu"), backward)
-        choice = fastest(
-            lambda name, count, m=machine, s=step: (m.step(name, count), s(name, 1))[1],
-            "bf16", 1, layers, clock=lambda m=machine: m.now,
-        )  # fmt: skip
+    for model in (create_model(**SIZE, schedule=schedule), spread_model(schedule=schedule)):
+        layers = sum(weight.ndim > 1 for weight in model.parameters()) * (1 + backward)
+        machine, compute = Machine(bf16=0.005), precision._step_of(model, torch.device("cpu"), backward)
+
+        def step(name, images, machine=machine, compute=compute):
+            machine.step(name, images)
+            return compute(name, 1) if images == 1 else EXACT  # no more is looked at
+
+        choice = fastest(step, "bf16", 64, layers, clock=lambda machine=machine: machine.now)
         assert choice.precision == "bf16", choice
 
 
@@ -121,7 +128,8 @@ def test_trying_leaves_no_trace():
         {name: value.clone() for name, value in model.state_dict().items()},
         torch.get_rng_state(),
     )
-    assert choose("auto", model, "cpu", 4, backward=True).precision in ("fp32", "bf16")
+    with torch.no_grad():  # as where a run begins with a validation
+        assert choose("auto", model, "cpu", 4, backward=True).precision in ("fp32", "bf16")
     assert torch.equal(torch.get_rng_state(), stream)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())
@@ -150,18 +158,9 @@ def test_cuda_tries_float16_only_without_bfloat16(monkeypatch, has_bfloat16, exp
 # -- sampling ------------------------------------------------------------------------------------------
 
 
-def spread_model() -> DiffusionModel:
-    torch.manual_seed(0)
-    model = create_ddpm(**SIZE, num_classes=3)
-    for weight in model.parameters():
-        if weight.ndim > 1:
-            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
-    return model
-
-
 @pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_the_network_runs_in_it_and_the_state_does_not(name, dtype):
-    model, seen = spread_model(), []
+    model, seen = spread_model(parameterization="x0"), []
     model.network.conv_out.register_forward_hook(lambda module, x, y: seen.append(y.dtype))
     model.network.up_blocks[0].resnets[0].conv1.register_forward_hook(
         lambda module, x, y: seen.append(y.dtype)
@@ -175,7 +174,7 @@ def test_the_network_runs_in_it_and_the_state_does_not(name, dtype):
     exact = DiffusionSampler(model, **options).sample(2, [0, 1], 3.0, seeds=[5, 6])
     assert images.dtype == torch.float32
     assert not torch.equal(images, exact)
-    torch.testing.assert_close(images, exact, atol=0.3, rtol=0)
+    assert (images - exact).norm() < 0.1 * exact.norm()
 
 
 def test_an_image_depends_on_its_seed_alone_in_any_precision():

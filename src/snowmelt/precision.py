@@ -187,13 +187,14 @@ def _step_of(model: Any, device: torch.device, backward: bool) -> Step:
     def step(precision: str, count: int) -> Tensor:
         x = torch.randn(count, *model.image_shape, generator=torch.Generator().manual_seed(0)).to(device)
         labels = torch.zeros(count, dtype=torch.int64, device=device) if model.num_classes else None
-        with torch.set_grad_enabled(backward), autocast(device, precision):
-            x0 = model(x, level, labels).float()
-        made: Sequence[Tensor | None] = (x0,)
-        if backward:
-            # A sum, whose gradients float16 can hold; another image as the target, so that they are not zero
-            error = (x0 - x.flip(-1)).square().sum()
-            made = torch.autograd.grad(error, weights, allow_unused=True)
+        with torch.set_grad_enabled(backward):
+            with autocast(device, precision):
+                x0 = model(x, level, labels).float()
+            made: Sequence[Tensor | None] = (x0,)
+            if backward:
+                # A sum, whose gradients float16 can hold; to another image, so that they are not zero
+                error = (x0 - x.flip(-1)).square().sum()
+                made = torch.autograd.grad(error, weights, allow_unused=True)
         flat = torch.cat([tensor.detach().flatten().float() for tensor in made if tensor is not None])
         synchronize(device)
         return flat

@@ -261,7 +261,7 @@ def test_a_scaled_loss_changes_no_bit_and_its_scale_is_resumed(tmp_path, monkeyp
         made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**6, growth_interval=2)
         return made
 
-    settings = {"optimizer": {"gradient_clip_norm": None}}
+    settings = {"optimizer": {"gradient_clip_norm": 0.01}}
     plain = make_run(tmp_path / "plain", settings).trainer
     plain.train(3)
     monkeypatch.setattr("snowmelt.training.trainer.make_accelerator", with_scaler)

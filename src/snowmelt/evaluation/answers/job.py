@@ -40,6 +40,7 @@ from snowmelt.formats.classes import renumber_classes
 from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
+from snowmelt.precision import check_precision
 from snowmelt.sampling import DiffusionSampler, Request, image_seeds
 from snowmelt.text import counted
 
@@ -121,6 +122,7 @@ class EvaluationJob:
         Raises:
             InputError, ValueError: an input cannot be used; the message says why.
         """
+        check_precision(self.precision, self.device)
         if self.metrics is not None:
             check_metrics(self.metrics)
         if self.useful and self.held_out is None:
