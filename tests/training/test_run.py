@@ -28,6 +28,7 @@ def make_run(folder: Path, training: dict | None = None, diffusion: dict | None 
     architecture = {"image_size": 8, "in_channels": 1, "model_channels": 4, "channel_multipliers": [1]}
     settings = {
         "mode": "train",
+        "compute": {"precision": "fp32"},  # the same bits in every run, however busy the machine
         "model": {
             "architecture": {
                 **architecture,
