@@ -21,7 +21,8 @@ from snowmelt.models.checkpoint_file import read_contents
 from snowmelt.training import DiffusionTrainer
 
 OPTIONS = """compute.device=cpu compute.precision=fp32 data.paths.train=digits:test
-data.loading.batch_size=180 model.architecture.image_size=8 model.architecture.in_channels=1 model.architecture.model_channels=4
+data.loading.batch_size=180 model.architecture.image_size=8
+model.architecture.in_channels=1 model.architecture.model_channels=4
 model.architecture.channel_multipliers=[1] model.architecture.layers_per_block=1
 model.architecture.norm_groups=2 model.architecture.attention_head_dim=4 model.conditioning.num_classes=10
 training.visualization.enabled=false training.checkpointing.save_frequency=1"""
