@@ -144,8 +144,8 @@ class TrainingRun:
         classes = counted(trainer.model.num_classes, "class") if trainer.model.num_classes else "no classes"
         precision = settle_precision(trainer).precision
         return (
-            f"Training {parameters:,} parameters on {counted(trainer.dataloader.num_train_images, 'image')}, "
-            f"{classes}, in {precision}: {counted(epochs, 'epoch')} of {counted(steps, 'step')}"
+            f"Training {parameters:,} parameters in {precision} on "
+            f"{counted(trainer.dataloader.num_train_images, 'image')}, {classes}: {counted(epochs, 'epoch')} of {counted(steps, 'step')}"
         )
 
     @property
