@@ -143,9 +143,10 @@ class TrainingRun:
         steps = trainer.dataloader.batches_per_epoch(trainer.process)
         classes = counted(trainer.model.num_classes, "class") if trainer.model.num_classes else "no classes"
         precision = settle_precision(trainer).precision
+        images = counted(trainer.dataloader.num_train_images, "image")
         return (
-            f"Training {parameters:,} parameters in {precision} on "
-            f"{counted(trainer.dataloader.num_train_images, 'image')}, {classes}: {counted(epochs, 'epoch')} of {counted(steps, 'step')}"
+            f"Training {parameters:,} parameters in {precision} on {images}, {classes}: "
+            f"{counted(epochs, 'epoch')} of {counted(steps, 'step')}"
         )
 
     @property
