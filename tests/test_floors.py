@@ -39,6 +39,7 @@ BESIDE = {
     "report": {"errors", "files", "text"},
     "limits": set(),
     "device": {"errors"},
+    "precision": {"device", "errors"},
     "images": {"files", "errors", "text"},
     "data": {"images", "files", "errors", "text"},
     "formats": {"data", "images", "files", "errors", "digest", "text"},

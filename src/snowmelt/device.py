@@ -6,7 +6,7 @@ import torch
 
 from snowmelt.errors import InputError
 
-__all__ = ["resolve_device"]
+__all__ = ["resolve_device", "synchronize"]
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
@@ -29,3 +29,12 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     if (device.index or 0) >= there.get(device.type, 1):
         raise InputError(f"device {name} was asked for, but this machine has none; use cpu or auto")
     return torch.device("cuda", local_rank) if name == "cuda" and local_rank else device
+
+
+def synchronize(device: str | torch.device) -> None:
+    """Wait until `device` has done what it was given, so that a clock tells the truth."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

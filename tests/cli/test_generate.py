@@ -28,6 +28,7 @@ from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli import app
 from snowmelt.images import save_png
 from snowmelt.models.checkpoint_file import write_contents
+from snowmelt.precision import Choice
 
 NUM, SHARD = 22, 4
 
@@ -307,6 +308,28 @@ def test_a_process_that_dies_fails_the_job_and_the_next_run_finishes_it(checkpoi
 
 
 # -- what a person sees --------------------------------------------------------------------------------
+
+
+def test_a_job_goes_on_in_the_precision_that_it_began_with(checkpoint, tmp_path, monkeypatch):
+    def faster(precision):
+        def chosen(asked, *_, **__):
+            return Choice(precision, "it is used") if asked == "auto" else Choice(asked)
+
+        monkeypatch.setattr("snowmelt.sampling.sampler.choose", chosen)
+
+    faster("bf16")
+    assert "it is used" in run(settings(checkpoint, tmp_path / "a", "compute.precision=auto"))
+    manifest = json.loads((tmp_path / "a" / "generated" / "manifest.json").read_text())
+    assert manifest["identity"]["precision"] == "bf16"
+    stated = run(settings(checkpoint, tmp_path / "b", "compute.precision=bf16"))
+    assert "it is used" not in stated
+    faster("fp32")
+    (tmp_path / "a" / "generated" / "sample_0003.png").unlink()
+    assert "The job goes on in bf16" in run(settings(checkpoint, tmp_path / "a", "compute.precision=auto"))
+    pictures = [(tmp_path / name / "generated" / "sample_0003.png").read_bytes() for name in "ab"]
+    assert pictures[0] == pictures[1]
+    said = run(settings(checkpoint, tmp_path / "a"), expected=2)
+    assert 'precision: "bf16" there, "fp32" now' in said
 
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(checkpoint, tmp_path):

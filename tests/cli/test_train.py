@@ -20,8 +20,9 @@ from snowmelt.cli import app
 from snowmelt.models.checkpoint_file import read_contents
 from snowmelt.training import DiffusionTrainer
 
-OPTIONS = """compute.device=cpu data.paths.train=digits:test data.loading.batch_size=180
-model.architecture.image_size=8 model.architecture.in_channels=1 model.architecture.model_channels=4
+OPTIONS = """compute.device=cpu compute.precision=fp32 data.paths.train=digits:test
+data.loading.batch_size=180 model.architecture.image_size=8
+model.architecture.in_channels=1 model.architecture.model_channels=4
 model.architecture.channel_multipliers=[1] model.architecture.layers_per_block=1
 model.architecture.norm_groups=2 model.architecture.attention_head_dim=4 model.conditioning.num_classes=10
 training.visualization.enabled=false training.checkpointing.save_frequency=1"""
@@ -188,7 +189,8 @@ def test_sigterm_to_all_processes_of_a_run_saves_and_exits_with_143(tmp_path):
 
 
 def test_a_dry_run_says_what_is_ahead_and_writes_nothing(tmp_path):
-    said = train(tmp_path / "run", "--dry-run", "training.epochs=7")
+    said = train(tmp_path / "run", "--dry-run", "training.epochs=7", "compute.precision=auto")
+    assert "float32" in said  # what was tried, whichever precision this machine takes
     assert "360 images, 10 classes: 7 epochs of 2 steps" in said
     assert "parameters" in said
     assert "the 14 steps of this run" in said

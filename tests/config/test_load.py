@@ -114,7 +114,9 @@ def test_a_file_with_only_the_specified_keys(load):
       sampling: {num_samples: 100, guidance_scale: 3.0, use_ema: true}
       output: {save_individual: true, save_grid: true, grid_nrow: 10}
     """
-    config = load(text)
+    with pytest.warns(UserWarning, match="use_amp has moved: write compute.precision=auto"):
+        config = load(text)
+    assert config.compute.precision == "auto"
     assert config.training.optimizer.learning_rate == 1e-4
     assert config.training.optimizer.betas == (0.9, 0.999)
     assert config.data.augmentation.rotation_degrees == 10.0

@@ -438,12 +438,6 @@ def test_progress_is_shown_on_demand(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_mixed_precision_on_the_cpu_warns_and_is_left_out():
-    with pytest.warns(UserWarning, match="use_amp is left out on cpu"):
-        trainer = make_trainer(use_amp=True)
-    assert trainer.accelerator.mixed_precision == "no"
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="no CUDA device is there"):

@@ -57,6 +57,7 @@ def compare_command(
                 guidance=read_guidance(wanted.guidance.options()) if wanted.guidance else None,
                 seed=config.compute.seed,
                 device=resolve_device(config.compute.device),
+                precision=config.compute.precision or "fp32",
                 title=config.experiment,
                 show_progress=not quiet,
                 threshold=None if wanted.threshold == "none" else wanted.threshold,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
-from snowmelt.cli.options import Background, GuidanceScale, MethodOptions, ModelOptions, with_groups
+from snowmelt.cli.options import Background, GuidanceScale, MethodOptions, SamplerOptions, with_groups
 from snowmelt.cli.parsing import expect_suffix, integers, label_each, numbers
 
 __all__ = ["edits"]
@@ -45,7 +45,7 @@ Fit = Annotated[bool, typer.Option("--fit", help="Resize and center-crop inputs 
 @edits.command("interpolate")
 @with_groups
 def interpolate_command(
-    model: ModelOptions,
+    model: SamplerOptions,
     method: MethodOptions,
     seeds: Seeds,
     out: Out,
@@ -74,7 +74,7 @@ def interpolate_command(
 @edits.command("variations")
 @with_groups
 def variations_command(
-    model: ModelOptions,
+    model: SamplerOptions,
     method: MethodOptions,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the image to vary.")],
     out: Out,
@@ -108,7 +108,7 @@ def variations_command(
 @edits.command("image-to-image")
 @with_groups
 def image_to_image_command(
-    model: ModelOptions,
+    model: SamplerOptions,
     method: MethodOptions,
     inputs: Inputs,
     out: Out,
@@ -152,7 +152,7 @@ def image_to_image_command(
 @edits.command("invert")
 @with_groups
 def invert_command(
-    model: ModelOptions,
+    model: SamplerOptions,
     method: MethodOptions,
     inputs: Inputs,
     out: Annotated[
@@ -187,7 +187,7 @@ def invert_command(
 @edits.command("swap-class")
 @with_groups
 def swap_class_command(
-    model: ModelOptions,
+    model: SamplerOptions,
     method: MethodOptions,
     inputs: Inputs,
     out: Out,
@@ -225,7 +225,7 @@ def swap_class_command(
 @edits.command("inpaint")
 @with_groups
 def inpaint_command(
-    model: ModelOptions,
+    model: SamplerOptions,
     method: MethodOptions,
     image: Annotated[
         Path, typer.Argument(metavar="IMAGE", help="Image file of the model's size; see --fit.")
@@ -272,7 +272,7 @@ def inpaint_command(
 @edits.command("film")
 @with_groups
 def film_command(
-    model: ModelOptions,
+    model: SamplerOptions,
     method: MethodOptions,
     seeds: Seeds,
     out: Annotated[Path, typer.Option("--out", help="FILE.png: a strip. FILE.gif, FILE.webp: an animation.")],

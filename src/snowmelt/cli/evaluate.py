@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
-from snowmelt.cli.options import Background, Device, GuidanceScale, MethodOptions, NoEma, Quiet, with_groups
+from snowmelt.cli.options import (
+    Background,
+    Device,
+    GuidanceScale,
+    MethodOptions,
+    NoEma,
+    Precision,
+    Quiet,
+    with_groups,
+)
 from snowmelt.cli.parsing import integers
 from snowmelt.errors import InputError
 
@@ -92,6 +101,7 @@ def evaluate_command(
     guidance: GuidanceScale = 0.0,
     no_ema: NoEma = False,
     device: Device = "auto",
+    precision: Precision = "fp32",
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, help="Images whose features are computed together.")
     ] = 64,
@@ -133,6 +143,7 @@ def evaluate_command(
             use_ema=not no_ema,
             method=method.text(),
             device=resolve_device(device),
+            precision=precision,
             batch_size=batch_size,
             cache=None if no_cache else cache or user_cache(),
             show_progress=not quiet,

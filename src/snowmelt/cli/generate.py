@@ -95,7 +95,9 @@ def build_job(
     if not quiet:
         typer.echo(f"Loading checkpoint: {path}")
     checkpoint = _described(Checkpoint.read(path), config)
-    sampler = build_sampler(config, checkpoint, local_rank=team.local_rank)
+    folder = resolve_output_path(config, "generated")
+    precision = _precision(config, checkpoint, folder, team, overwrite=overwrite, quiet=quiet)
+    sampler = build_sampler(config, checkpoint, precision, local_rank=team.local_rank)
     if not quiet and sampler.ema is not None:
         typer.echo("Loaded EMA weights from checkpoint")
     labels, seeds, names = choose_images(
@@ -112,7 +114,7 @@ def build_job(
     if not output.save_individual:  # only those that the picture shows
         step = grid_step(len(seeds))
         labels, seeds = labels[::step] if labels is not None else None, seeds[::step]
-    folder, writer = resolve_output_path(config, "generated"), None
+    writer = None
     if output.save_individual:
         num_classes, shard_size = sampler.model.num_classes, output.shard_size
         if shard_size == "auto":
@@ -144,14 +146,17 @@ def build_job(
     )
 
 
-def build_sampler(config: Config, checkpoint: Checkpoint, *, local_rank: int = 0) -> DiffusionSampler:
+def build_sampler(
+    config: Config, checkpoint: Checkpoint, precision: str | None = None, *, local_rank: int = 0
+) -> DiffusionSampler:
     """Return the sampler of a configuration; the checkpoint decides what the file does not state."""
     from snowmelt.device import resolve_device
     from snowmelt.models.guidance_files import read_guidance
     from snowmelt.sampling import DiffusionSampler
 
     sampling = config.generation.sampling
-    options: dict[str, Any] = {"memory_share": sampling.memory_share}
+    precision = precision or config.compute.precision or "fp32"
+    options: dict[str, Any] = {"memory_share": sampling.memory_share, "precision": precision}
     if (words := sampling.method) is not None:
         options["method"] = words  # steps or an option alone change the checkpoint's own method
     if sampling.guidance is not None:
@@ -162,6 +167,30 @@ def build_sampler(config: Config, checkpoint: Checkpoint, *, local_rank: int = 0
         options["micro_batch"] = sampling.micro_batch
     device = resolve_device(config.compute.device, local_rank)
     return DiffusionSampler.from_pretrained(checkpoint, device, use_ema=sampling.use_ema, **options)
+
+
+def _precision(
+    config: Config, checkpoint: Checkpoint, folder: Path, team: Team, *, overwrite: bool, quiet: bool
+) -> str | None:
+    """Return the precision of a job for which the file says auto: that of its beginning, or what is faster.
+
+    The first process decides for all, because each would measure something else.
+    """
+    from snowmelt.generation.manifest import read_manifest
+
+    def decide() -> tuple[str, str]:
+        manifest = None if overwrite else read_manifest(folder)
+        if manifest is not None and (kept := manifest["identity"].get("precision")):
+            return kept, f"The job goes on in {kept}"
+        sampler = build_sampler(config, checkpoint, local_rank=team.local_rank)
+        return sampler.precision, sampler.precision_reason
+
+    if config.compute.precision != "auto":
+        return config.compute.precision
+    precision, reason = team.agree(decide)
+    if not quiet:
+        typer.echo(reason)
+    return precision
 
 
 def _described(checkpoint: Checkpoint, config: Config) -> Checkpoint:
@@ -207,6 +236,7 @@ def _arguments(config: Config, sampler: DiffusionSampler) -> list[str]:
     values = {
         "generation.checkpoint": config.generation.checkpoint,
         "compute.device": sampler.model.device.type,
+        "compute.precision": sampler.precision,
         **{f"generation.sampling.{name}": value for name, value in sampling.items() if value is not None},
     }
     if model := config.model.model_dump(mode="json", exclude_unset=True):

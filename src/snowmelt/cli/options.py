@@ -29,7 +29,9 @@ __all__ = [
     "NoEma",
     "Overrides",
     "Overwrite",
+    "Precision",
     "Quiet",
+    "SamplerOptions",
     "with_groups",
 ]
 
@@ -45,6 +47,9 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Changes to the file, e.g. training.epochs=5"),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto.")]
+Precision = Annotated[
+    str, typer.Option("--precision", help="Of the network: fp32, bf16, fp16, or auto: the fastest here.")
+]
 Background = Annotated[
     str | None,
     typer.Option(
@@ -125,6 +130,13 @@ class ModelOptions:
 
         return resolve_device(self.device)
 
+
+@dataclass(frozen=True)
+class SamplerOptions(ModelOptions):
+    """A trained model that makes images."""
+
+    precision: Precision = "fp32"
+
     def sampler(self, method: str | None = None) -> DiffusionSampler:
         """Return a sampler of the model; without a method, it uses the model's own."""
         return self.sampler_on(method, None)[0]
@@ -137,8 +149,14 @@ class ModelOptions:
 
         checkpoint = Checkpoint.read(self.checkpoint)
         sampler = DiffusionSampler.from_pretrained(
-            checkpoint, self.resolved_device(), use_ema=not self.no_ema, method=method
+            checkpoint,
+            self.resolved_device(),
+            use_ema=not self.no_ema,
+            method=method,
+            precision=self.precision,
         )
+        if sampler.precision_reason:
+            typer.echo(sampler.precision_reason, err=True)
         return sampler, background or checkpoint.background or BACKGROUND
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
-from snowmelt.cli.options import GuidanceScale, MethodOptions, ModelOptions, Quiet, with_groups
+from snowmelt.cli.options import GuidanceScale, MethodOptions, Quiet, SamplerOptions, with_groups
 from snowmelt.cli.parsing import expect_suffix, integers
 from snowmelt.text import counted
 
@@ -17,7 +17,7 @@ __all__ = ["sample_command"]
 
 @with_groups
 def sample_command(
-    model: ModelOptions,
+    model: SamplerOptions,
     method: MethodOptions,
     num: Annotated[int, typer.Option("--num", min=1, help="Number of images.")] = 16,
     classes: Annotated[

@@ -11,10 +11,11 @@ other names are checked here.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from snowmelt.config.generation import Generation
@@ -26,12 +27,16 @@ __all__ = ["Compute", "Config", "Output", "Subdirs", "known_keys"]
 
 
 class Compute(Section):
-    """The device, and the seed of all random numbers."""
+    """The device, the precision of its work, and the seed of all random numbers."""
 
     device: Annotated[
         str,
         Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps"),
     ] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"] | None,
+        Field(description="auto, fp32, bf16, fp16, or null for auto to train and fp32 to generate"),
+    ] = None
     seed: Seed = 0
 
 
@@ -72,6 +77,25 @@ class Config(Section):
     output: Output = Output()
     training: Training = Training()
     generation: Annotated[Generation, Field(validate_default=True)] = Generation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_word(cls, tree: Any) -> Any:
+        """Take `training.performance.use_amp`, which was mixed precision on CUDA, and name its new place."""
+        match tree:
+            case {"training": {"performance": {"use_amp": bool(use_amp), **rest}, **training}, **others}:
+                stated: Any = others.pop("compute", {})
+            case _:
+                return tree
+        if not isinstance(stated, dict):
+            return tree  # and it is refused where it stands
+        compute = {"precision": "auto" if use_amp else "fp32", **stated}
+        warnings.warn(
+            f"training.performance.use_amp has moved: write compute.precision={compute['precision']} in its "
+            "place. It is auto, fp32, bf16 or fp16",
+            stacklevel=2,
+        )
+        return {**others, "compute": compute, "training": {**training, "performance": rest}}
 
     @field_validator("data")
     @classmethod

@@ -250,7 +250,6 @@ class Visualization(Section):
 class Performance(Section):
     """Options for speed. Most of them act on CUDA only."""
 
-    use_amp: bool = False
     use_tf32: bool = True
     cudnn_benchmark: bool = True
     compile_model: bool = False

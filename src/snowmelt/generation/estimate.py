@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 
 from snowmelt.denoisers.guidance import network_evaluations
+from snowmelt.device import synchronize
 from snowmelt.plans import Plan
 from snowmelt.sampling import DiffusionSampler, Request
-from snowmelt.sampling.memory import state_bytes, synchronize, used_bytes
+from snowmelt.sampling.memory import state_bytes, used_bytes
 
 __all__ = ["Estimate", "estimate"]
 

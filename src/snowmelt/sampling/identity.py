@@ -46,6 +46,7 @@ def identity(sampler: DiffusionSampler, request: Request) -> dict[str, Any]:
         "num_samples": len(request),
         "class_labels": runs if len(runs) <= LISTED_LABELS else content_digest(labels),
         "seeds": list(seeds) if len(seeds) <= LISTED_SEEDS else short,
+        "precision": sampler.precision,
         "micro_batch": sampler.micro_batch if request.seeded else None,
         "device": torch.device(sampler.device).type,
         "versions": {"snowmelt": __version__, "torch": torch.__version__},

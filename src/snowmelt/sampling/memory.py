@@ -16,7 +16,6 @@ __all__ = [
     "batches_with_backoff",
     "free_bytes",
     "state_bytes",
-    "synchronize",
     "used_bytes",
 ]
 
@@ -38,12 +37,6 @@ def used_bytes(device: str | torch.device) -> int:
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     return int(psutil.Process().memory_info().rss)
-
-
-def synchronize(device: str | torch.device) -> None:
-    """Wait until `device` has done what it was given, so that a clock tells the truth."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def state_bytes(plan: Plan, image_shape: Sequence[int]) -> int:

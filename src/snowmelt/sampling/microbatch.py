@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snowmelt.core import Level
 from snowmelt.denoisers import Denoiser
+from snowmelt.precision import autocast
 
 __all__ = ["MicroBatches", "default_micro_batch"]
 
@@ -40,6 +41,7 @@ class MicroBatches:
         denoiser: any.
         size: images a call, >= 1.
         padded: False leaves the last piece as small as it is, which is quicker and rounds as it likes.
+        precision: in which the denoiser runs; what it returns is typed like its input all the same.
 
     >>> seen = []
     >>> spy = lambda x_t, level, class_labels: seen.append(len(x_t)) or x_t
@@ -47,10 +49,13 @@ class MicroBatches:
     (torch.Size([6, 1, 2, 2]), [4, 4])
     """
 
-    def __init__(self, denoiser: Denoiser, size: int, *, padded: bool = True) -> None:
+    def __init__(
+        self, denoiser: Denoiser, size: int, *, padded: bool = True, precision: str = "fp32"
+    ) -> None:
         self.denoiser = denoiser
         self.size = size
         self.padded = padded
+        self.precision = precision
 
     def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
         count = len(x_t)
@@ -61,7 +66,8 @@ class MicroBatches:
         for start in range(0, len(x_t), self.size):
             piece = slice(start, start + self.size)
             labels = None if class_labels is None else class_labels[piece]
-            pieces.append(self.denoiser(x_t[piece], level, labels))
+            with autocast(x_t.device, self.precision):
+                pieces.append(self.denoiser(x_t[piece], level, labels).to(x_t.dtype))
         return torch.cat(pieces)[:count] if len(pieces) > 1 else pieces[0][:count]
 
     def _padded(self, batch: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from snowmelt.denoisers import Denoiser, eval_mode, keep_in_range
 from snowmelt.denoisers.guidance import Guidance, make_guidance
 from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.plans import Method, Plan, State, last_state, trajectory
+from snowmelt.precision import choose
 from snowmelt.progress import progress
 from snowmelt.sampling.finite import finite
 from snowmelt.sampling.identity import identity
@@ -44,11 +45,15 @@ class DiffusionSampler:
             this many (the last ones padded), which makes an image's bits independent of its batch. None takes
             64, and on the CPU as many as have 2^14 pixels, if these are fewer.
         memory_share: of the free memory, in (0, 1]: what ``batch_size="auto"`` may fill.
+        precision: of the networks: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``, which tries what is
+            faster here; the state stays float32. Another precision makes other pixels.
         keywords: in place of `method`: ``solver``, ``steps``, ``grid``, ``preset``, ``plan``, and options of
             the solver or the grid, such as ``eta`` or ``rho``.
 
     Attributes:
         plan: the table of numbers that is run; ``plan.nfe`` is how often the network is called.
+        precision: the one that is used, never ``"auto"``.
+        precision_reason: the sentence that says why ``"auto"`` took it.
 
     Unconditional samples, and four of each of three classes:
 
@@ -73,6 +78,7 @@ class DiffusionSampler:
         threshold: str | Mapping[str, Any] | None = "auto",
         micro_batch: int | None = None,
         memory_share: float = 0.5,
+        precision: str = "fp32",
         **keywords: Any,
     ) -> None:
         self.model = model
@@ -93,6 +99,8 @@ class DiffusionSampler:
         self.micro_batch = check_count("micro_batch", usual if micro_batch is None else micro_batch)
         self.memory_share = memory_share
         self.networks().to(device)
+        with eval_mode(model):
+            self.precision, self.precision_reason = choose(precision, model, device, self.micro_batch)
 
     @classmethod
     def from_pretrained(
@@ -271,13 +279,9 @@ class DiffusionSampler:
 
     def auto_batch_size(self) -> int:
         """Return how many images together fit into the sampler's share of the memory that is free now."""
+        plan, shape = self.plan, self.model.image_shape
         return auto_batch_size(
-            self.plan,
-            self.model.image_shape,
-            self.device,
-            self.micro_batch,
-            self._evaluate_once,
-            self.memory_share,
+            plan, shape, self.device, self.micro_batch, self._evaluate_once, self.memory_share
         )
 
     def batches(
@@ -293,14 +297,8 @@ class DiffusionSampler:
 
         def make(part: slice) -> Tensor:
             # the weights have been swapped already, for all batches at once
-            bar = progress(
-                self._states(request[part], swap=False),
-                "Sampling",
-                show=show_progress and alone,
-                total=self.plan.nfe,
-                unit="step",
-                leave=False,
-            )
+            states, show = self._states(request[part], swap=False), show_progress and alone
+            bar = progress(states, "Sampling", show=show, total=self.plan.nfe, unit="step", leave=False)
             return self.images(last_state(bar), padded=request.seeded)
 
         with (
@@ -341,7 +339,7 @@ class DiffusionSampler:
         """
         request = Request((0,) * len(x), class_labels, guidance_scale)  # type: ignore[arg-type]
         check_request(request, self.model, self.guidance)
-        batched = partial(MicroBatches, size=self.micro_batch, padded=padded)
+        batched = partial(MicroBatches, size=self.micro_batch, padded=padded, precision=self.precision)
         denoiser: Denoiser = batched(self.model)
         if self.guidance.guides(guidance_scale):
             null_class = self.model.null_class
@@ -393,8 +391,10 @@ class DiffusionSampler:
         x = torch.zeros(self.micro_batch, *self.model.image_shape, device=self.device)
         # not every model with classes says something without one
         labels = torch.zeros(len(x), dtype=torch.int64, device=x.device) if self.model.num_classes else None
+        batched = MicroBatches(self.model, self.micro_batch, precision=self.precision)
         with torch.no_grad(), eval_mode(self.model):
-            self.images(self.model(x, self.plan.rows[0].level, labels))
+            self.images(batched(x, self.plan.rows[0].level, labels))
 
 
-_SETTINGS = {"guidance", "threshold", "micro_batch", "memory_share"}  # keywords that do not say a method
+# Keywords that do not say a method
+_SETTINGS = {"guidance", "threshold", "micro_batch", "memory_share", "precision"}

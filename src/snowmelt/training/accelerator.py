@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
 
+from snowmelt.precision import AUTO, candidate, check_precision
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["is_first_process", "make_accelerator"]
+    from snowmelt.training.trainer import DiffusionTrainer
+
+__all__ = ["clip_gradients", "is_first_process", "make_accelerator"]
 
 
 def is_first_process() -> bool:
@@ -19,12 +22,14 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def make_accelerator(device: str | torch.device, use_amp: bool) -> Accelerator:
+def make_accelerator(device: str | torch.device, precision: str = "fp32") -> Accelerator:
     """Return the accelerator of a run.
 
     Args:
         device: ``"cpu"``, ``"cuda"``, ...; with several processes, Accelerate gives each its own.
-        use_amp: mixed precision where it is faster, on CUDA; a warning says where it is left out.
+        precision: as asked for. Where it may be fp16, the loss is scaled, or small gradients would be zero.
+            Accelerate's own mixed precision is not used: it would put the network itself into it, and samples
+            drawn while training would have other bits than those drawn afterwards.
 
     Raises:
         ValueError: the device is not there, or Accelerate chose another one.
@@ -34,12 +39,10 @@ def make_accelerator(device: str | torch.device, use_amp: bool) -> Accelerator:
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {str(device)!r} was asked for, but no CUDA device is there: use 'cpu'")
-    if use_amp and device.type != "cuda":
-        warnings.warn(
-            f"use_amp is left out on {device.type}: mixed precision is slower than float32 there",
-            stacklevel=3,
-        )
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=_precision(device, use_amp))
+    check_precision(precision, device)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+    if precision == "fp16" or (precision == AUTO and candidate(device) == "fp16"):
+        accelerator.scaler = torch.amp.GradScaler(device.type)
     if device.index is not None and device != accelerator.device:
         raise ValueError(
             f"device {str(device)!r} was asked for, but Accelerate gives this process {accelerator.device}: "
@@ -48,7 +51,8 @@ def make_accelerator(device: str | torch.device, use_amp: bool) -> Accelerator:
     return accelerator
 
 
-def _precision(device: torch.device, use_amp: bool) -> str:
-    if not use_amp or device.type != "cuda":
-        return "no"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+def clip_gradients(trainer: DiffusionTrainer, norm: float) -> None:
+    """Clip the gradients of all parameters together; where the loss was scaled, at their own size."""
+    if trainer.accelerator.scaler is not None:
+        trainer.accelerator.scaler.unscale_(trainer.optimizer)
+    trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), norm)

@@ -11,6 +11,8 @@ from torch.nn.functional import mse_loss
 
 from snowmelt.core import Level
 from snowmelt.models import DiffusionModel
+from snowmelt.precision import autocast
+from snowmelt.training.precision import settle_precision
 from snowmelt.training.times import Times
 from snowmelt.training.weightings import Weighting
 
@@ -79,8 +81,8 @@ def batch_loss(
     device = trainer.accelerator.device
     x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
     labels = labels_to_learn(trainer.model, class_labels, class_dropout_prob)
-    with trainer.accelerator.autocast():
-        objective = {"network": trainer.network, **trainer.objective}
+    with autocast(device, settle_precision(trainer).precision):
+        objective = {"network": trainer.forward, **trainer.objective}
         return denoising_loss(trainer.model, x0, labels, generator, **objective)
 
 

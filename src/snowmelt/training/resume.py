@@ -200,7 +200,7 @@ def restore(
             trainer.optimizer.load_state_dict(with_options(trainer.optimizer, moments))
         if "scaler" in parts and "scaler_state_dict" in state:
             trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
-        trainer.progress.load_state_dict(state)
+        trainer.progress.load_state_dict({"precision": "fp32", **state})  # of an older file
         done, a_batch = trainer.progress, trainer.dataloader.batch_size * processes
         if "images" not in state:  # a file from before images were counted
             done.images = trainer.an_epoch.images * done.epoch + a_batch * done.batch

@@ -23,6 +23,7 @@ from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
 from snowmelt.models.post_hoc import FOLDER
+from snowmelt.precision import AUTO
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import counted, duration, seconds_in
 from snowmelt.training.accelerator import is_first_process
@@ -30,6 +31,7 @@ from snowmelt.training.bar import make_clock
 from snowmelt.training.length import Length
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer
+from snowmelt.training.precision import settle_precision
 from snowmelt.training.processes import largest
 from snowmelt.training.rate_schedules import RateSchedule
 from snowmelt.training.report import write_training_report
@@ -101,6 +103,8 @@ class TrainingRun:
                 self._say(f"Nothing is left to train: training.{key} is {amount}; raise it to go on")
         elif self.config.training.resume.enabled:
             self._say(f"No checkpoint in {self.folder} yet: training starts at the beginning")
+        if reason := settle_precision(self.trainer).reason:
+            self._say(reason)
 
     def run(self) -> Path:
         """Train, and return the folder of the checkpoints."""
@@ -159,7 +163,7 @@ class TrainingRun:
         return f"{self.summary()}\n{clock.sentence()}"
 
     def summary(self) -> str:
-        """Return the numbers of parameters, images and steps in a sentence."""
+        """Return the numbers of parameters, images and steps, and the precision, in a sentence."""
         trainer = self.trainer
         parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
         epochs = self.length.epochs_left(Progress(), trainer.an_epoch)
@@ -167,9 +171,11 @@ class TrainingRun:
         length = str(self.length)
         if self.length.unit != "epochs":
             length += f", {epochs:.3g} epochs" if epochs else ", epochs"
+        precision = settle_precision(trainer).precision
+        images = counted(trainer.dataloader.num_train_images, "image")
         return (
-            f"Training {parameters:,} parameters on {counted(trainer.dataloader.num_train_images, 'image')}, "
-            f"{classes}: {length} of {counted(trainer.an_epoch.steps, 'step')}"
+            f"Training {parameters:,} parameters in {precision} on {images}, {classes}: "
+            f"{length} of {counted(trainer.an_epoch.steps, 'step')}"
         )
 
     def _report(self, logger: DiffusionLogger) -> Path:
@@ -252,8 +258,6 @@ class TrainingRun:
                 "of the data"
             )
         model = ModelSpec.from_config(options).build().to(self.device)
-        if training.performance.compile_model:
-            model.get_submodule("network").compile()
         optimizer = make_optimizer(
             training.optimizer.type,
             model.parameters(),
@@ -271,7 +275,8 @@ class TrainingRun:
             ema_decay=training.ema.decay or DECAY,
             ema_width=training.ema.width,
             snapshots=training.ema.snapshots,
-            use_amp=training.performance.use_amp,
+            precision=config.compute.precision or AUTO,
+            compile_model=training.performance.compile_model,
             gradient_clip_norm=training.optimizer.gradient_clip_norm,
             sample_images=training.visualization.enabled,
             sample_interval=training.visualization.interval,
@@ -380,6 +385,9 @@ def _changes(checkpoint: Checkpoint, config: Config, rate: float) -> list[str]:
     lines = []
     if checkpoint.config is not None:
         lines = differences(_settings(checkpoint.config), _settings(config.model_dump(mode="json")))
+    there, asked = checkpoint.training.get("precision") or "fp32", config.compute.precision
+    if asked not in (None, AUTO, there):
+        lines.append(f'compute.precision: "{there}" there, "{asked}" now')
     for group in checkpoint.training.get("optimizer_state_dict", {}).get("param_groups", [])[:1]:
         if not math.isclose(group["lr"], rate, rel_tol=1e-6):
             lines.append(f"the learning rate at this position: {group['lr']:.4g} there, {rate:.4g} now")

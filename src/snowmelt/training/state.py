@@ -27,6 +27,7 @@ class Progress:
         best_metric: its best value so far.
         seconds: what a run by the clock has taken so far; other runs do not count them.
         ending: what its end will take, in seconds: all that follows an epoch.
+        precision: in which the network runs; empty until it is chosen.
     """
 
     images: int = 0
@@ -38,6 +39,7 @@ class Progress:
     best_metric: float = math.inf
     seconds: float = 0.0
     ending: float = 0.0
+    precision: str = ""
 
     @property
     def position(self) -> dict[str, Any]:

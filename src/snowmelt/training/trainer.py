@@ -16,12 +16,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.sampling import DiffusionSampler
-from snowmelt.training.accelerator import make_accelerator
+from snowmelt.training.accelerator import clip_gradients, make_accelerator
 from snowmelt.training.accumulation import add_gradients, groups
 from snowmelt.training.averages import prepare_optimizer, update_average
 from snowmelt.training.bar import make_bar, make_clock, show_metrics
 from snowmelt.training.base import BaseTrainer
 from snowmelt.training.clock import Timer
+from snowmelt.training.compiling import Compiled
 from snowmelt.training.finite import check_trainer, diverged
 from snowmelt.training.grids import log_samples
 from snowmelt.training.interrupt import Interrupted, Interruption
@@ -63,7 +64,7 @@ class DiffusionTrainer(BaseTrainer):
         ema_decay: its decay, in (0, 1); warmed up over the first steps.
         ema_width: in its place, the width of an average over a share of the run.
         snapshots: of averages over the run, of which `snowmelt ema` makes those of any width.
-        use_amp: mixed precision on CUDA: bfloat16 where the device has it, else float16.
+        use_amp: True is another word for ``precision="auto"``.
         gradient_clip_norm: largest norm of the gradient; None does not clip.
         sample_images: log a grid of samples every `sample_interval` epochs.
         sample_interval: in epochs, >= 1.
@@ -82,6 +83,8 @@ class DiffusionTrainer(BaseTrainer):
             of the images that it makes, by name. It must leave torch's global generator alone, or resuming is
             not exact.
         num_samples: images of all classes together in a sample grid; None takes `samples_per_class`.
+        precision: of the network, as for `DiffusionSampler`; weights, losses and samples stay float32.
+        compile_model: train with `torch.compile`, if it works here.
         config: the settings of the run; checkpoints keep a copy.
 
     Attributes:
@@ -130,8 +133,11 @@ class DiffusionTrainer(BaseTrainer):
         evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
         num_samples: int | None = None,
+        precision: str | None = None,
+        compile_model: bool = False,
     ) -> None:
-        self.accelerator = make_accelerator(device, use_amp)
+        self.precision = precision or ("auto" if use_amp else "fp32")
+        self.accelerator = make_accelerator(device, self.precision)
         self.show_progress = show_progress and self.accelerator.is_main_process
         self.device = device
         self.model = model.to(self.accelerator.device)
@@ -153,9 +159,10 @@ class DiffusionTrainer(BaseTrainer):
         self.sampler = sampler or DiffusionSampler(model, device, self.ema)
         self.sampler.ema = self.ema
 
-        # Only the network is wrapped (for several processes, for mixed precision): the model around it is a
+        # Only the network is wrapped (for several processes, by the compiler): the model around it is a
         # denoiser, and training asks for the network's own output
         self.network, self._optimizer = self.accelerator.prepare(model.network, optimizer)
+        self.forward = Compiled(self.network) if compile_model else self.network
         self.progress = Progress()
         self.length: Length | None = None
         self.accumulation = accumulation
@@ -297,7 +304,7 @@ class DiffusionTrainer(BaseTrainer):
             self._optimizer.zero_grad(set_to_none=True)
             loss = add_gradients(self, group)
             if self.gradient_clip_norm is not None:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), self.gradient_clip_norm)
+                clip_gradients(self, self.gradient_clip_norm)
             images = sum(len(x0) for x0, _ in group) * self.accelerator.num_processes
             self.set_rate(images)
             self._optimizer.step()

@@ -39,6 +39,7 @@ from snowmelt.formats.classes import renumber_classes
 from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
+from snowmelt.precision import check_precision
 from snowmelt.report import check_report_libraries
 from snowmelt.sampling import DiffusionSampler, Request, image_seeds
 from snowmelt.text import counted
@@ -83,6 +84,7 @@ class EvaluationJob:
         method: how to sample, in any form that `Method.of` takes; None takes the model's own method, or the
             default.
         device: where to sample and to compute.
+        precision: of the network that samples, as for `DiffusionSampler`.
         batch_size: the number of images whose features are computed together.
         cache: a folder that keeps images, features and classifiers; None keeps nothing.
         show_progress: show bars.
@@ -109,6 +111,7 @@ class EvaluationJob:
     use_ema: bool = True
     method: Method | str | None = None
     device: str | torch.device = "cpu"
+    precision: str = "fp32"
     batch_size: int = 64
     cache: Path | None = None
     show_progress: bool = False
@@ -119,6 +122,7 @@ class EvaluationJob:
         Raises:
             InputError, ValueError: an input cannot be used; the message says why.
         """
+        check_precision(self.precision, self.device)
         if self.metrics is not None:
             check_metrics(self.metrics)
         if self.useful and self.held_out is None:
@@ -243,7 +247,11 @@ class EvaluationJob:
     @cached_property
     def _sampler(self) -> DiffusionSampler:
         return DiffusionSampler.from_pretrained(
-            self._checkpoint, self.device, use_ema=self.use_ema, method=self.method
+            self._checkpoint,
+            self.device,
+            use_ema=self.use_ema,
+            method=self.method,
+            precision=self.precision,
         )
 
     @cached_property
@@ -278,6 +286,8 @@ class EvaluationJob:
         seeds = image_seeds(self.seed, self.num_samples)
         request = Request.of(self.num_samples, labels, self.guidance_scale, self.use_ema, seeds)
         name = f"{self.generated} by {sampler.plan.name} in {counted(sampler.plan.nfe, 'evaluation')}"
+        if sampler.precision != "fp32":
+            name += f" in {sampler.precision}"
         return SampledSource(sampler, request, checkpoint.class_names, name)
 
     @cached_property

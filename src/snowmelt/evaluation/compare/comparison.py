@@ -17,7 +17,7 @@ from snowmelt.digest import content_digest
 from snowmelt.errors import InputError
 from snowmelt.evaluation.compare.cell import Cell, Result
 from snowmelt.evaluation.compare.run import CommonImages, Judge, compare
-from snowmelt.evaluation.compare.store import clear
+from snowmelt.evaluation.compare.store import clear, kept_precision
 from snowmelt.evaluation.compare.writing import write_comparison
 from snowmelt.evaluation.features import Extractor, Features, is_statistics, open_reference
 from snowmelt.evaluation.features.choose import choose_extractor
@@ -30,6 +30,7 @@ from snowmelt.generation.labels import choose_images
 from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
 from snowmelt.plans import Method
+from snowmelt.precision import AUTO
 from snowmelt.report import check_report_libraries
 from snowmelt.sampling import DiffusionSampler, Request
 from snowmelt.text import counted
@@ -70,6 +71,8 @@ class Comparison:
         per_class: measure each class by itself too.
         seed: image i of every cell begins with the same noise, which follows from it.
         device: where to sample and to compute.
+        precision: of the networks that sample, as for `DiffusionSampler`. ``"auto"`` takes that of the cells
+            that are finished, or tries the first checkpoint: all cells have one, or their times say nothing.
         title: of the report.
         show_progress: show bars.
     """
@@ -92,6 +95,7 @@ class Comparison:
     per_class: bool = False
     seed: int = 0
     device: str | torch.device = "cpu"
+    precision: str = "fp32"
     title: str = "Comparison"
     show_progress: bool = False
 
@@ -147,11 +151,18 @@ class Comparison:
     def _load(self) -> Callable[[str], _Model]:
         return lru_cache(maxsize=1)(self._read)  # models may be large: one at a time
 
-    def _read(self, path: str) -> _Model:
+    @cached_property
+    def _precision(self) -> str:
+        if self.precision != AUTO:
+            return self.precision
+        return kept_precision(Path(self.output)) or self._read(self.checkpoints[0], AUTO).sampler.precision
+
+    def _read(self, path: str, precision: str | None = None) -> _Model:
         checkpoint = Checkpoint.read(path)
         sampler = DiffusionSampler.from_pretrained(
             checkpoint,
             self.device,
+            precision=precision or self._precision,
             use_ema=self.use_ema,
             guidance=self.guidance or checkpoint.guidance,
             threshold=checkpoint.threshold if self.threshold == "auto" else self.threshold,
@@ -242,6 +253,7 @@ class Comparison:
             "measured by": f"{self.real}, {counted(count, 'image')}" if count is not None else self.real,
             "extractor": judge.extractor.name,
             "device": str(self.device),
+            "precision": self._precision,
             "snowmelt": __version__,
         }
 

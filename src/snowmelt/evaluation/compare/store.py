@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,18 @@ from snowmelt.evaluation.json_files import write_json
 from snowmelt.files import atomic_write
 from snowmelt.images import decode_png, encode_png
 
-__all__ = ["clear", "read_images", "read_scores", "write_images", "write_scores"]
+__all__ = ["clear", "kept_precision", "read_images", "read_scores", "write_images", "write_scores"]
 
 CELLS = "cells"
+
+
+def kept_precision(folder: Path) -> str | None:
+    """Return the precision of a finished cell; None if there is no cell."""
+    for path in sorted(folder.glob(f"{CELLS}/*/cell.json")):
+        with suppress(OSError, ValueError, KeyError):
+            precision: str = json.loads(path.read_text(encoding="utf-8"))["identity"]["precision"]
+            return precision
+    return None
 
 
 def read_images(folder: Path, cell: Cell, extractor: str) -> CellImages | None:
