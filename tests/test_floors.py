@@ -39,7 +39,7 @@ BESIDE = {
     "limits": set(),
     "device": {"errors"},
     "images": {"files", "errors", "text"},
-    "data": {"images", "files", "errors", "text"},
+    "data": {"images", "files", "errors", "digest", "progress", "text"},
     "formats": {"data", "images", "files", "errors", "digest", "text"},
     "config": {"files", "errors", "limits", "text"},
 }

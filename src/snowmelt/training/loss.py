@@ -24,6 +24,7 @@ def denoising_loss(
     class_labels: Tensor | None = None,
     generator: torch.Generator | None = None,
     *,
+    augment_labels: Tensor | None = None,
     network: Callable[..., Tensor] | None = None,
     weighting: Weighting = UNIFORM,
     times: Times = USUAL,
@@ -38,6 +39,7 @@ def denoising_loss(
         model: on any noise schedule.
         x0: clean images (B, C, H, W) in [-1, 1].
         class_labels: (B,) integers, handed to the network as they are.
+        augment_labels: (B, augment_channels), how the images were changed, for a network that reads it.
         generator: of the times, on the CPU; with one, the noise is drawn from it too (for validation).
         network: stands for the model's network, which another library has wrapped.
         weighting: how much each noise level counts.
@@ -56,7 +58,8 @@ def denoising_loss(
     level = Level(*(number.to(x0, non_blocking=True).view(-1, 1, 1, 1) for number in level))
     eps = _noise_like(x0, generator)
     x_t = level.alpha * x0 + level.sigma * eps
-    y = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, class_labels)
+    labels = (class_labels,) if augment_labels is None else (class_labels, augment_labels.to(x0.device))
+    y = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, *labels)
     target = model.parameterization.target(x0, eps, level)
     if weight is None:
         return mse_loss(y.to(x0.dtype), target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from snowmelt.config import Config, resolve_output_path, save_config
-from snowmelt.config.training import Training
+from snowmelt.config.training import Augmentation, Training
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.differences import differences
 from snowmelt.errors import InputError
@@ -97,6 +97,7 @@ class TrainingRun:
         config, training, trainer = self.config, self.config.training, self.trainer
         if trainer.epoch >= training.epochs:
             return self.folder
+        trainer.dataloader.prepare()  # before anything is written: an image may be broken
         with self._open_logger() as logger:
             self._say(self.summary())
             if logger is not None:
@@ -126,10 +127,9 @@ class TrainingRun:
         """Take a few steps in memory, write nothing, and return what the run holds and how long it takes."""
         clock = make_clock(self.trainer, self.config.training.epochs)
         clock.say = None
-        with closing(self.trainer.dataloader):
-            for _ in clock.over(self.trainer.steps()):
-                if clock.is_done():
-                    break
+        for _ in clock.over(self.trainer.steps()):
+            if clock.is_done():
+                break
         return f"{self.summary()}\n{clock.sentence()}"
 
     def summary(self) -> str:
@@ -187,7 +187,7 @@ class TrainingRun:
         torch.backends.cudnn.allow_tf32 = training.performance.use_tf32
         torch.backends.cudnn.benchmark = training.performance.cudnn_benchmark
 
-        data = _dataloader(config)
+        data = _dataloader(config, self.device)
         options = config.model.options()
         # A single class tells nothing
         number = options.setdefault("num_classes", data.num_classes if data.num_classes > 1 else None)
@@ -197,6 +197,8 @@ class TrainingRun:
                 f"{counted(data.num_classes, 'class')}: set it to {data.num_classes}, or to null for those "
                 "of the data"
             )
+        if data.augmentation is not None and data.augmentation.conditioned:
+            options["augment_channels"] = data.augmentation.channels
         model = ModelSpec.from_config(options).build().to(self.device)
         if training.performance.compile_model:
             model.get_submodule("network").compile()
@@ -286,12 +288,11 @@ def _remove_run(checkpoints: Path, logs: Path, samples: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _dataloader(config: Config) -> DiffusionDataLoader:
+def _dataloader(config: Config, device: torch.device) -> DiffusionDataLoader:
     """Return the data that `config.data` describes, in the shape of `config.model`."""
     data, architecture = config.data, config.model.architecture
     if data.paths.train is None:
         raise InputError("data.paths.train is needed: a folder of images, or a data set such as digits")
-    jitter = data.augmentation.color_jitter
     return DiffusionDataLoader(
         data.paths.train,
         data.paths.val if config.training.validation.enabled else None,
@@ -304,10 +305,11 @@ def _dataloader(config: Config) -> DiffusionDataLoader:
         drop_last=data.loading.drop_last,
         classes=config.model.options().get("num_classes", 1) is not None,
         background=data.background,
-        horizontal_flip=data.augmentation.horizontal_flip,
-        rotation_degrees=data.augmentation.rotation_degrees,
-        color_jitter=jitter.strength if jitter.enabled else None,
+        cache=data.loading.cache,
+        device=device,
+        show_progress=is_first_process(),
         seed=config.compute.seed,
+        **data.augmentation.options(),
     )
 
 
@@ -330,8 +332,10 @@ def _settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
         defaults = Training().model_dump(mode="json")
         training = {k: {**defaults[k], **training.get(k, {})} for k in LEARNING}
     data = {k: v for k, v in config.get("data", {}).items() if k == "augmentation"}
+    if data:
+        data["augmentation"] = Augmentation().model_dump(mode="json") | data["augmentation"]
     loading = config.get("data", {}).get("loading", {})
-    data["loading"] = {k: v for k, v in loading.items() if k not in ("num_workers", "pin_memory")}
+    data["loading"] = {k: v for k, v in loading.items() if k not in ("num_workers", "pin_memory", "cache")}
     data["paths"] = {"train": config.get("data", {}).get("paths", {}).get("train")}
     seed = config.get("compute", {}).get("seed")
     return {"compute.seed": seed, "model": config.get("model", {}), "data": data, "training": training}

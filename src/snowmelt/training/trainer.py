@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +224,7 @@ class DiffusionTrainer(BaseTrainer):
 
         check_trainer(self)
         clock = make_clock(self, num_epochs)
-        with Interruption() as interruption, make_bar(self, num_epochs) as bar, closing(self.dataloader):
+        with Interruption() as interruption, make_bar(self, num_epochs) as bar:
             while done.epoch < num_epochs:
                 for images in clock.over(self.steps()):
                     bar.update(images)
@@ -272,8 +272,8 @@ class DiffusionTrainer(BaseTrainer):
         """
         self.model.train()
         batches = self.dataloader.train_loader(self.progress.epoch, self.progress.batch, self.process)
-        for x0, class_labels in batches:
-            loss = self._loss(x0, class_labels, self.model.class_dropout_prob)
+        for x0, *labels in batches:
+            loss = self._loss(x0, *labels, class_dropout_prob=self.model.class_dropout_prob)
             self._optimizer.zero_grad()
             self.accelerator.backward(loss)
             if self.gradient_clip_norm is not None:
@@ -310,14 +310,17 @@ class DiffusionTrainer(BaseTrainer):
         self,
         x0: Tensor,
         class_labels: Tensor,
+        augment_labels: Tensor | None = None,
+        *,
         class_dropout_prob: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         device = self.accelerator.device
         x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
         labels = labels_to_learn(self.model, class_labels, class_dropout_prob)
+        options = {"network": self._network, "augment_labels": augment_labels, **self.objective}
         with self.accelerator.autocast():
-            return denoising_loss(self.model, x0, labels, generator, network=self._network, **self.objective)
+            return denoising_loss(self.model, x0, labels, generator, **options)
 
     @torch.no_grad()
     def validate_epoch(self) -> dict[str, float]:
