@@ -132,9 +132,17 @@ def test_auto_takes_what_has_room(folder, tmp_path, opened, monkeypatch, memory,
     assert len(opened) == 6
 
 
+def test_auto_finds_the_file_again_when_the_disk_is_full(folder, monkeypatch, opened):
+    load(folder, "disk")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(0))
+    monkeypatch.setattr(caching.shutil, "disk_usage", lambda path: Disk(0))
+    load(folder, "auto")
+    assert len(opened) == 6
+
+
 def test_a_disk_without_room_is_refused(folder, monkeypatch):
     monkeypatch.setattr(caching.shutil, "disk_usage", lambda path: Disk(NEEDED - 1))
-    with pytest.raises(InputError, match=r"GiB of images are too much for .* set cache to none"):
+    with pytest.raises(InputError, match=r"GiB of images are too much for .* free: set XDG_CACHE_HOME"):
         load(folder, "disk")
 
 

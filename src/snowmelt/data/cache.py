@@ -91,14 +91,17 @@ def open_array(path: Path) -> Tensor:
 
 def _on_disk(images: Images, decoded: Iterator[Tensor]) -> Tensor:
     """Return the array in the file of these images, which the first process that comes here writes."""
-    place = content_digest(images.place, images.shape, PREPARATION)[:16]
-    path = _folder() / f"{place}-{content_digest(images.contents())[:32]}.npy"
-    check_writable(path.parent)
+    path = _file(images)
+    if path.exists():
+        return open_array(path)
+    if missing := _missing(images, 1.0):
+        raise InputError(
+            f"{missing}: set XDG_CACHE_HOME to a folder with room, or data.loading.cache to memory or none"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
+    place = path.name.partition("-")[0]
     with FileLock(path.parent / f"{place}.lock"):
         if not path.exists():
-            if missing := _missing_room(images, 1.0):
-                raise InputError(f"{missing}: free some, set XDG_CACHE_HOME, or set cache to none")
             write_array(path, decoded, _array_shape(images))
             for old in path.parent.glob(f"{place}-*.npy"):
                 if old != path:
@@ -112,12 +115,7 @@ def _choice(images: Images) -> Cache:
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of this run on this machine, as torchrun says
     if processes * _size(images) <= MEMORY_SHARE * psutil.virtual_memory().available:
         return "memory"
-    try:
-        check_writable(_folder())
-        missing = _missing_room(images, DISK_SHARE)
-    except InputError as error:
-        missing = str(error)
-    if not missing:
+    if _file(images).exists() or not (missing := _missing(images, DISK_SHARE)):
         return "disk"
     warnings.warn(
         f"The images are decoded anew in each epoch: they need {_size(images) / 2**30:.1f} GiB of memory, or "
@@ -127,13 +125,24 @@ def _choice(images: Images) -> Cache:
     return "none"
 
 
-def _missing_room(images: Images, share: float) -> str:
-    """Return what is missing if the images need more than a share of the free disk; nothing if they fit."""
+def _missing(images: Images, share: float) -> str:
+    """Return why the images do not fit into a share of what is free on the disk; nothing if they do."""
+    try:
+        check_writable(_folder())
+    except InputError:
+        return f"{_folder()} cannot be written to"
     there = next(each for each in (_folder(), *_folder().parents) if each.exists())
     free = shutil.disk_usage(there).free
     if _size(images) <= share * free:
         return ""
-    return f"{_size(images) / 2**30:.1f} GiB of images are too much for {there}, which has {free / 2**30:.1f}"
+    needed, left = (f"{number / 2**30:.1f} GiB" for number in (_size(images), free))
+    return f"{needed} of images are too much for {there}, which has {left} free"
+
+
+def _file(images: Images) -> Path:
+    """Return where the array lies: the first half of its name stays when the images change."""
+    place = content_digest(images.place, images.shape, PREPARATION)[:16]
+    return _folder() / f"{place}-{content_digest(images.contents())[:32]}.npy"
 
 
 def _folder() -> Path:
