@@ -41,7 +41,7 @@ BESIDE = {
     "device": {"errors"},
     "precision": {"device", "errors"},
     "images": {"files", "errors", "text"},
-    "data": {"images", "files", "errors", "text"},
+    "data": {"images", "files", "errors", "digest", "progress", "text"},
     "formats": {"data", "images", "files", "errors", "digest", "text"},
     "config": {"files", "errors", "limits", "text"},
 }

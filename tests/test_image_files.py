@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -220,3 +222,12 @@ def test_colour_turns_gray_as_pillow_does_it():
     assert np.array_equal(resize(images, Shape(channels=1))[0].numpy(), np.asarray(picture.convert("L")))
     gray = images[:1].expand(3, -1, -1)
     assert torch.equal(resize(gray, Shape(channels=1)), gray[:1])
+
+
+def test_pillows_bound_and_pythons_warnings_are_as_they_were_after_many_threads(tmp_path):
+    path = tmp_path / "x.png"
+    Image.effect_noise((64, 64), 90).save(path)
+    before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(read_image, [path] * 64))) == 64
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before

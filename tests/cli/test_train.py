@@ -16,6 +16,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from snowmelt import Checkpoint, DiffusionSampler
 from snowmelt.cli import app
 from snowmelt.models.checkpoint_file import read_contents
 from snowmelt.training import DiffusionTrainer
@@ -137,6 +138,16 @@ def test_what_differs_from_the_checkpoints_run_is_listed_once(once):
         assert said.count(line) == 1, line
     again = train(once, RESUME, "training.epochs=3", *changes, "training.scheduler.type=cosine")
     assert "this run's settings" not in again
+
+
+def test_a_network_is_told_of_the_augmentation_and_samples_without(tmp_path):
+    changes = ("scaling=0.2", "translation=0.1", "probability=0.5", "conditioned=true")
+    train(tmp_path, "training.epochs=1", *(f"data.augmentation.{change}" for change in changes))
+    model = Checkpoint.read(tmp_path / "checkpoints" / "latest.pth").model()
+    assert model.config["augment_channels"] == 3
+    assert DiffusionSampler(model, method="ddim:2").sample(2).shape == (2, 1, 8, 8)
+    said = train(tmp_path, RESUME, "training.epochs=2", exit_code=2)
+    assert "augment_channels" in said
 
 
 # -- what goes wrong on the way ------------------------------------------------------------------------

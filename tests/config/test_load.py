@@ -412,6 +412,8 @@ def test_unknown_key_of_an_override(problems):
         ("training.evaluation.num_samples=1", "greater than or equal to 2"),
         ("data.loading.num_workers=-1", "greater than or equal to 0"),
         ("data.augmentation.rotation_degrees=181", "less than or equal to 180"),
+        ("data.augmentation.conditioned=true", "a change that the network is told of"),
+        ("data.augmentation.fill=rainbow", "a colour, such as white"),
         ("model.architecture.dropout=1", "less than 1"),
         ("model.architecture.use_attention=[1]", "true, false, or a list of them, one for each stage"),
         ("model.architecture.use_attention=[true]", "3 entries, one for each of the channel_multipliers"),

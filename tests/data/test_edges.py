@@ -81,6 +81,11 @@ def test_a_bare_name_is_the_whole_set(tmp_path, monkeypatch, name, count):
         {"rotation_degrees": -5.0},
         {"color_jitter": -0.1},
         {"color_jitter": 3.0},
+        {"scaling": -1.0},
+        {"probability": 0.0},
+        {"fill": "colourless"},
+        {"conditioned": True},
+        {"cache": "tape"},
     ],
 )
 def test_impossible_settings_are_refused_by_name(option):

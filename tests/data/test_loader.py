@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
 import subprocess
 import sys
 
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from snowmelt.data import DiffusionDataLoader
-from snowmelt.data.loader import EpochBatches
+from snowmelt.data.order import EpochBatches
 from snowmelt.errors import InputError
 
 CHANGES = {"horizontal_flip": True, "rotation_degrees": 30.0, "color_jitter": 0.5}
@@ -127,7 +125,7 @@ def test_batches_are_images_in_range_with_labels(folder, in_channels, augmented)
 
 
 def test_a_resumed_epoch_reads_only_what_is_left(folder, monkeypatch):
-    data = DiffusionDataLoader(folder, image_size=8, batch_size=4, **CHANGES)
+    data = DiffusionDataLoader(folder, image_size=8, batch_size=4, cache="none", **CHANGES)
     whole = list(data.train_loader(3))
     opened, read = [], Image.open
     monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(path) or read(path, *rest))
@@ -162,104 +160,49 @@ def test_loading_leaves_the_global_generator_alone(folder):
     assert torch.equal(before, torch.get_rng_state())
 
 
-# -- augmentation --------------------------------------------------------------------------------------
-
-
-def in_order(folder, epoch: int = 0, **options):
-    options = {"batch_size": 4, "shuffle_train": False, **options}
-    return seen(DiffusionDataLoader(folder, image_size=8, **options).train_loader(epoch))[0]
-
-
-@pytest.mark.parametrize("change", CHANGES.items(), ids=lambda change: change[0])
-def test_every_augmentation_changes_images_anew_each_epoch(folder, change):
-    epochs = [in_order(folder, epoch, **dict([change])) for epoch in range(4)]
-    plain = in_order(folder)
-    assert any(not torch.equal(images, plain) for images in epochs)
-    assert any(not torch.equal(images, epochs[0]) for images in epochs)
-
-
-def test_flipping_mirrors_some_images_and_leaves_the_others(folder):
-    plain, flipped = in_order(folder), in_order(folder, horizontal_flip=True)
-    mirrored = [torch.equal(b, a.flip(-1)) for a, b in zip(plain, flipped, strict=True)]
-    left = [torch.equal(a, b) for a, b in zip(plain, flipped, strict=True)]
-    assert all(one or other for one, other in zip(mirrored, left, strict=True))
-    assert any(mirrored)
-    assert any(left)
-
-
-def test_a_little_colour_jitter_changes_little(folder):
-    torch.testing.assert_close(in_order(folder, color_jitter=1e-3), in_order(folder), rtol=0, atol=0.02)
-
-
-def test_augmentation_follows_from_the_seed_and_not_from_the_batch(folder):
-    one = in_order(folder, batch_size=4, **CHANGES)
-    assert torch.equal(one, in_order(folder, batch_size=10, **CHANGES))
-    assert not torch.equal(one, in_order(folder, seed=1, **CHANGES))
-
-
 # -- workers -------------------------------------------------------------------------------------------
 
-forks = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
-
-def processes() -> set[int | None]:
-    return {process.pid for process in multiprocessing.active_children()}
-
-
-@forks
-def test_workers_stay_over_the_epochs_and_change_nothing(folder):
-    here, there = (DiffusionDataLoader(folder, folder, 8, 3, num_workers=n, **CHANGES) for n in (0, 2))
-    seen_processes = []
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_workers_change_nothing(folder, cache):
+    options = {"image_size": 8, "batch_size": 3, "cache": cache, **CHANGES}
+    here, there = (DiffusionDataLoader(folder, folder, num_workers=n, **options) for n in (0, 2))
     for epoch, start in [(0, 0), (1, 0), (2, 2), (2, 4)]:  # whole epochs, and ones that are resumed
         wanted, got = (list(data.train_loader(epoch, start)) for data in (here, there))
         assert all(same(one, other) for one, other in zip(wanted, got, strict=True))
         assert same(seen(here.val_loader()), seen(there.val_loader()))
-        seen_processes.append(processes())
-    assert len(seen_processes[0]) == 4  # two for training and two for validation
-    assert all(there == seen_processes[0] for there in seen_processes)
-    del there
-    gc.collect()
-    assert not processes()
 
 
-@forks
 def test_an_epoch_that_is_left_or_overtaken_disturbs_no_other(folder):
-    here, there = (DiffusionDataLoader(folder, image_size=8, batch_size=1, num_workers=n) for n in (0, 2))
+    options = {"image_size": 8, "batch_size": 1, "cache": "none"}
+    here, there = (DiffusionDataLoader(folder, num_workers=n, **options) for n in (0, 2))
     for _ in there.train_loader(0):
         break
-    workers = processes()
     first, second = iter(there.train_loader(1)), iter(there.train_loader(2))
     got = [next(first), next(second), next(first), *second, *first]
     one, two = list(here.train_loader(1)), list(here.train_loader(2))
     wanted = [one[0], two[0], one[1], *two[1:], *one[2:]]
     assert all(same(a, b) for a, b in zip(wanted, got, strict=True))
-    assert processes() == workers
-    there.close()
-    assert not processes()
-    assert same(seen(there.train_loader(1)), seen(here.train_loader(1)))
-    there.close()
 
 
-@forks
+@pytest.mark.parametrize("cache", ["memory", "none"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_ends_the_workers_and_the_next_epoch_has_others(folder, workers):
-    data = DiffusionDataLoader(folder, image_size=8, batch_size=2, num_workers=workers)
+def test_after_an_error_the_data_can_be_repaired_and_read(folder, workers, cache):
+    data = DiffusionDataLoader(folder, image_size=8, batch_size=2, num_workers=workers, cache=cache)
     path = folder / "dog" / "13.png"
     good = path.read_bytes()
     path.write_bytes(b"not a picture")
     with pytest.raises(InputError, match=rf"^{path} cannot be read as an image"):
         list(data.train_loader(0))
-    assert not processes()
     path.write_bytes(good)
     assert len(list(data.train_loader(0))) == 5
-    data.close()
 
 
-def test_python_ends_though_workers_are_left(folder):
+def test_python_ends_though_epochs_are_left_in_the_middle(folder):
     script = """
 import sys
 from snowmelt.data import DiffusionDataLoader
-data = DiffusionDataLoader(sys.argv[1], sys.argv[1], 8, 1, num_workers=1)
+data = DiffusionDataLoader(sys.argv[1], sys.argv[1], 8, 1, num_workers=1, cache="none")
 data.itself = data  # it is not gone when Python ends
 held = [iter(data.train_loader(0)), iter(data.val_loader())]
 print(*(len(next(batches)) for batches in held))

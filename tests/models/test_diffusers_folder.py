@@ -142,6 +142,14 @@ def test_what_is_exported_computes_the_same_there(name, tmp_path):
     torch.testing.assert_close(scheduler.alphas_cumprod, alpha_bar, rtol=1e-4, atol=1e-6)
 
 
+def test_what_a_network_was_told_of_augmentation_stays_behind(tmp_path):
+    model = ours(augment_channels=3)
+    write_folder(checkpoint_of(model), tmp_path / "model")
+    again = DiffusionSampler.from_pretrained(tmp_path / "model").model
+    x_t, times = torch.randn(2, 3, 8, 8), torch.tensor([1.0, 7.0])
+    assert torch.equal(again.network.eval()(x_t, times), model.network(x_t, times))
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_out_and_in_again_is_the_same_model(name, tmp_path):
     model = ours(**OURS[name])

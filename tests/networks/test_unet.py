@@ -189,6 +189,16 @@ def test_no_labels_mean_the_null_class():
     assert not torch.allclose(unlabelled, network(**batch))
 
 
+def test_no_augment_labels_mean_an_image_that_was_not_changed():
+    network = shaken(small(augment_channels=4))
+    given = inputs(network)
+    labels = torch.zeros(len(given["x_t"]), 4)
+    assert torch.equal(network(**given), network(**given, augment_labels=labels))
+    assert not torch.equal(network(**given), network(**given, augment_labels=labels + 1))
+    with pytest.raises(ValueError, match="build it with augment_channels=4, or turn conditioned off"):
+        small()(**given, augment_labels=labels)
+
+
 @pytest.mark.parametrize("num_classes", [None, 0])
 def test_an_unconditional_network_refuses_labels(num_classes):
     network = small(num_classes=num_classes)
@@ -251,6 +261,7 @@ def test_keeps_its_image_size(size, kept):
         ({"channel_multipliers": (1, 0)}, "channel_multipliers must be one integer >= 1 for each stage"),
         ({"model_channels": 0}, "model_channels must be at least 1, got 0"),
         ({"layers_per_block": 0}, "layers_per_block must be at least 1, got 0"),
+        ({"augment_channels": -1}, "augment_channels must be 0 or positive, got -1"),
         ({"num_classes": -1}, "num_classes must be None, 0 or positive, got -1"),
         ({"time_embedding": "sine"}, "time_embedding must be one of 'positional', 'fourier', got 'sine'"),
         (

@@ -45,9 +45,6 @@ class GaussianImages:
     def val_loader(self):
         return DataLoader(self.batches, batch_size=None, generator=torch.Generator())
 
-    def close(self):
-        pass
-
 
 class Linear(nn.Module):
     """The posterior mean for N(mu, s^2), in the network's dialect; its time says the level."""

@@ -29,7 +29,11 @@ def digits(**options) -> DiffusionDataLoader:
 
 
 def make_trainer(
-    data: DiffusionDataLoader | None = None, seed: int = 0, lr: float = 2e-3, **options
+    data: DiffusionDataLoader | None = None,
+    seed: int = 0,
+    lr: float = 2e-3,
+    augment_channels: int = 0,
+    **options,
 ) -> DiffusionTrainer:
     """A trainer of three steps an epoch."""
     torch.manual_seed(seed)
@@ -45,6 +49,7 @@ def make_trainer(
         attention_head_dim=4,
         layers_per_block=1,
         dropout=0.1,
+        augment_channels=augment_channels,
     )
     optimizer = AdamW(model.parameters(), lr=lr)
     options.setdefault("scheduler", CosineAnnealingLR(optimizer, T_max=4))
@@ -175,14 +180,17 @@ def test_the_network_gets_the_class_only_if_it_has_classes(num_classes):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_resumed_equals_straight_to_the_bit(tmp_path, workers):
-    options = {"horizontal_flip": True, "rotation_degrees": 10.0, "num_workers": workers}
-    whole = make_trainer(digits(**options))
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_resumed_equals_straight_to_the_bit(tmp_path, workers, conditioned):
+    changes = {"horizontal_flip": True, "rotation_degrees": 10.0, "conditioned": conditioned}
+    options = {**changes, "num_workers": workers}
+    channels = {"augment_channels": 3 if conditioned else 0}
+    whole = make_trainer(digits(**options), **channels)
     whole.train(3)
 
-    first = make_trainer(digits(**options))
+    first = make_trainer(digits(**options), **channels)
     first.train(1, tmp_path)
-    resumed = make_trainer(digits(**options), seed=99)
+    resumed = make_trainer(digits(**options), seed=99, **channels)
     resumed.load_checkpoint(tmp_path / "latest.pth")
     resumed.train(3)
 

@@ -59,9 +59,10 @@ class Paths(Section):
 
 
 class Loading(Section):
-    """Batches of training images."""
+    """Batches of training images. `cache` says where they are decoded to; `num_workers` threads decode."""
 
     batch_size: Batch = 64
+    cache: Literal["auto", "memory", "disk", "none"] = "auto"
     num_workers: Annotated[int, Field(ge=0, le=1024)] = 0
     pin_memory: bool = False
     shuffle_train: bool = True
@@ -75,14 +76,6 @@ class ColorJitter(Section):
     strength: NonNegative = 0.1
 
 
-class Augmentation(Section):
-    """Random changes to training images. `rotation_degrees` is the largest angle, in either direction."""
-
-    horizontal_flip: bool = False
-    rotation_degrees: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
-    color_jitter: ColorJitter = ColorJitter()
-
-
 def _colour(name: str) -> str:
     try:
         numbers = len(ImageColor.getrgb(name))
@@ -93,12 +86,49 @@ def _colour(name: str) -> str:
     return name
 
 
+Colour = Annotated[str, AfterValidator(_colour)]
+
+
+class Augmentation(Section):
+    """Random changes to training images; with `conditioned`, the network is told of them.
+
+    `rotation_degrees` is the largest angle, in either direction. `scaling`, `stretching` and `translation`
+    are standard deviations: of the binary logarithm of a factor, and of a share of the side. `fill` is the
+    colour beyond the border of a moved image; null goes on as in a mirror.
+    """
+
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    rotation_degrees: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
+    scaling: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
+    stretching: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
+    translation: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
+    color_jitter: ColorJitter = ColorJitter()
+    fill: Annotated[Colour | None, Field(description="a colour, such as white, or null for a mirror")] = None
+    probability: Annotated[FiniteFloat, Field(gt=0, le=1)] = 1.0
+    conditioned: bool = False
+
+    @field_validator("conditioned")
+    @classmethod
+    def _on_some_change(cls, value: bool, info: ValidationInfo) -> bool:
+        jitter = info.data.get("color_jitter", ColorJitter()).enabled
+        others = (info.data.get(name) for name in info.data.keys() - {"color_jitter", "fill", "probability"})
+        if value and not (jitter or any(others)):
+            raise ValueError("a change that the network is told of, such as horizontal_flip or scaling")
+        return value
+
+    def options(self) -> dict[str, Any]:
+        """Return the changes as `snowmelt.data.Augmentation` takes them."""
+        jitter = self.color_jitter
+        return {**dict(self), "color_jitter": jitter.strength if jitter.enabled else None}
+
+
 class Data(Section):
     """The images to train on. `background` is the colour behind transparent pixels."""
 
     paths: Paths = Paths()
     loading: Loading = Loading()
-    background: Annotated[str, AfterValidator(_colour)] = "white"
+    background: Colour = "white"
     augmentation: Augmentation = Augmentation()
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
+from snowmelt.data.images import InMemory
 from snowmelt.errors import InputError
 from snowmelt.images import Shape, resize
 
-__all__ = ["DigitsDataset", "digits", "load_digits_split"]
+__all__ = ["digits", "load_digits_split"]
 
 HELD_OUT = 0.2
 
@@ -38,33 +37,8 @@ def load_digits_split(split: str | None = None) -> tuple[np.ndarray, np.ndarray]
     return (parts[0], parts[2]) if split == "train" else (parts[1], parts[3])
 
 
-class DigitsDataset(Dataset[tuple[Tensor, int]]):
-    """The digits as one tensor, which gives whole batches at once.
-
-    Attributes:
-        images: (N, C, H, W) float32 in [-1, 1].
-        labels: (N,) int64.
-        classes: their names.
-    """
-
-    def __init__(self, split: str | None, shape: Shape) -> None:
-        pixels, labels = load_digits_split(split)
-        images = torch.from_numpy(pixels).view(-1, 1, 8, 8)
-        self.images = resize(images, shape).clamp(-1, 1).contiguous()
-        self.labels = torch.from_numpy(labels)
-        self.classes = [str(digit) for digit in range(10)]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index], int(self.labels[index])
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        chosen = torch.tensor(indices)
-        return self.images[chosen], self.labels[chosen]
-
-
-def digits(split: str | None, shape: Shape) -> DigitsDataset:
+def digits(split: str | None, shape: Shape) -> InMemory:
     """Return the digits, or their part ``train`` or ``test``, in a given shape."""
-    return DigitsDataset(split, shape)
+    pixels, labels = load_digits_split(split)
+    images = resize(torch.from_numpy(pixels).view(-1, 1, 8, 8), shape).clamp(-1, 1)
+    return InMemory(images.contiguous(), torch.from_numpy(labels), [str(digit) for digit in range(10)])

@@ -2,86 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler
 
+from snowmelt.data.augmentation import Augmentation
+from snowmelt.data.batches import Batches
+from snowmelt.data.cache import CACHES, Cache, keep
 from snowmelt.data.digits import digits
 from snowmelt.data.folders import ImageFiles, image_folder
+from snowmelt.data.images import Images
+from snowmelt.data.order import EpochBatches
 from snowmelt.data.torchvision_sets import cifar10, fashion_mnist, mnist
-from snowmelt.data.transforms import augmentation, derived_seed
-from snowmelt.data.workers import Batches, Workers
 from snowmelt.errors import InputError
-from snowmelt.images import BACKGROUND, Shape, check_background, image_sides
+from snowmelt.images import BACKGROUND, Shape, check_colour, image_sides
 from snowmelt.text import counted, some
 
-__all__ = ["DATASETS", "DiffusionDataLoader", "EpochBatches"]
+__all__ = ["DATASETS", "DiffusionDataLoader"]
 
-DATASETS: dict[str, Callable[..., Any]] = {
+DATASETS: dict[str, Callable[..., Images]] = {
     "digits": digits,
     "MNIST": mnist,
     "FashionMNIST": fashion_mnist,
     "CIFAR10": cifar10,
 }
-
-
-class EpochBatches(Sampler[list[int]]):
-    """The batches of one epoch, in an order that depends on (seed, epoch) alone.
-
-    Args:
-        num_images: images of the data set.
-        batch_size: images of a batch.
-        shuffle: True for a random order, False for the order of the data set.
-        drop_last: leave out the last batch if it is not full.
-        seed, epoch: decide the order.
-        start: batches to leave out at the beginning, for a run that is resumed within an epoch.
-        process: (rank, number of processes). The processes take turns, and all get equally many batches.
-
-    >>> list(EpochBatches(5, batch_size=2, shuffle=False))
-    [[0, 1], [2, 3], [4]]
-    >>> whole = list(EpochBatches(100, 7, seed=3, epoch=2))
-    >>> list(EpochBatches(100, 7, seed=3, epoch=2, start=5)) == whole[5:]
-    True
-    """
-
-    def __init__(
-        self,
-        num_images: int,
-        batch_size: int,
-        *,
-        shuffle: bool = True,
-        drop_last: bool = False,
-        seed: int = 0,
-        epoch: int = 0,
-        start: int = 0,
-        process: tuple[int, int] = (0, 1),
-    ) -> None:
-        self.num_images, self.batch_size = num_images, batch_size
-        self.shuffle, self.seed, self.epoch = shuffle, seed, epoch
-        rank, processes = process
-        batches = num_images // batch_size if drop_last else -(-num_images // batch_size)
-        self.chosen = range(batches)[rank : batches - batches % processes : processes][start:]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def after(self, number: int) -> Self:
-        """Return these batches without the first `number` ones."""
-        rest = copy.copy(self)
-        rest.chosen = self.chosen[number:]
-        return rest
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.arange(self.num_images)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
-            order = torch.randperm(self.num_images, generator=generator)
-        for batch in self.chosen:
-            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
 
 
 class DiffusionDataLoader:
@@ -96,21 +43,26 @@ class DiffusionDataLoader:
             cut out.
         batch_size: images of a batch.
         in_channels: 1 for gray, 3 for colour.
-        num_workers: processes that load images, from the first epoch to `close`, and as many for validation;
-            with 0, this process loads them.
+        num_workers: threads that decode images, and read batches ahead; with 0, the thread that asks does it.
         pin_memory: copy faster to a CUDA device; without such a device it changes nothing.
         shuffle_train: a new order each epoch.
         drop_last: leave out the last training batch if it is not full.
-        horizontal_flip, rotation_degrees, color_jitter: augmentation of the training images.
+        cache: where the images are decoded to before the first batch: ``memory``, ``disk``, ``none``, or
+            ``auto``, as `snowmelt.data.cache.keep` says.
+        device: where batches arrive, and are augmented.
+        show_progress: show a bar while images are decoded.
         seed: decides order and augmentation, together with the epoch.
         classes: False for a model without classes: all images below a folder count, and their label is 0.
         background: the colour behind transparent pixels.
+        augmentation: changes of the training images: options of `snowmelt.data.Augmentation`, such as
+            ``horizontal_flip=True``. Where it is conditioned, training batches hold its labels as well.
 
     Attributes:
         num_classes: number of classes in the training data; 0 where it has none.
         class_names: their names, in natural order of the folders (2 before 10).
         image_shape: (C, H, W).
         background: the colour behind transparent pixels.
+        augmentation: the `snowmelt.data.Augmentation`; None where nothing is changed.
 
     Raises:
         InputError: the data is missing or cannot be read.
@@ -133,12 +85,13 @@ class DiffusionDataLoader:
         pin_memory: bool = False,
         shuffle_train: bool = True,
         drop_last: bool = False,
-        horizontal_flip: bool = False,
-        rotation_degrees: float = 0.0,
-        color_jitter: float | None = None,
+        cache: Cache = "auto",
+        device: str | torch.device = "cpu",
+        show_progress: bool = False,
         seed: int = 0,
         classes: bool = True,
         background: str = BACKGROUND,
+        **augmentation: Any,
     ) -> None:
         height, width = image_sides(image_size)
         least = {
@@ -151,14 +104,16 @@ class DiffusionDataLoader:
                 raise InputError(f"{name} must be at least {minimum}, got {value}")
         if in_channels not in (1, 3):
             raise InputError(f"in_channels must be 1 (gray) or 3 (colour) for image data, got {in_channels}")
-        shape = Shape((height, width), in_channels, check_background(background))
+        if cache not in CACHES:
+            raise InputError(f"cache must be one of {', '.join(CACHES)}, got {cache!r}")
+        shape = Shape((height, width), in_channels, check_colour(background))
         self._train = _open(train_path, shape, classes)
         self.class_names: list[str] = list(self._train.classes) if classes else []
         if isinstance(self._train, ImageFiles) and (empty := self._train.empty):
             raise InputError(
                 f"{train_path} has no images of {some(empty, 5)}: put images into the folder, or remove it"
             )
-        self._val: Any = None
+        self._val: Images | None = None
         if val_path is not None:
             self._val = _open(val_path, shape, bool(self.class_names))
             _match_classes(self._val, val_path, self.class_names, train_path)
@@ -170,9 +125,13 @@ class DiffusionDataLoader:
         self.num_workers = num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.shuffle_train, self.drop_last, self.seed = shuffle_train, drop_last, seed
-        augment = augmentation(horizontal_flip, rotation_degrees, color_jitter)
-        self._train_workers = Workers(self._train, augment, num_workers, self.pin_memory)
-        self._val_workers = Workers(self._val, None, num_workers, self.pin_memory)
+        changes = Augmentation(**augmentation)
+        self.augmentation = changes if changes.channels else None
+        self._keep = partial(keep, cache=cache, num_workers=num_workers, show_progress=show_progress)
+        self._deliver = partial(
+            Batches, device=torch.device(device), pin_memory=self.pin_memory, num_workers=num_workers
+        )
+        self._decoded = False
         if self.batches_per_epoch() == 0:
             raise InputError(
                 f"{train_path} has {counted(self.num_train_images, 'image')}, fewer than batch_size "
@@ -184,8 +143,21 @@ class DiffusionDataLoader:
         """Return how many batches a process sees in an epoch."""
         return len(self._batches(0, 0, process))
 
+    def prepare(self) -> None:
+        """Decode all images, those of validation too, unless it is done. The first batch does it otherwise.
+
+        Raises:
+            InputError: an image cannot be read; the message names its file.
+        """
+        if not self._decoded:
+            self._train = self._keep(self._train)
+            self._val = None if self._val is None else self._keep(self._val)
+            self._decoded = True
+
     def train_loader(self, epoch: int, start_batch: int = 0, process: tuple[int, int] = (0, 1)) -> Batches:
-        """Return the batches of an epoch, from `start_batch` on.
+        """Return the batches of an epoch, from `start_batch` on: images and class labels.
+
+        Where the augmentation is conditioned, a batch has a third part: its labels, (B, channels).
 
         Args:
             epoch: decides the order, together with the seed.
@@ -195,18 +167,24 @@ class DiffusionDataLoader:
         last = self.batches_per_epoch(process)
         if not 0 <= start_batch <= last:
             raise ValueError(f"start_batch must lie in 0..{last}, got {start_batch}")
-        return Batches(self._train_workers, self._batches(epoch, start_batch, process))
+        return self._deliver(
+            self._train_images, self._batches(epoch, start_batch, process), self.augmentation
+        )
 
     def val_loader(self) -> Batches | None:
         """Return all validation batches, in order; None if there is no validation data."""
         if self._val is None:
             return None
-        return Batches(self._val_workers, EpochBatches(len(self._val), self.batch_size, shuffle=False))
+        return self._deliver(self._val_images, EpochBatches(len(self._val), self.batch_size, shuffle=False))
 
-    def close(self) -> None:
-        """End the processes of `num_workers`, which wait for the next epoch; it would start new ones."""
-        self._train_workers.close()
-        self._val_workers.close()
+    def _train_images(self) -> Images:
+        self.prepare()
+        return self._train
+
+    def _val_images(self) -> Images:
+        self.prepare()
+        assert self._val is not None
+        return self._val
 
     def _batches(self, epoch: int, start: int, process: tuple[int, int]) -> EpochBatches:
         return EpochBatches(
@@ -221,7 +199,7 @@ class DiffusionDataLoader:
         )
 
 
-def _open(path: str | Path, shape: Shape, classes: bool) -> Any:
+def _open(path: str | Path, shape: Shape, classes: bool) -> Images:
     name, _, split = str(path).partition(":")
     if name in DATASETS and not Path(path).is_dir():
         return DATASETS[name](split or None, shape)
@@ -230,7 +208,7 @@ def _open(path: str | Path, shape: Shape, classes: bool) -> Any:
     return image_folder(Path(path), shape, classes=classes)
 
 
-def _match_classes(val: Any, val_path: str | Path, names: list[str], train_path: str | Path) -> None:
+def _match_classes(val: Images, val_path: str | Path, names: list[str], train_path: str | Path) -> None:
     """Number the classes of validation images as training does; a model without classes takes them all."""
     found = list(val.classes)
     if not names or found == names:

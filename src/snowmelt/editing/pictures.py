@@ -15,7 +15,7 @@ from snowmelt.files import atomic_write
 from snowmelt.images import (
     BACKGROUND,
     Shape,
-    check_background,
+    check_colour,
     from_uint8,
     read_image,
     resize,
@@ -43,7 +43,7 @@ def read_images(
         InputError: a file is missing or no image, or has another size.
     """
     channels = shape[0]
-    read = partial(read_image, channels=channels, background=check_background(background))
+    read = partial(read_image, channels=channels, background=check_colour(background))
     return from_uint8(torch.stack([_sized(read(path), path, shape, fit) for path in paths]))
 
 

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.lib import format as npy
 from torch import Tensor
 
-from snowmelt.files import atomic_write
+from snowmelt.data.cache import open_array, write_array
 from snowmelt.formats import ImageSource, TensorSource
 from snowmelt.progress import progress
 
@@ -46,17 +44,12 @@ def cache_images(
         else:
             path = Path(cache) / f"{source.content_hash()[:32]}.images.npy"
             if not path.exists():
-                _write(path, batches(), len(source))
-            # Copied on write, since torch wants memory that it could write to
-            images = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+                write_array(path, *_measured(batches(), len(source)))
+            images = open_array(path)
     return TensorSource(images, source.labels, source.class_names, source.name)
 
 
-def _write(path: Path, batches: Iterator[Tensor], count: int) -> None:
-    """Write batches of uint8 images as one NumPy file, one after the other."""
+def _measured(batches: Iterator[Tensor], count: int) -> tuple[Iterator[Tensor], tuple[int, ...]]:
+    """Return the same batches, and the shape of all images, as the first one shows it."""
     first = next(batches)
-    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *first.shape[1:])}
-    with atomic_write(path) as file:
-        npy.write_array_header_1_0(file, header)
-        for batch in chain([first], batches):
-            file.write(batch.contiguous().numpy().tobytes())
+    return chain([first], batches), (count, *first.shape[1:])

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from snowmelt.errors import InputError
 from snowmelt.formats.class_folders import open_class_folders
 from snowmelt.formats.npz import open_npz
@@ -14,7 +12,7 @@ from snowmelt.formats.parquet import open_parquet
 from snowmelt.formats.png import open_png
 from snowmelt.formats.source import FileSource, ImageSource, TensorSource
 from snowmelt.formats.webdataset import open_webdataset
-from snowmelt.images import BACKGROUND, Shape, check_background, image_sides, to_uint8
+from snowmelt.images import BACKGROUND, Shape, check_colour, image_sides
 
 __all__ = ["READERS", "open_images"]
 
@@ -64,7 +62,7 @@ def open_images(
     if channels not in (None, 1, 3):
         raise ValueError(f"channels must be 1, 3 or None, got {channels}")
     size = image_sides(image_size) if image_size is not None else None
-    shape = Shape(size, channels, check_background(background))
+    shape = Shape(size, channels, check_colour(background))
     if not Path(path).exists():
         return _data_set(str(path), shape)
     for reader in READERS.values() if Path(path).is_dir() else (open_parquet, open_webdataset, open_npz):
@@ -84,6 +82,4 @@ def _data_set(name: str, shape: Shape) -> TensorSource:
         raise InputError(f"{name} is neither a file nor a folder, nor one of {', '.join(DATASETS)}")
     channels, side = NATIVE_SHAPES[known]
     data = DATASETS[known](part or None, Shape(shape.size or (side, side), shape.channels or channels))
-    samples = [data[index] for index in range(len(data))]
-    images = torch.stack([to_uint8(image) for image, _ in samples])
-    return TensorSource(images, [label for _, label in samples], data.classes, name)
+    return TensorSource(data.read(range(len(data))), data.labels, data.classes, name)

@@ -12,7 +12,7 @@ from snowmelt.images.pixels import Shape, from_uint8, image_sides, resize, to_ui
 from snowmelt.images.reading import (
     BACKGROUND,
     IMAGE_SUFFIXES,
-    check_background,
+    check_colour,
     from_picture,
     is_image,
     read_image,
@@ -26,7 +26,7 @@ __all__ = [
     "OVERVIEW",
     "ClassFolders",
     "Shape",
-    "check_background",
+    "check_colour",
     "class_folders",
     "decode_png",
     "encode_png",

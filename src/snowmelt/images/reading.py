@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from snowmelt.errors import InputError
 __all__ = [
     "BACKGROUND",
     "IMAGE_SUFFIXES",
-    "check_background",
+    "check_colour",
     "from_picture",
     "is_image",
     "read_image",
@@ -47,7 +47,9 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in
 GRAY_MODES = frozenset({"1", "L", "LA", "La"})
 MAX_PIXELS = 2**29  # 1.5 GiB in colour; Pillow's own bound refuses intact photographs
 
-_LOCK = RLock()  # Pillow's bound and Python's warnings are common to all threads
+_LOCK = Lock()  # Pillow's bound and Python's warnings are common to all threads
+# One entry for each thread that reads; the last one that leaves undoes what the first one changed
+_READING: list[ExitStack] = []
 
 
 def is_image(path: Path) -> bool:
@@ -59,13 +61,13 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def check_background(colour: str) -> str:
-    """Return the name of a colour if it is one.
+def check_colour(colour: str, what: str = "background") -> str:
+    """Return the name of a colour if it is one; `what` is what an error calls it.
 
     Raises:
         InputError: it is none.
 
-    >>> check_background("#808080")
+    >>> check_colour("#808080")
     '#808080'
     """
     try:
@@ -73,7 +75,7 @@ def check_background(colour: str) -> str:
     except (ValueError, TypeError, AttributeError):
         numbers = 0
     if numbers != 3:  # a fourth number would be its opacity
-        raise InputError(f"background must be a colour, such as white, black or #808080; got {colour!r}")
+        raise InputError(f"{what} must be a colour, such as white, black or #808080; got {colour!r}")
     return colour
 
 
@@ -191,10 +193,22 @@ def _formats(name: str) -> list[str]:
 @contextmanager
 def _by_our_bounds() -> Iterator[None]:
     """Lift Pillow's bound on pixels, and silence what it says of each file that it reads all the same."""
-    with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = bound
+    with _LOCK:
+        _READING.append(_READING[0] if _READING else _lifted())
+    try:
+        yield
+    finally:
+        with _LOCK:
+            last = _READING.pop()
+            if not _READING:
+                last.close()
+
+
+def _lifted() -> ExitStack:
+    """Change Pillow's bound and Python's warnings until the result is closed."""
+    changed = ExitStack()
+    changed.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    changed.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    Image.MAX_IMAGE_PIXELS = None
+    return changed

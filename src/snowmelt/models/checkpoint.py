@@ -204,14 +204,14 @@ class Checkpoint:
         Raises:
             CheckpointError: what it says is no colour.
         """
-        from snowmelt.images import check_background  # takes as long to import as torch
+        from snowmelt.images import check_colour  # takes as long to import as torch
 
         config = self.config if isinstance(self.config, Mapping) else {}
         data = config.get("data")  # the only place before there was the key `background`
         older = data.get("background") if isinstance(data, Mapping) else None
         stated = self.training.get("background", older)
         with name_file_in_errors(self.source):
-            return check_background(stated) if stated is not None else None
+            return check_colour(stated) if stated is not None else None
 
     @cached_property
     def digest(self) -> str:

@@ -92,6 +92,8 @@ class UNet(nn.Module):
         upsample: ``conv`` or ``resnet``, a residual block that repeats.
         downsample_padding: of ``conv``: 1 on all sides, 0 on the right and the lower side only.
         mid_block_scale_factor: divides what each block of the middle makes.
+        augment_channels: numbers that say how a training image was changed (Karras et al. 2022, appendix
+            F.2); 0 for none.
 
     Attributes:
         config: the arguments; ``UNet(**network.config)`` builds an equal network, also after JSON.
@@ -137,6 +139,7 @@ class UNet(nn.Module):
         upsample: str = "conv",
         downsample_padding: int = 1,
         mid_block_scale_factor: float = 1.0,
+        augment_channels: int = 0,
     ) -> None:
         # First of all, while the arguments are all there is
         options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -184,6 +187,9 @@ class UNet(nn.Module):
         self.class_embedding = (
             nn.Embedding(num_classes + has_null_class, condition_channels) if num_classes else None
         )
+        self.augment_embedding = (
+            nn.Linear(augment_channels, condition_channels, bias=False) if augment_channels else None
+        )
 
         self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
         # The channels that come into stage i: from above on the way down, from below on the way up
@@ -220,13 +226,20 @@ class UNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(norm_groups, width, norm_eps)
         self.conv_out = zeroed(nn.Conv2d(width, out_channels or in_channels, 3, padding=1))
 
-    def forward(self, x_t: Tensor, timesteps: Tensor, class_labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        timesteps: Tensor,
+        class_labels: Tensor | None = None,
+        augment_labels: Tensor | None = None,
+    ) -> Tensor:
         """Return the network's output, in the dtype of its weights.
 
         Args:
             x_t: (B, in_channels, H, W), with H and W multiples of `stride`.
             timesteps: (B,), the times on the scale of the trained indices, whole or not.
             class_labels: (B,) int64, 0 .. num_classes - 1, or the null class, which None stands for.
+            augment_labels: (B, augment_channels); None for images as they are, for which they would be 0.
 
         Returns:
             (B, out_channels, H, W).
@@ -237,7 +250,7 @@ class UNet(nn.Module):
         """
         _check_size(x_t.shape[-2:], self.stride)
         dtype = self.conv_in.weight.dtype
-        condition = self._condition(timesteps, class_labels, dtype)
+        condition = self._condition(timesteps, class_labels, augment_labels, dtype)
         skips: list[Tensor] = [self.conv_in(x_t.to(dtype))]
         for stage in self.down_blocks:
             skips += stage(skips[-1], condition)
@@ -250,8 +263,14 @@ class UNet(nn.Module):
         # Song & Ermon 2020 (Improved Techniques), technique 3: s(x, sigma) = s(x) / sigma
         return y / timesteps.to(dtype)[:, None, None, None]
 
-    def _condition(self, timesteps: Tensor, class_labels: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Return what every residual block reads of time and class, (B, 4 * width), activation applied."""
+    def _condition(
+        self,
+        timesteps: Tensor,
+        class_labels: Tensor | None,
+        augment_labels: Tensor | None,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Return what every residual block reads of time and labels, (B, 4 * width), activation applied."""
         embedding: Tensor = self.time_embedding(self.time_proj(timesteps).to(dtype))
         if self.class_embedding is not None:
             if class_labels is None:
@@ -263,6 +282,13 @@ class UNet(nn.Module):
             raise ValueError(
                 "class_labels given to an unconditional network: leave them out, or build it with num_classes"
             )
+        if augment_labels is not None:
+            if self.augment_embedding is None:
+                raise ValueError(
+                    "augment_labels given to a network without augment_channels: build it with "
+                    f"augment_channels={augment_labels.shape[1]}, or turn conditioned off"
+                )
+            embedding = embedding + self.augment_embedding(augment_labels.to(dtype))
         return F.silu(embedding)
 
 
@@ -296,6 +322,8 @@ def _check_options(config: dict[str, Any]) -> None:
     multipliers = config["channel_multipliers"]
     if not multipliers or min(multipliers) < 1:
         raise ValueError(f"channel_multipliers must be one integer >= 1 for each stage, got {multipliers}")
+    if config["augment_channels"] < 0:
+        raise ValueError(f"augment_channels must be 0 or positive, got {config['augment_channels']}")
     if (config["num_classes"] or 0) < 0:
         raise ValueError(f"num_classes must be None, 0 or positive, got {config['num_classes']}")
 

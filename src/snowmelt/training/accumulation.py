@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
+from snowmelt.data.batches import Batch
 from snowmelt.training.loss import batch_loss
 
 if TYPE_CHECKING:
@@ -31,18 +32,18 @@ def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def add_gradients(trainer: DiffusionTrainer, batches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def add_gradients(trainer: DiffusionTrainer, batches: Sequence[Batch]) -> Tensor:
     """Add the gradient of the mean loss over all images of some batches, and return that loss, a scalar.
 
     It is that of one large batch, whatever the sizes of the parts. Only one part is in memory at a time, with
     what its gradient needs. Several processes exchange their gradients once, with the last part.
     """
-    images = sum(len(x0) for x0, _ in batches)
+    images = sum(len(x0) for x0, *_ in batches)
     total = torch.zeros((), device=trainer.accelerator.device)
-    for index, (x0, class_labels) in enumerate(batches, start=1):
+    for index, (x0, *labels) in enumerate(batches, start=1):
         alone = index < len(batches)
         with trainer.accelerator.no_sync(trainer.network) if alone else nullcontext():
-            loss = batch_loss(trainer, x0, class_labels, trainer.model.class_dropout_prob)
+            loss = batch_loss(trainer, x0, *labels, class_dropout_prob=trainer.model.class_dropout_prob)
             share = loss * (len(x0) / images)
             trainer.accelerator.backward(share)
         total += share.detach()

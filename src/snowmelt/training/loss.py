@@ -30,6 +30,7 @@ def denoising_loss(
     class_labels: Tensor | None = None,
     generator: torch.Generator | None = None,
     *,
+    augment_labels: Tensor | None = None,
     network: Callable[..., Tensor] | None = None,
     weighting: Weighting = UNIFORM,
     times: Times = USUAL,
@@ -44,6 +45,7 @@ def denoising_loss(
         model: on any noise schedule.
         x0: clean images (B, C, H, W) in [-1, 1].
         class_labels: (B,) integers, handed to the network as they are.
+        augment_labels: (B, augment_channels), how the images were changed, for a network that reads it.
         generator: of the times, on the CPU; with one, the noise is drawn from it too (for validation).
         network: stands for the model's network, which another library has wrapped.
         weighting: how much each noise level counts.
@@ -62,7 +64,8 @@ def denoising_loss(
     level = Level(*(number.to(x0, non_blocking=True).view(-1, 1, 1, 1) for number in level))
     eps = _noise_like(x0, generator)
     x_t = level.alpha * x0 + level.sigma * eps
-    y = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, class_labels)
+    labels = (class_labels,) if augment_labels is None else (class_labels, augment_labels.to(x0.device))
+    y = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, *labels)
     target = model.parameterization.target(x0, eps, level)
     if weight is None:
         return mse_loss(y.to(x0.dtype), target)
@@ -74,6 +77,8 @@ def batch_loss(
     trainer: DiffusionTrainer,
     x0: Tensor,
     class_labels: Tensor,
+    augment_labels: Tensor | None = None,
+    *,
     class_dropout_prob: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -82,8 +87,8 @@ def batch_loss(
     x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
     labels = labels_to_learn(trainer.model, class_labels, class_dropout_prob)
     with autocast(device, settle_precision(trainer).precision):
-        objective = {"network": trainer.forward, **trainer.objective}
-        return denoising_loss(trainer.model, x0, labels, generator, **objective)
+        options = {"network": trainer.forward, "augment_labels": augment_labels, **trainer.objective}
+        return denoising_loss(trainer.model, x0, labels, generator, **options)
 
 
 def drop_labels(class_labels: Tensor, null_class: int, prob: float) -> Tensor:

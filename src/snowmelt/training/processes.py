@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from snowmelt.data.transforms import derived_seed
+from snowmelt.data.order import derived_seed
 from snowmelt.errors import InputError
 from snowmelt.text import counted
 

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ import psutil
 import torch
 
 from snowmelt.config import Config, resolve_output_path, save_config
-from snowmelt.config.training import DECAY, Training
+from snowmelt.config.training import DECAY, Augmentation, Training
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.differences import differences
 from snowmelt.errors import InputError
@@ -111,6 +111,7 @@ class TrainingRun:
         config, training, trainer = self.config, self.config.training, self.trainer
         if trainer.share >= 1:
             return self.folder
+        trainer.dataloader.prepare()  # before anything is written: an image may be broken
         with self._open_logger() as logger:
             self._say(self.summary())
             if logger is not None:
@@ -156,10 +157,9 @@ class TrainingRun:
         """Take a few steps in memory, write nothing, and return what the run holds and how long it takes."""
         clock = make_clock(self.trainer, self.length)
         clock.say = None
-        with closing(self.trainer.dataloader):
-            for _ in clock.over(self.trainer.steps()):
-                if clock.is_done():
-                    break
+        for _ in clock.over(self.trainer.steps()):
+            if clock.is_done():
+                break
         return f"{self.summary()}\n{clock.sentence()}"
 
     def summary(self) -> str:
@@ -247,7 +247,7 @@ class TrainingRun:
         torch.backends.cudnn.allow_tf32 = training.performance.use_tf32
         torch.backends.cudnn.benchmark = training.performance.cudnn_benchmark
 
-        data = _dataloader(config)
+        data = _dataloader(config, self.device)
         options = config.model.options()
         # A single class tells nothing
         number = options.setdefault("num_classes", data.num_classes if data.num_classes > 1 else None)
@@ -257,6 +257,8 @@ class TrainingRun:
                 f"{counted(data.num_classes, 'class')}: set it to {data.num_classes}, or to null for those "
                 "of the data"
             )
+        if data.augmentation is not None and data.augmentation.conditioned:
+            options["augment_channels"] = data.augmentation.channels
         model = ModelSpec.from_config(options).build().to(self.device)
         optimizer = make_optimizer(
             training.optimizer.type,
@@ -355,12 +357,11 @@ def _remove_run(checkpoints: Path, logs: Path, samples: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _dataloader(config: Config) -> DiffusionDataLoader:
+def _dataloader(config: Config, device: torch.device) -> DiffusionDataLoader:
     """Return the data that `config.data` describes, in the shape of `config.model`."""
     data, architecture = config.data, config.model.architecture
     if data.paths.train is None:
         raise InputError("data.paths.train is needed: a folder of images, or a data set such as digits")
-    jitter = data.augmentation.color_jitter
     return DiffusionDataLoader(
         data.paths.train,
         data.paths.val if config.training.validation.enabled else None,
@@ -373,10 +374,11 @@ def _dataloader(config: Config) -> DiffusionDataLoader:
         drop_last=data.loading.drop_last,
         classes=config.model.options().get("num_classes", 1) is not None,
         background=data.background,
-        horizontal_flip=data.augmentation.horizontal_flip,
-        rotation_degrees=data.augmentation.rotation_degrees,
-        color_jitter=jitter.strength if jitter.enabled else None,
+        cache=data.loading.cache,
+        device=device,
+        show_progress=is_first_process(),
         seed=config.compute.seed,
+        **data.augmentation.options(),
     )
 
 
@@ -402,8 +404,10 @@ def _settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
         defaults = Training().model_dump(mode="json")
         training = {k: _completed(training.get(k), defaults[k]) for k in LEARNING}
     data = {k: v for k, v in config.get("data", {}).items() if k == "augmentation"}
+    if data:
+        data["augmentation"] = Augmentation().model_dump(mode="json") | data["augmentation"]
     loading = config.get("data", {}).get("loading", {})
-    data["loading"] = {k: v for k, v in loading.items() if k not in ("num_workers", "pin_memory")}
+    data["loading"] = {k: v for k, v in loading.items() if k not in ("num_workers", "pin_memory", "cache")}
     data["paths"] = {"train": config.get("data", {}).get("paths", {}).get("train")}
     seed = config.get("compute", {}).get("seed")
     return {"compute.seed": seed, "model": config.get("model", {}), "data": data, "training": training}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +257,7 @@ class DiffusionTrainer(BaseTrainer):
 
         check_trainer(self)
         clock, timer = make_clock(self, self.length), Timer(self)
-        with Interruption() as interruption, make_bar(self, self.length) as bar, closing(self.dataloader):
+        with Interruption() as interruption, make_bar(self, self.length) as bar:
             while self.share < 1:
                 for images in clock.over(self.steps()):
                     bar.update(images)
@@ -305,7 +305,7 @@ class DiffusionTrainer(BaseTrainer):
             loss = add_gradients(self, group)
             if self.gradient_clip_norm is not None:
                 clip_gradients(self, self.gradient_clip_norm)
-            images = sum(len(x0) for x0, _ in group) * self.accelerator.num_processes
+            images = sum(len(x0) for x0, *_ in group) * self.accelerator.num_processes
             self.set_rate(images)
             self._optimizer.step()
             if self.ema is not None:

@@ -166,7 +166,12 @@ def write_folder(
         _write_json({"_class_name": "DDPMPipeline", **parts}, folder / "model_index.json")
         _write_json(unet, folder / "unet" / "config.json")
         _write_json(scheduler, folder / "scheduler" / "scheduler_config.json")
-        weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+        # Of an image as it is, augment_embedding says nothing, and diffusers has no place for it
+        weights = {
+            name: value.contiguous()
+            for name, value in network.state_dict().items()
+            if not name.startswith("augment_embedding.")
+        }
         safetensors.torch.save_file(
             weights, folder / "unet" / f"{_WEIGHTS}.safetensors", metadata={"format": "pt"}
         )
