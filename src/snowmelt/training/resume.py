@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +13,6 @@ import torch
 from snowmelt.differences import differences
 from snowmelt.models import EMA, Checkpoint, CheckpointError, DiffusionModel, ModelSpec, load_weights
 from snowmelt.models.weights import name_file_in_errors
-from snowmelt.networks import UNet
 from snowmelt.text import counted, some
 from snowmelt.training.bar import images_in
 from snowmelt.training.finite import check_checkpoint
@@ -31,7 +29,6 @@ __all__ = ["newest_first", "read_resumable", "restore", "saved_state"]
 # What decides which images a position in an epoch stands for
 DATA_ORDER = ("batch_size", "num_train_images", "seed", "shuffle_train", "drop_last")
 USUAL = {"weighting": asdict(Weighting()), "times": asdict(Times())}  # of a file from before it was stated
-DROPOUT = ("dropout", "class_dropout_prob")  # act while training only: weights mean the same with any
 
 
 def newest_first(folder: Path) -> Iterator[Path]:
@@ -212,26 +209,17 @@ def restore(
 
 def _meaning(spec: ModelSpec) -> dict[str, Any]:
     """Return what a model's weights mean, with all defaults filled in."""
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(UNet).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
+    with torch.device("meta"):  # the same network without memory
+        options = spec.make_network().config
     schedule = spec.make_schedule()
     t = torch.linspace(0.0, 1.0, 5, dtype=torch.float64)
     levels = [[round(float(number), 9) for number in numbers] for numbers in schedule(t)[1:]]
-    of_schedule = {"beta_schedule", *spec.schedule_options, "schedule", "schedule_options"}
-    left_out = {*DROPOUT, *of_schedule, "parameterization", "out_channels"}
-    stated = {**defaults, **spec.to_config()}
-    plain = {name: _plain(value) for name, value in stated.items() if name not in left_out}
     return {
-        **plain,
+        # Dropout acts while training only: weights mean the same with any
+        **{name: value for name, value in options.items() if name not in ("dropout", "out_channels")},
+        "network": spec.network,
         "parameterization": spec.parameterization,
         "schedule": spec.schedule,
         "num_timesteps": schedule.num_timesteps,
         "levels": levels,
     }
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
