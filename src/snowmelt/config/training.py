@@ -204,12 +204,13 @@ class Visualization(Section):
 
 
 class Performance(Section):
-    """Options for speed. Most of them act on CUDA only."""
+    """Options for speed and memory. Most of them act on CUDA only; `checkpoint_activations` acts everywhere."""
 
     use_amp: bool = False
     use_tf32: bool = True
     cudnn_benchmark: bool = True
     compile_model: bool = False
+    checkpoint_activations: bool = False
 
 
 class Resume(Section):

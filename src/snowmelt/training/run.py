@@ -20,6 +20,7 @@ from snowmelt.differences import differences
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
+from snowmelt.networks.checkpointing import checkpoint_activations
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import counted
 from snowmelt.training.accelerator import is_first_process
@@ -198,6 +199,8 @@ class TrainingRun:
                 "of the data"
             )
         model = ModelSpec.from_config(options).build().to(self.device)
+        if training.performance.checkpoint_activations:
+            checkpoint_activations(model.get_submodule("network"))
         if training.performance.compile_model:
             model.get_submodule("network").compile()
         optimizer = make_optimizer(
