@@ -36,7 +36,13 @@ _MOST_VALUES = 1_000_000
 _DEEPEST = 100
 # What describes the model and how it is sampled: plain values, and no tensor among them
 _PLAIN = ("format_version", "snowmelt_version", "model_config", "num_classes", "class_names", "sampling")
-_ONLY_FOR_TRAINING = ("optimizer_state_dict", "scheduler_state_dict", "scaler_state_dict", "rng_state")
+_ONLY_FOR_TRAINING = (
+    "optimizer_state_dict",
+    "scheduler_state_dict",
+    "scaler_state_dict",
+    "uncertainty_state_dict",
+    "rng_state",
+)
 
 
 def write_contents(contents: Mapping[str, Any], path: Path) -> None:

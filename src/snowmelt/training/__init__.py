@@ -5,6 +5,7 @@ from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.loss import denoising_loss
 from snowmelt.training.times import DISTRIBUTIONS, Times
 from snowmelt.training.trainer import DiffusionTrainer
+from snowmelt.training.uncertainty import Uncertainty
 from snowmelt.training.weightings import WEIGHTINGS, Weighting
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "DiffusionLogger",
     "DiffusionTrainer",
     "Times",
+    "Uncertainty",
     "Weighting",
     "denoising_loss",
 ]

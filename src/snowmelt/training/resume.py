@@ -54,12 +54,18 @@ def check_resumable(state: Mapping[str, Any], parts: Mapping[str, object], sourc
 
     Args:
         state: what the checkpoint holds, by its keys.
-        parts: what is to take its state from there: optimizer, scheduler, scaler.
+        parts: what is to take its state from there: optimizer, scheduler, scaler, uncertainty.
         source: the checkpoint's file, for the message.
 
     Raises:
         CheckpointError: something is missing, or belongs to another kind of optimizer or schedule.
     """
+    learned, learns = "uncertainty_state_dict" in state, "uncertainty" in parts
+    if learned != learns and {"optimizer"} <= parts.keys() and "optimizer_state_dict" in state:
+        raise CheckpointError(
+            f"{source} was trained {'with' if learned else 'without'} learned uncertainty: set "
+            f"training.loss.uncertainty to {str(learned).lower()}, or resume with reset_optimizer"
+        )
     needed = [*(f"{name}_state_dict" for name in parts), "epoch", "global_step", "rng_state"]
     missing = [key for key in needed if key not in state]
     if "optimizer_state_dict" in state:  # then its run had a constant rate or no scaler
@@ -138,7 +144,8 @@ def check_position(state: Mapping[str, Any], order: Mapping[str, Any], batches: 
 
 def objective_of(trainer: DiffusionTrainer) -> dict[str, Any]:
     """Return what a loss is a mean of, as checkpoints hold it."""
-    return {name: asdict(part) for name, part in trainer.objective.items()}
+    learned = {"uncertainty": True} if "uncertainty" in trainer.parts else {}
+    return {name: asdict(part) for name, part in trainer.objective.items()} | learned
 
 
 def saved_state(
@@ -168,7 +175,8 @@ def restore(
 ) -> None:
     """Do what `DiffusionTrainer.load_checkpoint` says."""
     state, path = checkpoint.training, checkpoint.source
-    reset = {"optimizer": reset_optimizer, "scaler": reset_optimizer, "scheduler": reset_scheduler}
+    reset = dict.fromkeys(("optimizer", "scaler", "uncertainty"), reset_optimizer)
+    reset["scheduler"] = reset_scheduler
     parts = {name: part for name, part in trainer.parts.items() if not reset[name]}
     check_resumable(state, parts, path)
     check_meaning(checkpoint, trainer.model, getattr(trainer.dataloader, "class_names", None))
@@ -186,6 +194,8 @@ def restore(
         if "optimizer" in parts:
             # Its moments; the options of this run come back with the rate below
             trainer.optimizer.load_state_dict(dict(state["optimizer_state_dict"]))
+        if "uncertainty" in parts:
+            trainer.parts["uncertainty"].load_state_dict(state["uncertainty_state_dict"])
         if "scaler" in parts and "scaler_state_dict" in state:
             trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
         trainer.progress.load_state_dict(state)

@@ -30,6 +30,7 @@ from snowmelt.training.optimizers import make_optimizer, make_scheduler
 from snowmelt.training.resume import newest_first, read_resumable, restore
 from snowmelt.training.times import Times
 from snowmelt.training.trainer import DiffusionTrainer
+from snowmelt.training.uncertainty import Uncertainty
 from snowmelt.training.weightings import Weighting
 
 __all__ = ["TrainingRun"]
@@ -203,9 +204,10 @@ class TrainingRun:
             checkpoint_activations(model.get_submodule("network"))
         if training.performance.compile_model:
             model.get_submodule("network").compile()
+        uncertainty = Uncertainty().to(self.device) if training.loss.uncertainty else None
         optimizer = make_optimizer(
             training.optimizer.type,
-            model.parameters(),
+            [*model.parameters(), *(uncertainty.parameters() if uncertainty is not None else ())],
             training.optimizer.learning_rate,
             training.optimizer.betas,
             training.optimizer.weight_decay,
@@ -230,6 +232,7 @@ class TrainingRun:
             warmup=schedule.warmup,
             weighting=Weighting(training.loss.weighting, training.loss.options),
             times=Times(**training.times.model_dump()),
+            uncertainty=uncertainty,
             evaluate=self.evaluation() if self.evaluation is not None else None,
             config=config.model_dump(mode="json"),
         )

@@ -31,6 +31,7 @@ from snowmelt.training.processes import check_batches, from_first, largest, of_a
 from snowmelt.training.resume import read_resumable, restore, saved_state
 from snowmelt.training.state import Progress, named, random_state
 from snowmelt.training.times import Times
+from snowmelt.training.uncertainty import Uncertainty
 from snowmelt.training.weightings import Weighting
 
 __all__ = ["DiffusionTrainer"]
@@ -67,6 +68,7 @@ class DiffusionTrainer(BaseTrainer):
             `snowmelt.training.WEIGHTINGS`, or a `Weighting`, which has options.
         times: how noise levels are drawn: a name of `snowmelt.training.DISTRIBUTIONS`, or `Times`, which has
             options; None draws them as the schedule's paper does.
+        uncertainty: learned beside the model; the optimizer has its parameters too. Validation leaves it out.
         sampler: makes the grids; None takes one with the default method.
         evaluate: `train` calls it with the sampler every `evaluate_frequency` epochs, and it returns metrics
             of the images that it makes, by name. It must leave torch's global generator alone, or resuming is
@@ -111,6 +113,7 @@ class DiffusionTrainer(BaseTrainer):
         warmup: int = 0,
         weighting: str | Weighting = "uniform",
         times: str | Times | None = None,
+        uncertainty: Uncertainty | None = None,
         sampler: DiffusionSampler | None = None,
         evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
@@ -140,9 +143,11 @@ class DiffusionTrainer(BaseTrainer):
         # Only the network is wrapped (for several processes, for mixed precision): the model around it is a
         # denoiser, and training asks for the network's own output
         self._network, self._optimizer = self.accelerator.prepare(model.network, optimizer)
+        self._uncertainty = uncertainty and self.accelerator.prepare(uncertainty.learned_by(optimizer))
         self.progress = Progress()
         # What has a state of its own, besides model and EMA; under these names in checkpoints
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": self.accelerator.scaler}
+        parts["uncertainty"] = uncertainty
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.rate = LearningRate(optimizer, scheduler, warmup)
         check_batches(dataloader, self.process)
@@ -316,8 +321,9 @@ class DiffusionTrainer(BaseTrainer):
         device = self.accelerator.device
         x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
         labels = labels_to_learn(self.model, class_labels, class_dropout_prob)
+        learned = {"network": self._network, "uncertainty": self._uncertainty if generator is None else None}
         with self.accelerator.autocast():
-            return denoising_loss(self.model, x0, labels, generator, network=self._network, **self.objective)
+            return denoising_loss(self.model, x0, labels, generator, **learned, **self.objective)
 
     @torch.no_grad()
     def validate_epoch(self) -> dict[str, float]:
