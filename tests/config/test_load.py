@@ -415,7 +415,10 @@ def test_unknown_key_of_an_override(problems):
         ("data.augmentation.conditioned=true", "a change that the network is told of"),
         ("data.augmentation.fill=rainbow", "a colour, such as white"),
         ("model.architecture.dropout=1", "less than 1"),
-        ("model.architecture.use_attention=[1]", "true, false, or a list of them, one for each stage"),
+        (
+            "model.architecture.use_attention=[1]",
+            "true, false, a list of them, one for each stage, or a side",
+        ),
         ("model.architecture.use_attention=[true]", "3 entries, one for each of the channel_multipliers"),
         ("model.architecture.channel_multipliers=[]", "a list of positive integers, one for each stage"),
         ("model.architecture.channel_multipliers=[1,0]", "a list of positive integers, one for each stage"),

@@ -17,7 +17,7 @@ from snowmelt.core import BETA_SCHEDULES, PARAMETERIZATIONS, SCHEDULES
 from snowmelt.denoisers import THRESHOLDS
 from snowmelt.evaluation.metrics import METRICS
 from snowmelt.models import ModelSpec, create_ddpm, create_model
-from snowmelt.networks import UNet
+from snowmelt.networks import NETWORKS, UNet
 from snowmelt.plans import GRIDS, PRESETS, SOLVERS, Method
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training import DISTRIBUTIONS, RATE_SCHEDULES, WEIGHTINGS, DiffusionTrainer
@@ -32,12 +32,26 @@ def defaults_of(*functions):
 
 
 def test_an_empty_model_section_is_an_empty_call():
-    code = defaults_of(UNet, create_ddpm)
+    code = defaults_of(create_ddpm, UNet)
     options = Model().options()
     assert options.pop("schedule") == "ddpm"
     for name, value in options.items():
         assert (tuple(value) if isinstance(value, list) else value) == code[name], name
     assert ModelSpec.from_config(options).build().parameterization.name == code["parameterization"]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_of_the_file_is_its_constructor_and_reads_its_own_keys_alone(network):
+    options, code = Model.model_validate({"architecture": {"type": network}}).options(), NETWORKS[network]
+    assert options["network"] == network
+    for name in Architecture.model_fields.keys() - {"type", "image_size", "in_channels"}:
+        assert (name in options) == (name in inspect.signature(code).parameters)
+        value = options.get(name, ())
+        value = tuple(value) if isinstance(value, list) else value
+        assert value == defaults_of(code).get(name, ()), name
+    spec = ModelSpec.from_config({**options, "image_size": 8, "depth": 1} if network == "dit" else options)
+    assert ModelSpec.from_config(spec.to_config()) == spec
+    assert isinstance(spec.make_network(), code)
 
 
 def test_a_model_of_the_file_states_every_argument():
@@ -93,6 +107,7 @@ def test_an_empty_sampling_section_is_an_empty_call():
 @pytest.mark.parametrize(
     ("section", "key", "table"),
     [
+        (Architecture, "type", NETWORKS),
         (Diffusion, "beta_schedule", BETA_SCHEDULES),
         (Diffusion, "schedule", {"ddpm", *(name for name in SCHEDULES if not name.startswith("ddpm-"))}),
         (Diffusion, "parameterization", PARAMETERIZATIONS),

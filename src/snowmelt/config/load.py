@@ -239,6 +239,8 @@ def _problems(error: ValidationError, places: Mapping[str, str], keys: Mapping[s
     """Return one sentence for each key that `error` complains about."""
     problems: dict[str, str] = {}
     for details in error.errors():
+        if details["type"] == "default_factory_not_called":
+            continue  # this default follows from a key with a problem of its own
         location = [str(part) for part in details["loc"]]
         key = ".".join(location)
         if details["type"] in ("extra_forbidden", "invalid_key"):

@@ -13,16 +13,37 @@ from snowmelt.text import counted
 __all__ = ["Architecture", "Conditioning", "Diffusion", "Model"]
 
 
-class Architecture(Section):
-    """The U-Net. `channel_multipliers` has one entry for each stage; so has a list of `use_attention`."""
+def _default(**defaults: int) -> Any:
+    """Return a field whose default depends on the type of the network."""
+    return Field(default_factory=lambda data: defaults[data.get("type", "unet")])
 
+
+# The keys of one network alone
+_OF_UNET = {
+    "channel_multipliers",
+    "use_attention",
+    "layers_per_block",
+    "norm_groups",
+    "resnet_time_scale_shift",
+}
+_OF_DIT = {"depth", "qk_norm"}
+
+
+class Architecture(Section):
+    """The network, a U-Net or a transformer (dit), which reads its own keys only.
+
+    `channel_multipliers` has one entry for each stage of a U-Net; so has a list of `use_attention`.
+    """
+
+    type: Literal["unet", "dit"] = "unet"
     image_size: Annotated[
         Side | Annotated[list[Side], Field(min_length=2, max_length=2)],
         AfterValidator(lambda size: size if isinstance(size, int) or size[0] != size[1] else size[0]),
         Field(description="the side of square images, or [height, width], in pixels, up to 8,192"),
     ] = 32
     in_channels: Width = 3
-    model_channels: Width = 64
+    model_channels: Width = _default(unet=64, dit=384)
+    patch_size: Width = _default(unet=1, dit=2)
     channel_multipliers: list[Annotated[int, Field(gt=0, le=limits.CHANNELS)]] = Field(
         default=[1, 2, 2],
         min_length=1,
@@ -30,18 +51,22 @@ class Architecture(Section):
         description="a list of positive integers, one for each stage, of at most 16, each up to 65,536",
     )
     use_attention: Annotated[
-        bool | list[bool], Field(description="true, false, or a list of them, one for each stage")
+        bool | Side | list[bool],
+        Field(description="true, false, a list of them, one for each stage, or a side in pixels"),
     ] = False
     layers_per_block: Annotated[int, Field(gt=0, le=limits.LAYERS)] = 2
     norm_groups: Width = 32
     attention_head_dim: Annotated[
         Width | None, Field(description="a positive integer up to 65,536, or null for one head")
-    ] = 8
+    ] = _default(unet=8, dit=64)
+    resnet_time_scale_shift: Literal["default", "scale_shift"] = "default"
+    depth: Annotated[int, Field(gt=0, le=limits.LAYERS)] = 12
+    qk_norm: bool = False
     dropout: Probability = 0.0
 
     @field_validator("use_attention")
     @classmethod
-    def _one_per_stage(cls, value: bool | list[bool], info: ValidationInfo) -> bool | list[bool]:
+    def _one_per_stage(cls, value: bool | int | list[bool], info: ValidationInfo) -> bool | int | list[bool]:
         stages = len(info.data.get("channel_multipliers", ()))
         if stages and isinstance(value, list) and len(value) != stages:
             raise ValueError(
@@ -108,9 +133,12 @@ class Model(Section):
         `num_classes` is left out where the training data decides it.
         """
         unused = {"schedule_options"} if self.diffusion.schedule == "ddpm" else _OF_BETAS
+        unused |= _OF_DIT if self.architecture.type == "unet" else _OF_UNET
         options: dict[str, Any] = {}
         for section in (self.architecture, self.diffusion, self.conditioning):
             options |= section.model_dump(exclude_unset=stated_only, exclude={"type", *unused})
+        if not stated_only or "type" in self.architecture.model_fields_set:
+            options["network"] = self.architecture.type
         if options.get("parameterization") is None:
             options.pop("parameterization", None)
         if "num_classes" in options:

@@ -148,10 +148,14 @@ class Optimizer(Section):
 
 
 class Loss(Section):
-    """How much each noise level counts. `options` are numbers of the weighting, such as gamma of min_snr."""
+    """How much each noise level counts. `options` are numbers of the weighting, such as gamma of min_snr.
+
+    With `uncertainty`, the weighted error of each level is divided by its mean, which is learned.
+    """
 
     weighting: Literal["uniform", "min_snr", "p2", "edm", "sigmoid"] = "uniform"
     options: dict[str, FiniteFloat] = Field(default_factory=dict)
+    uncertainty: bool = False
 
 
 class Times(Section):
@@ -278,11 +282,12 @@ class Visualization(Section):
 
 
 class Performance(Section):
-    """Options for speed. Most of them act on CUDA only."""
+    """Options for speed and, as the last one, for memory. Most of them act on CUDA only."""
 
     use_tf32: bool = True
     cudnn_benchmark: bool = True
     compile_model: bool = False
+    checkpoint_activations: bool = False
 
 
 class Resume(Section):

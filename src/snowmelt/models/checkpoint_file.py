@@ -40,6 +40,7 @@ _ONLY_FOR_TRAINING = (
     "optimizer_state_dict",
     "scheduler_state_dict",
     "scaler_state_dict",
+    "uncertainty_state_dict",
     "rng_state",
     "ema_tracked",
 )

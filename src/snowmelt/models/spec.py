@@ -19,8 +19,8 @@ from snowmelt.core import SCHEDULES, NoiseSchedule, find_time, make_schedule
 from snowmelt.core.times import check_positive
 from snowmelt.models.ddpm import DDPMModel
 from snowmelt.models.model import DiffusionModel
-from snowmelt.networks import UNet
-from snowmelt.plans.words import suggest
+from snowmelt.networks import NETWORKS, DiT, UNet
+from snowmelt.plans.words import lookup, suggest
 
 __all__ = ["ModelSpec"]
 
@@ -37,22 +37,26 @@ _OWN = (
     "class_dropout_prob",
     "parameterization",
 )
-_KINDS = {name: kind for name, kind in get_type_hints(UNet.__init__).items() if name != "return"}
+_KINDS = {
+    network: {name: kind for name, kind in get_type_hints(made.__init__).items() if name != "return"}
+    for network, made in NETWORKS.items()
+}
 _WIDE = 1000  # channels or classes from which on weights are counted before they are made
 _LARGEST = {
     "image_size": limits.SIDE,
     "num_classes": limits.CLASSES,
     "layers_per_block": limits.LAYERS,
+    "depth": limits.LAYERS,
     "num_timesteps": limits.STEPS,
 }
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A U-Net and what it is trained for.
+    """A network and what it is trained for.
 
     Attributes:
-        image_size: (H, W), multiples of 2 ** (stages - 1).
+        image_size: (H, W), multiples of the network's `stride`.
         in_channels: 1 for gray, 3 for colour.
         num_classes: None for an unconditional model.
         has_null_class: the classes are followed by a null class, which guidance needs.
@@ -60,9 +64,10 @@ class ModelSpec:
         schedule: a key of `snowmelt.core.SCHEDULES`.
         schedule_options: as for `snowmelt.core.make_schedule`.
         parameterization: what the network predicts; None takes the usual one of the schedule.
-        network: options of `snowmelt.networks.UNet`.
+        network: a key of `snowmelt.networks.NETWORKS`.
+        network_options: of its constructor.
 
-    >>> spec = ModelSpec((8, 8), in_channels=1, schedule="flow", network={"model_channels": 32})
+    >>> spec = ModelSpec((8, 8), in_channels=1, schedule="flow", network_options={"model_channels": 32})
     >>> spec.build().parameterization.name, ModelSpec.from_config(spec.to_config()) == spec
     ('flow', True)
     """
@@ -75,24 +80,27 @@ class ModelSpec:
     schedule: str = "ddpm-linear"
     schedule_options: Mapping[str, Any] = field(default_factory=dict)
     parameterization: str | None = None
-    network: Mapping[str, Any] = field(default_factory=dict)
+    network: str = "unet"
+    network_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the kind and the size of each value, and complete what a checkpoint should state.
 
         `build` checks what the values are together.
         """
-        own = {name: getattr(self, name) for name in _OWN if name in _KINDS}
-        for name, value in {**own, **self.network}.items():
-            if name not in _KINDS:
-                raise TypeError(f"the network has no option {suggest(str(name)[:40], _KINDS)}")
-            _check(name, value, _KINDS[name])
+        _check("network", self.network, str)
+        kinds = lookup("network", self.network[:40], _KINDS)
+        own = {name: getattr(self, name) for name in _OWN if name in kinds}
+        for name, value in {**own, **self.network_options}.items():
+            if name not in kinds:
+                raise TypeError(f"the network {self.network} has no option {suggest(str(name)[:40], kinds)}")
+            _check(name, value, kinds[name])
         _check("class_dropout_prob", self.class_dropout_prob, float)
         _check("schedule", self.schedule, str)
         _check("parameterization", self.parameterization, str | None)
         for name, value in self.schedule_options.items():
             _check(name, value, int if name == "num_timesteps" else bool | float | Sequence[float] | None)
-        if len(self.network.get("channel_multipliers", ())) > limits.STAGES:
+        if len(self.network_options.get("channel_multipliers", ())) > limits.STAGES:
             raise ValueError(f"channel_multipliers has at most {limits.STAGES} stages")
         if self.schedule.startswith(DISCRETE):
             options = {**_BETAS, **self.schedule_options}
@@ -123,11 +131,11 @@ class ModelSpec:
                 f"{self.schedule} ends in pure noise here (zero_terminal_snr), where a network that predicts "
                 "eps says nothing about the image: take parameterization v or x0"
             )
-        if self.network.get("time_embedding") == "fourier":
+        if self.network_options.get("time_embedding") == "fourier":
             check_positive(find_time(schedule.time), schedule)
         # Before the network is built, which takes longest
         kind = DDPMModel if self.schedule.startswith(DISCRETE) else DiffusionModel
-        network = self._network()
+        network = self.make_network()
         return kind(
             network,
             schedule,
@@ -139,11 +147,16 @@ class ModelSpec:
             spec=self,
         )
 
-    def _network(self) -> UNet:
-        options = {"num_classes": self.num_classes, "has_null_class": self.has_null_class, **self.network}
-        make = partial(UNet, self.image_size, self.in_channels, **options)
-        widest = self.network.get("model_channels", 64) * max(
-            self.network.get("channel_multipliers", (2,)), default=1
+    def make_network(self) -> UNet | DiT:
+        """Return the network, untrained."""
+        options = {
+            "num_classes": self.num_classes,
+            "has_null_class": self.has_null_class,
+            **self.network_options,
+        }
+        make = partial(NETWORKS[self.network], self.image_size, self.in_channels, **options)
+        widest = self.network_options.get("model_channels", 64) * max(
+            self.network_options.get("channel_multipliers", (2,)), default=1
         )
         if widest > _WIDE or (self.num_classes or 0) > _WIDE:
             with torch.device("meta"):  # the same network without memory
@@ -153,7 +166,7 @@ class ModelSpec:
                 raise ValueError(
                     f"the network has {sum(sizes):,} weights of 4 bytes, and this machine has "
                     f"{there / 2**30:.0f} GiB of memory: take smaller model_channels, channel_multipliers, "
-                    "layers_per_block or num_classes"
+                    "layers_per_block, depth or num_classes"
                 )
         return make()
 
@@ -164,6 +177,7 @@ class ModelSpec:
         Args:
             config: flat: the attributes above, the options of the network, and either ``schedule`` and
                 ``schedule_options``, or ``beta_schedule`` and what belongs to it (``schedule="ddpm"``).
+                Without ``network``, it is a U-Net.
         """
         rest = {**config}
         own = {name: rest.pop(name) for name in _OWN if name in rest}
@@ -177,7 +191,8 @@ class ModelSpec:
         if schedule == "ddpm":
             schedule = f"{DISCRETE}{curve}"
         options = rest.pop("schedule_options", {}) or (betas if schedule.startswith(DISCRETE) else {})
-        return cls(**own, schedule=schedule, schedule_options=options, network=rest)
+        network = rest.pop("network", "unet")
+        return cls(**own, schedule=schedule, schedule_options=options, network=network, network_options=rest)
 
     def to_config(self) -> dict[str, Any]:
         """Return the spec as one flat dictionary, as JSON and checkpoints hold it."""
@@ -188,7 +203,9 @@ class ModelSpec:
             schedule = {"beta_schedule": self.schedule.removeprefix(DISCRETE), **self.schedule_options}
         else:
             schedule = {"schedule": self.schedule, "schedule_options": dict(self.schedule_options)}
-        return {**own, **schedule, **self.network}
+        # U-Nets are older than this name: their files stay as they were
+        network = {"network": self.network} if self.network != "unet" else {}
+        return {**own, **schedule, **network, **self.network_options}
 
 
 def _check(name: str, value: object, kind: Any) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from snowmelt.networks.dit import DiT
 from snowmelt.networks.unet import UNet
 
-__all__ = ["UNet"]
+__all__ = ["NETWORKS", "DiT", "UNet"]
+
+NETWORKS: dict[str, type[UNet | DiT]] = {"unet": UNet, "dit": DiT}

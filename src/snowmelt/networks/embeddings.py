@@ -1,4 +1,4 @@
-"""From a time to a vector: waves of many frequencies, then a small perceptron.
+"""From time and class to a vector: of a time by waves of many frequencies, then a small perceptron.
 
 A network can't read a bare number well; it reads its phase on many waves, as hands of a clock that turn at
 different speeds:
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["FourierFeatures", "PositionalFeatures", "TimeEmbedding"]
+__all__ = ["ClassEmbedding", "FourierFeatures", "PositionalFeatures", "TimeEmbedding", "refuse_labels"]
 
 
 class PositionalFeatures(nn.Module):
@@ -102,3 +102,44 @@ class TimeEmbedding(nn.Module):
         """Map (B, in_channels) to (B, out_channels)."""
         embedding: Tensor = self.linear_2(F.silu(self.linear_1(features)))
         return embedding
+
+
+class ClassEmbedding(nn.Embedding):
+    """A vector for each class and, as the last one, for the null class.
+
+    Args:
+        num_classes: number of classes.
+        has_null_class: one more label, `num_classes`, stands for no condition.
+        channels: length of an embedding.
+
+    Attributes:
+        null_class: the label that stands for no condition; None where there is none.
+
+    >>> embedding = ClassEmbedding(10, has_null_class=True, channels=4)
+    >>> torch.equal(embedding(None, 2), embedding(torch.tensor([10, 10]), 2))
+    True
+    """
+
+    def __init__(self, num_classes: int, has_null_class: bool, channels: int) -> None:
+        super().__init__(num_classes + has_null_class, channels)
+        self.null_class = num_classes if has_null_class else None
+
+    def forward(self, class_labels: Tensor | None, count: int) -> Tensor:  # type: ignore[override]
+        """Map (count,) labels, or None for as many null classes, to (count, channels).
+
+        Raises:
+            ValueError: there are no labels, and no null class.
+        """
+        if class_labels is None:
+            if self.null_class is None:
+                raise ValueError("class_labels are needed: this network has classes, and no null class")
+            class_labels = torch.full((count,), self.null_class, device=self.weight.device)
+        return super().forward(class_labels)
+
+
+def refuse_labels(class_labels: Tensor | None) -> None:
+    """Raise ValueError if there are labels, on behalf of a network without classes."""
+    if class_labels is not None:
+        raise ValueError(
+            "class_labels given to an unconditional network: leave them out, or build it with num_classes"
+        )

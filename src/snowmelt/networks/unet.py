@@ -7,6 +7,9 @@ Stage i works on 1 / 2^i of the image's side, with ``model_channels * channel_mu
 and class enter every residual block as one vector, the condition. Source: Ho et al. 2020 (DDPM),
 appendix B; Dhariwal & Nichol 2021 (Diffusion Models Beat GANs), section 3, for what ``scale_shift`` and
 resampling ``resnet`` add. Parameters are named and shaped as in diffusers' UNet2DModel.
+
+With ``patch_size=p``, what flows through all of this is an image of 1 / p of the side, whose pixels are the
+squares of p x p pixels of the image (Hoogeboom et al. 2023 (simple diffusion), section 3.2).
 """
 
 from __future__ import annotations
@@ -33,7 +36,14 @@ from snowmelt.networks.blocks import (
     zeroed,
 )
 from snowmelt.networks.cpu import norm_silu
-from snowmelt.networks.embeddings import FourierFeatures, PositionalFeatures, TimeEmbedding
+from snowmelt.networks.embeddings import (
+    ClassEmbedding,
+    FourierFeatures,
+    PositionalFeatures,
+    TimeEmbedding,
+    refuse_labels,
+)
+from snowmelt.networks.options import as_json, check_counts, check_size, pair
 
 __all__ = ["UNet"]
 
@@ -52,6 +62,7 @@ _COUNTS = (
     "mid_attention_norm_groups",
     "attention_head_dim",
     "norm_groups",
+    "patch_size",
 )
 
 
@@ -70,7 +81,8 @@ class UNet(nn.Module):
         model_channels: width that the multipliers multiply.
         channel_multipliers: width of each stage, in units of `model_channels`.
         layers_per_block: residual blocks of a stage on the way down; one more on the way up.
-        use_attention: attention behind the residual blocks: of all stages, of none, or one bool a stage.
+        use_attention: attention behind the residual blocks: of all stages, of none, one bool a stage, or the
+            side up to which a map gets it, in pixels: 16 for stages of 16 x 16 and smaller.
         mid_attention: attention in the middle.
         mid_attention_norm_groups: groups of the norm before it. None: `norm_groups`, but no norm at all with
             ``scale_shift``, as diffusers has it.
@@ -94,12 +106,14 @@ class UNet(nn.Module):
         mid_block_scale_factor: divides what each block of the middle makes.
         augment_channels: numbers that say how a training image was changed (Karras et al. 2022, appendix
             F.2); 0 for none.
+        patch_size: side of the squares of pixels that become one, with their channels side by side.
 
     Attributes:
-        config: the arguments; ``UNet(**network.config)`` builds an equal network, also after JSON.
+        config: the arguments, `use_attention` as bools; ``UNet(**network.config)`` builds an equal network,
+            also after JSON.
         image_size: (H, W), or None.
         null_class: the label that stands for no condition, `num_classes`; None where there is none.
-        stride: what must divide H and W, 2 ** (stages - 1).
+        stride: what must divide H and W, patch_size * 2 ** (stages - 1).
 
     Raises:
         ValueError: options that don't fit each other, or the image size.
@@ -121,7 +135,7 @@ class UNet(nn.Module):
         model_channels: int = 64,
         channel_multipliers: Sequence[int] = (1, 2, 2),
         layers_per_block: int = 2,
-        use_attention: bool | Sequence[bool] = False,
+        use_attention: bool | int | Sequence[bool] = False,
         mid_attention: bool = True,
         mid_attention_norm_groups: int | None = None,
         attention_head_dim: int | None = 8,
@@ -140,21 +154,25 @@ class UNet(nn.Module):
         downsample_padding: int = 1,
         mid_block_scale_factor: float = 1.0,
         augment_channels: int = 0,
+        patch_size: int = 1,
     ) -> None:
         # First of all, while the arguments are all there is
-        options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        config = as_json(locals())
         super().__init__()
-        self.config = {name: _as_json(value) for name, value in options.items()}
+        self.config = config
         _check_options(self.config)
 
         channels = [model_channels * multiplier for multiplier in channel_multipliers]
         last = len(channels) - 1
-        attended = [use_attention] * len(channels) if isinstance(use_attention, bool) else list(use_attention)
-        _check_stages(channels, attended, self.config)
-        self.stride = 2**last
-        self.image_size = None if image_size is None else _pair(image_size)
+        self.patch_size = patch_size
+        self.stride = patch_size * 2**last
+        self.image_size = None if image_size is None else pair(image_size)
         if self.image_size is not None:
-            _check_size(self.image_size, self.stride)
+            check_size(self.image_size, self.stride)
+        attended = _attended(use_attention, len(channels), self.image_size, patch_size)
+        _check_stages(channels, attended, self.config)
+        if not isinstance(use_attention, bool):
+            self.config["use_attention"] = attended
 
         width = channels[0]
         condition_channels = 4 * width
@@ -183,15 +201,15 @@ class UNet(nn.Module):
             else FourierFeatures(2 * width, fourier_scale)
         )
         self.time_embedding = TimeEmbedding(self.time_proj.channels, condition_channels)
-        self.null_class = num_classes if num_classes and has_null_class else None
         self.class_embedding = (
-            nn.Embedding(num_classes + has_null_class, condition_channels) if num_classes else None
+            ClassEmbedding(num_classes, has_null_class, condition_channels) if num_classes else None
         )
         self.augment_embedding = (
             nn.Linear(augment_channels, condition_channels, bias=False) if augment_channels else None
         )
+        self.null_class = self.class_embedding.null_class if self.class_embedding is not None else None
 
-        self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.conv_in = nn.Conv2d(patch_size**2 * in_channels, width, 3, padding=1)
         # The channels that come into stage i: from above on the way down, from below on the way up
         above, below = [width, *channels[:-1]], [*channels[1:], channels[-1]]
         self.down_blocks = nn.ModuleList()
@@ -224,7 +242,7 @@ class UNet(nn.Module):
                 )
             )
         self.conv_norm_out = nn.GroupNorm(norm_groups, width, norm_eps)
-        self.conv_out = zeroed(nn.Conv2d(width, out_channels or in_channels, 3, padding=1))
+        self.conv_out = zeroed(nn.Conv2d(width, patch_size**2 * (out_channels or in_channels), 3, padding=1))
 
     def forward(
         self,
@@ -248,16 +266,16 @@ class UNet(nn.Module):
             ValueError: a size that `stride` does not divide, labels for an unconditional network, or none for
                 one that has classes and no null class.
         """
-        _check_size(x_t.shape[-2:], self.stride)
+        check_size(x_t.shape[-2:], self.stride)
         dtype = self.conv_in.weight.dtype
         condition = self._condition(timesteps, class_labels, augment_labels, dtype)
-        skips: list[Tensor] = [self.conv_in(x_t.to(dtype))]
+        skips: list[Tensor] = [self.conv_in(F.pixel_unshuffle(x_t.to(dtype), self.patch_size))]
         for stage in self.down_blocks:
             skips += stage(skips[-1], condition)
         x = self.mid_block(skips[-1], condition)
         for stage in self.up_blocks:
             x = stage(x, skips, condition)
-        y: Tensor = self.conv_out(norm_silu(x, self.conv_norm_out))
+        y = F.pixel_shuffle(self.conv_out(norm_silu(x, self.conv_norm_out)), self.patch_size)
         if isinstance(self.time_proj, PositionalFeatures):
             return y
         # Song & Ermon 2020 (Improved Techniques), technique 3: s(x, sigma) = s(x) / sigma
@@ -273,15 +291,9 @@ class UNet(nn.Module):
         """Return what every residual block reads of time and labels, (B, 4 * width), activation applied."""
         embedding: Tensor = self.time_embedding(self.time_proj(timesteps).to(dtype))
         if self.class_embedding is not None:
-            if class_labels is None:
-                if self.null_class is None:
-                    raise ValueError("class_labels are needed: this network has classes, and no null class")
-                class_labels = torch.full_like(timesteps, self.null_class, dtype=torch.long)
-            embedding = embedding + self.class_embedding(class_labels)
-        elif class_labels is not None:
-            raise ValueError(
-                "class_labels given to an unconditional network: leave them out, or build it with num_classes"
-            )
+            embedding = embedding + self.class_embedding(class_labels, len(timesteps))
+        else:
+            refuse_labels(class_labels)
         if augment_labels is not None:
             if self.augment_embedding is None:
                 raise ValueError(
@@ -292,40 +304,34 @@ class UNet(nn.Module):
         return F.silu(embedding)
 
 
-def _as_json(value: Any) -> Any:
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
-
-
-def _check_size(size: Sequence[int], stride: int) -> None:
-    if any(side % stride for side in size):
-        smaller = " x ".join(str(max(1, side // stride) * stride) for side in size)
-        larger = " x ".join(str(-(-side // stride) * stride) for side in size)
-        nearest = larger if smaller == larger else f"{smaller} or {larger}"
+def _attended(
+    use_attention: bool | int | Sequence[bool],
+    stages: int,
+    image_size: tuple[int, int] | None,
+    patch_size: int,
+) -> list[bool]:
+    """Return whether each stage attends."""
+    if isinstance(use_attention, bool):
+        return [use_attention] * stages
+    if isinstance(use_attention, Sequence):
+        return list(use_attention)
+    if image_size is None:
         raise ValueError(
-            f"image size {' x '.join(map(str, size))} does not fit: this network shrinks it by {stride}, so "
-            f"height and width must be multiples of {stride}; the nearest sizes that work: {nearest}"
+            f"use_attention={use_attention} is a size, and image_size is None: state it, or one bool a stage"
         )
+    return [max(image_size) <= use_attention * patch_size * 2**stage for stage in range(stages)]
 
 
 def _check_options(config: dict[str, Any]) -> None:
     for name, choices in _CHOICES.items():
         if config[name] not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {config[name]!r}")
-    for name in _COUNTS:
-        if config[name] is not None and config[name] < 1:
-            raise ValueError(f"{name} must be at least 1, got {config[name]}")
+    check_counts(config, _COUNTS)
     multipliers = config["channel_multipliers"]
     if not multipliers or min(multipliers) < 1:
         raise ValueError(f"channel_multipliers must be one integer >= 1 for each stage, got {multipliers}")
     if config["augment_channels"] < 0:
         raise ValueError(f"augment_channels must be 0 or positive, got {config['augment_channels']}")
-    if (config["num_classes"] or 0) < 0:
-        raise ValueError(f"num_classes must be None, 0 or positive, got {config['num_classes']}")
 
 
 def _check_stages(channels: list[int], attended: list[bool], config: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from snowmelt.training.loss import denoising_loss
 from snowmelt.training.rate_schedules import RATE_SCHEDULES, RateSchedule
 from snowmelt.training.times import DISTRIBUTIONS, Times
 from snowmelt.training.trainer import DiffusionTrainer
+from snowmelt.training.uncertainty import Uncertainty
 from snowmelt.training.weightings import WEIGHTINGS, Weighting
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "DiffusionTrainer",
     "RateSchedule",
     "Times",
+    "Uncertainty",
     "Weighting",
     "denoising_loss",
 ]

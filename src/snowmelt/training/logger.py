@@ -147,7 +147,9 @@ class DiffusionLogger:
         for name in names:
             steps = [int(row["step"]) for row in rows[name]]
             axes.plot(steps, [float(row[name]) for row in rows[name]], marker=".", label=name)
-        axes.set(xlabel="step", ylabel="loss", yscale="log")
+        # With a learned uncertainty, the loss falls below 0
+        positive = all(float(row[name]) > 0 for name in names for row in rows[name])
+        axes.set(xlabel="step", ylabel="loss", yscale="log" if positive else "linear")
         axes.grid(alpha=0.3, which="both")
         axes.legend()
         path = self.log_dir / "losses.png"

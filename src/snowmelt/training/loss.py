@@ -34,6 +34,7 @@ def denoising_loss(
     network: Callable[..., Tensor] | None = None,
     weighting: Weighting = UNIFORM,
     times: Times = USUAL,
+    uncertainty: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Return the mean squared error of the network's prediction at random times and noise, a scalar.
 
@@ -50,6 +51,7 @@ def denoising_loss(
         network: stands for the model's network, which another library has wrapped.
         weighting: how much each noise level counts.
         times: how noise levels are drawn.
+        uncertainty: u(lam), to learn beside the network; see `snowmelt.training.Uncertainty`.
 
     >>> from snowmelt import create_ddpm
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
@@ -58,7 +60,7 @@ def denoising_loss(
     1.0
     """
     level = model.schedule(times.draw(model.schedule, len(x0), generator))
-    weight = weighting(level, model.parameterization)
+    weight, lam = weighting(level, model.parameterization), level.lam
     time = model.time(level).to(x0.device, torch.float32, non_blocking=True)
     # Levels are made in float64 on the CPU, and move to the images in their shape and dtype; nobody waits
     level = Level(*(number.to(x0, non_blocking=True).view(-1, 1, 1, 1) for number in level))
@@ -67,10 +69,16 @@ def denoising_loss(
     labels = (class_labels,) if augment_labels is None else (class_labels, augment_labels.to(x0.device))
     y = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, *labels)
     target = model.parameterization.target(x0, eps, level)
-    if weight is None:
+    if weight is None and uncertainty is None:
         return mse_loss(y.to(x0.dtype), target)
     error = (y.to(x0.dtype) - target).square().flatten(1).mean(1)
-    return (weight.to(x0, non_blocking=True) * error).mean()
+    if weight is not None:
+        error = weight.to(x0, non_blocking=True) * error
+    if uncertainty is not None:
+        # Karras et al. 2024 (EDM2), eq. 14
+        u = uncertainty(lam.to(x0.device, torch.float32, non_blocking=True))
+        error = error / u.exp() + u
+    return error.mean()
 
 
 def batch_loss(
@@ -88,6 +96,8 @@ def batch_loss(
     labels = labels_to_learn(trainer.model, class_labels, class_dropout_prob)
     with autocast(device, settle_precision(trainer).precision):
         options = {"network": trainer.forward, "augment_labels": augment_labels, **trainer.objective}
+        if generator is None:
+            options["uncertainty"] = trainer.uncertainty
         return denoising_loss(trainer.model, x0, labels, generator, **options)
 
 

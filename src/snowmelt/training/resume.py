@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +13,6 @@ import torch
 from snowmelt.differences import differences
 from snowmelt.models import EMA, Checkpoint, CheckpointError, DiffusionModel, ModelSpec, load_weights
 from snowmelt.models.weights import name_file_in_errors
-from snowmelt.networks import UNet
 from snowmelt.text import counted, some
 from snowmelt.training.averages import with_options
 from snowmelt.training.finite import check_checkpoint
@@ -31,7 +29,6 @@ __all__ = ["newest_first", "read_resumable", "restore", "saved_state"]
 # What decides which images a position in an epoch stands for
 DATA_ORDER = ("batch_size", "num_train_images", "seed", "shuffle_train", "drop_last")
 USUAL = {"weighting": asdict(Weighting()), "times": asdict(Times())}  # of a file from before it was stated
-DROPOUT = ("dropout", "class_dropout_prob")  # act while training only: weights mean the same with any
 
 
 def newest_first(folder: Path) -> Iterator[Path]:
@@ -57,12 +54,18 @@ def check_resumable(state: Mapping[str, Any], parts: Mapping[str, object], sourc
 
     Args:
         state: what the checkpoint holds, by its keys.
-        parts: what is to take its state from there: optimizer, scheduler, scaler.
+        parts: what is to take its state from there: optimizer, scheduler, scaler, uncertainty.
         source: the checkpoint's file, for the message.
 
     Raises:
         CheckpointError: something is missing, or belongs to another kind of optimizer or schedule.
     """
+    learned, learns = "uncertainty_state_dict" in state, "uncertainty" in parts
+    if learned != learns and {"optimizer"} <= parts.keys() and "optimizer_state_dict" in state:
+        raise CheckpointError(
+            f"{source} was trained {'with' if learned else 'without'} learned uncertainty: set "
+            f"training.loss.uncertainty to {str(learned).lower()}, or resume with reset_optimizer"
+        )
     needed = [*(f"{name}_state_dict" for name in parts), "epoch", "global_step", "rng_state"]
     missing = [key for key in needed if key not in state]
     if "optimizer_state_dict" in state:  # then its run had a constant rate or no scaler
@@ -141,7 +144,8 @@ def check_position(state: Mapping[str, Any], order: Mapping[str, Any], batches: 
 
 def objective_of(trainer: DiffusionTrainer) -> dict[str, Any]:
     """Return what a loss is a mean of, as checkpoints hold it."""
-    return {name: asdict(part) for name, part in trainer.objective.items()}
+    learned = {"uncertainty": True} if "uncertainty" in trainer.parts else {}
+    return {name: asdict(part) for name, part in trainer.objective.items()} | learned
 
 
 def saved_state(
@@ -174,7 +178,8 @@ def restore(
 ) -> None:
     """Do what `DiffusionTrainer.load_checkpoint` says."""
     state, path = checkpoint.training, checkpoint.source
-    reset = {"optimizer": reset_optimizer, "scaler": reset_optimizer, "scheduler": reset_scheduler}
+    reset = dict.fromkeys(("optimizer", "scaler", "uncertainty"), reset_optimizer)
+    reset["scheduler"] = reset_scheduler
     parts = {name: part for name, part in trainer.parts.items() if not reset[name]}
     check_resumable(state, parts, path)
     check_meaning(checkpoint, trainer.model, getattr(trainer.dataloader, "class_names", None))
@@ -198,6 +203,8 @@ def restore(
         if "optimizer" in parts:
             moments = state["optimizer_state_dict"]
             trainer.optimizer.load_state_dict(with_options(trainer.optimizer, moments))
+        if "uncertainty" in parts:
+            trainer.parts["uncertainty"].load_state_dict(state["uncertainty_state_dict"])
         if "scaler" in parts and "scaler_state_dict" in state:
             trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
         trainer.progress.load_state_dict({"precision": "fp32", **state})  # of an older file
@@ -224,26 +231,17 @@ def restore(
 
 def _meaning(spec: ModelSpec) -> dict[str, Any]:
     """Return what a model's weights mean, with all defaults filled in."""
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(UNet).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
+    with torch.device("meta"):  # the same network without memory
+        options = spec.make_network().config
     schedule = spec.make_schedule()
     t = torch.linspace(0.0, 1.0, 5, dtype=torch.float64)
     levels = [[round(float(number), 9) for number in numbers] for numbers in schedule(t)[1:]]
-    of_schedule = {"beta_schedule", *spec.schedule_options, "schedule", "schedule_options"}
-    left_out = {*DROPOUT, *of_schedule, "parameterization", "out_channels"}
-    stated = {**defaults, **spec.to_config()}
-    plain = {name: _plain(value) for name, value in stated.items() if name not in left_out}
     return {
-        **plain,
+        # Dropout acts while training only: weights mean the same with any
+        **{name: value for name, value in options.items() if name not in ("dropout", "out_channels")},
+        "network": spec.network,
         "parameterization": spec.parameterization,
         "schedule": spec.schedule,
         "num_timesteps": schedule.num_timesteps,
         "levels": levels,
     }
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -23,6 +23,7 @@ from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
 from snowmelt.models.post_hoc import FOLDER
+from snowmelt.networks.checkpointing import checkpoint_activations
 from snowmelt.precision import AUTO
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import counted, duration, seconds_in
@@ -39,6 +40,7 @@ from snowmelt.training.resume import newest_first, read_resumable, restore
 from snowmelt.training.state import Progress
 from snowmelt.training.times import Times
 from snowmelt.training.trainer import DiffusionTrainer
+from snowmelt.training.uncertainty import Uncertainty
 from snowmelt.training.weightings import Weighting
 
 __all__ = ["TrainingRun"]
@@ -260,9 +262,12 @@ class TrainingRun:
         if data.augmentation is not None and data.augmentation.conditioned:
             options["augment_channels"] = data.augmentation.channels
         model = ModelSpec.from_config(options).build().to(self.device)
+        if training.performance.checkpoint_activations:
+            checkpoint_activations(model.get_submodule("network"))
+        uncertainty = Uncertainty().to(self.device) if training.loss.uncertainty else None
         optimizer = make_optimizer(
             training.optimizer.type,
-            model.parameters(),
+            [*model.parameters(), *(uncertainty.parameters() if uncertainty is not None else ())],
             training.optimizer.learning_rate,
             training.optimizer.betas,
             training.optimizer.weight_decay,
@@ -289,6 +294,7 @@ class TrainingRun:
             accumulation=training.accumulation,
             weighting=Weighting(training.loss.weighting, training.loss.options),
             times=Times(**training.times.model_dump()),
+            uncertainty=uncertainty,
             evaluate=self.evaluation() if self.evaluation is not None else None,
             config=config.model_dump(mode="json"),
         )

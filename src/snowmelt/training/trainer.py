@@ -37,6 +37,7 @@ from snowmelt.training.saving import Saving
 from snowmelt.training.snapshots import Snapshots
 from snowmelt.training.state import Progress, named, random_state
 from snowmelt.training.times import Times
+from snowmelt.training.uncertainty import Uncertainty
 from snowmelt.training.validation import validation_loss
 from snowmelt.training.weightings import Weighting
 
@@ -78,6 +79,7 @@ class DiffusionTrainer(BaseTrainer):
             `snowmelt.training.WEIGHTINGS`, or a `Weighting`, which has options.
         times: how noise levels are drawn: a name of `snowmelt.training.DISTRIBUTIONS`, or `Times`, which has
             options; None draws them as the schedule's paper does.
+        uncertainty: learned beside the model; the optimizer has its parameters too. Validation leaves it out.
         sampler: makes the grids; None takes one with the default method.
         evaluate: `train` calls it with the sampler every `evaluate_frequency` epochs, and it returns metrics
             of the images that it makes, by name. It must leave torch's global generator alone, or resuming is
@@ -129,6 +131,7 @@ class DiffusionTrainer(BaseTrainer):
         times: str | Times | None = None,
         ema_width: float | None = None,
         snapshots: int = 0,
+        uncertainty: Uncertainty | None = None,
         sampler: DiffusionSampler | None = None,
         evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
@@ -163,12 +166,14 @@ class DiffusionTrainer(BaseTrainer):
         # denoiser, and training asks for the network's own output
         self.network, self._optimizer = self.accelerator.prepare(model.network, optimizer)
         self.forward = Compiled(self.network) if compile_model else self.network
+        self.uncertainty = uncertainty and self.accelerator.prepare(uncertainty.learned_by(optimizer))
         self.progress = Progress()
         self.length: Length | None = None
         self.accumulation = accumulation
         self.an_epoch = Epoch.of(dataloader, self.process, accumulation)
         # What has a state of its own, besides model and EMA; under these names in checkpoints
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": self.accelerator.scaler}
+        parts["uncertainty"] = uncertainty
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.rate = LearningRate(optimizer, RateSchedule.of(rate_schedule), warmup, scheduler)
         prepare_optimizer(self)

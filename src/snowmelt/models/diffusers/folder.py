@@ -155,7 +155,7 @@ def write_folder(
     averaged = checkpoint.averaged(model) if use_ema else None
     if averaged is not None:
         averaged.apply_shadow()
-    network = cast(UNet, model.network)
+    network = cast(UNet, model.network)  # or `unet_config` refuses it
     unet = unet_config(network.config)
     scheduler = scheduler_config(model.config, checkpoint.method, checkpoint.threshold)
     card = model_card(model, checkpoint, averaged=averaged is not None, license=license)

@@ -15,6 +15,7 @@ from itertools import pairwise
 from math import gcd
 from typing import Any
 
+from snowmelt.errors import InputError
 from snowmelt.models.diffusers.options import complete, expect, refusal
 
 __all__ = ["unet_config", "unet_options"]
@@ -160,11 +161,18 @@ def unet_config(options: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         options: the `config` of a `snowmelt.networks.UNet`: all of its arguments.
 
+    Raises:
+        InputError: the network has patches, or is no U-Net.
+
     >>> from snowmelt.networks import UNet
     >>> config = unet_config(UNet(32, 3, use_attention=[False, True, True], num_classes=10).config)
     >>> config["down_block_types"], config["num_class_embeds"], config["_null_class"]
     (['DownBlock2D', 'AttnDownBlock2D', 'AttnDownBlock2D'], 11, 10)
     """
+    if "channel_multipliers" not in options:
+        raise InputError("only a U-Net can be written as a UNet2DModel; expected network 'unet'")
+    if options["patch_size"] != 1:
+        raise refusal("patch_size", options["patch_size"], "1: a UNet2DModel works on pixels")
     widths = [options["model_channels"] * multiplier for multiplier in options["channel_multipliers"]]
     attention = options["use_attention"]
     attended = [attention] * len(widths) if isinstance(attention, bool) else attention
