@@ -7,8 +7,6 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -168,19 +166,18 @@ def test_a_full_disk_is_one_message_that_names_the_resume(once, monkeypatch):
     assert (once / "checkpoints" / "latest.pth").read_bytes() == before
 
 
-def test_sigterm_to_all_processes_of_a_run_saves_and_exits_with_143(tmp_path):
-    command = [sys.executable, "-m", "snowmelt", *words(tmp_path, "training.epochs=100000")]
-    process = subprocess.Popen(
-        [*command, "data.loading.num_workers=1"], stderr=subprocess.PIPE, start_new_session=True
-    )
+def test_sigterm_to_all_processes_of_a_run_saves_and_exits_with_143(tmp_path, start):
+    command = words(tmp_path, "training.epochs=100000", "data.loading.num_workers=1")
+    process = start(*command, output=tmp_path / "said")
     latest = tmp_path / "checkpoints" / "latest.pth"
     deadline = time.monotonic() + 120
     while not latest.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, errors
-    assert b"Traceback" not in errors
+    process.join(timeout=60)
+    said = (tmp_path / "said").read_text()
+    assert process.exitcode == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
     assert read_contents(latest)["global_step"] > 0
 
 
@@ -199,8 +196,8 @@ def test_a_dry_run_says_what_is_ahead_and_writes_nothing(tmp_path):
 
 
 def test_a_run_says_once_how_long_it_will_take(tmp_path):
-    said = train(tmp_path, "training.epochs=20", "training.checkpointing.save_frequency=20")
-    assert said.count("the 40 steps of this run about") == 1
+    said = train(tmp_path, "training.epochs=6", "training.checkpointing.save_frequency=6")
+    assert said.count("the 12 steps of this run about") == 1
 
 
 def test_too_few_batches_for_the_processes_are_bad_input(tmp_path, monkeypatch):
