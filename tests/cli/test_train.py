@@ -7,6 +7,8 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -166,18 +168,19 @@ def test_a_full_disk_is_one_message_that_names_the_resume(once, monkeypatch):
     assert (once / "checkpoints" / "latest.pth").read_bytes() == before
 
 
-def test_sigterm_to_all_processes_of_a_run_saves_and_exits_with_143(tmp_path, start):
-    command = words(tmp_path, "training.epochs=100000", "data.loading.num_workers=1")
-    process = start(*command, output=tmp_path / "said")
+def test_sigterm_to_all_processes_of_a_run_saves_and_exits_with_143(tmp_path):
+    command = [sys.executable, "-m", "snowmelt", *words(tmp_path, "training.epochs=100000")]
+    process = subprocess.Popen(
+        [*command, "data.loading.num_workers=1"], stderr=subprocess.PIPE, start_new_session=True
+    )
     latest = tmp_path / "checkpoints" / "latest.pth"
     deadline = time.monotonic() + 120
     while not latest.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.1)
     os.killpg(process.pid, signal.SIGTERM)
-    process.join(timeout=60)
-    said = (tmp_path / "said").read_text()
-    assert process.exitcode == 128 + signal.SIGTERM, said
-    assert "Traceback" not in said
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert b"Traceback" not in errors
     assert read_contents(latest)["global_step"] > 0
 
 
