@@ -14,6 +14,7 @@ import pytest
 import snowmelt
 
 ROOT = Path(snowmelt.__file__).parent
+REPOSITORY = Path(__file__).parents[1]
 
 # From the ground up: a package may import those on lower floors, and none beside it on its own
 FLOORS = [
@@ -118,37 +119,92 @@ def test_no_module_imports_itself_on_a_way_round():
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-def loaded_by(code: str) -> set[str]:
-    """Return the modules that a fresh process has loaded after running `code`."""
-    script = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(result.stdout.split())
+# What one process does, one thing after the other; each line tells what is loaded by then
+STAGES = """
+import sys
+from pathlib import Path
+
+def tell():
+    print(*sys.modules, flush=True)
+
+import snowmelt
+snowmelt.__version__
+tell()
+
+from snowmelt import EMA, Checkpoint, DiffusionSampler, create_ddpm
+model = create_ddpm(image_size=8, in_channels=1, model_channels=8, norm_groups=4, num_classes=3)
+DiffusionSampler(model, solver="ddim", steps=1).sample(1, [0])
+tell()
+
+import runpy
+import torch
+
+def refuse(*args, **kwargs):
+    raise AssertionError("an optimizer or a data loader was made")
+
+torch.optim.Optimizer.__init__ = refuse
+torch.utils.data.DataLoader.__init__ = refuse
+folder = Path(sys.argv[1])
+Checkpoint.of(model, EMA(model)).write(folder / "model.pth")
+(folder / "generate.yaml").write_text(f'''
+mode: generate
+compute: {{device: cpu}}
+output: {{base_dir: {folder}}}
+generation:
+  checkpoint: {folder}/model.pth
+  sampling: {{num_samples: 3, guidance_scale: 2.0, sampler: {{type: ddim, steps: 1}}}}
+''')
+sys.argv[1:] = [str(folder / "generate.yaml")]
+sys.stdout, stdout = sys.stderr, sys.stdout
+try:
+    runpy.run_module("src.main", run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
+sys.stdout = stdout
+tell()
+"""
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    loaded = loaded_by("import snowmelt; snowmelt.__version__")
-    assert not loaded & {"torch", "torchvision", "yaml", "pydantic", "accelerate"}
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("stages")
 
 
-def test_sampling_loads_no_trainer_and_no_configuration():
-    loaded = loaded_by(
-        "from snowmelt import DiffusionSampler, create_ddpm\n"
-        "model = create_ddpm(image_size=8, in_channels=1, model_channels=8, norm_groups=4)\n"
-        "DiffusionSampler(model, solver='ddim', steps=1).sample(1)"
-    )
-    forbidden = {
-        "snowmelt.training",
-        "snowmelt.data",
-        "snowmelt.config",
-        "accelerate",
-        "omegaconf",
-        "pydantic",
-    }
-    assert not loaded & (forbidden | {"tensorboard", "matplotlib", "sklearn", "torchvision"})
+@pytest.fixture(scope="module")
+def loaded(folder) -> list[set[str]]:
+    """What a fresh process has loaded when it has imported snowmelt, when it has sampled, and at its end."""
+    command = [sys.executable, "-c", STAGES, str(folder)]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return [set(line.split()) for line in result.stdout.splitlines()]
 
 
-def test_reading_a_configuration_loads_no_torch():
-    assert "torch" not in loaded_by("import snowmelt.config")
+def test_importing_the_package_loads_nothing_heavy(loaded):
+    assert not loaded[0] & {"torch", "torchvision", "yaml", "pydantic", "accelerate"}
+
+
+NOT_TO_SAMPLE = {
+    "snowmelt.training",
+    "snowmelt.data",
+    "accelerate",
+    "matplotlib",
+    "sklearn",
+    "tensorboard",
+    "torch.utils.tensorboard",
+    "torchvision",
+}
+
+
+def test_sampling_loads_no_trainer_and_no_configuration(loaded):
+    assert "snowmelt.sampling" in loaded[1]
+    assert not loaded[1] & (NOT_TO_SAMPLE | {"snowmelt.config", "omegaconf", "pydantic"})
+
+
+def test_generation_loads_no_training_code_and_makes_no_optimizer(loaded, folder):
+    """By the old way of calling it too, which reads the mode from the file."""
+    assert len(list((folder / "generated").glob("sample_*.png"))) == 3
+    assert "snowmelt.cli.generate" in loaded[2]
+    assert not loaded[2] & NOT_TO_SAMPLE
 
 
 def test_every_public_name_is_there():

@@ -15,7 +15,7 @@ from snowmelt.adapters import from_flow
 from snowmelt.cli import app
 from snowmelt.editing import interpolate
 from snowmelt.evaluation.answers.job import EvaluationJob
-from snowmelt.evaluation.compare import Comparison
+from snowmelt.evaluation.compare import Comparison, comparison
 from snowmelt.evaluation.sampled import SampledSource
 from snowmelt.formats import open_images
 from snowmelt.images import save_grid, save_png, to_uint8
@@ -90,11 +90,17 @@ def labels(checkpoint) -> list[int] | None:
 
 
 @pytest.fixture(scope="module")
-def expected(checkpoint, labels) -> Tensor:
-    """What `DiffusionSampler.from_pretrained(path).sample()` makes, uint8."""
-    images = to_uint8(DiffusionSampler.from_pretrained(checkpoint).sample(COUNT, labels, seeds=SEEDS))
-    assert len(images.unique()) > 50  # no picture of one colour, which would equal every other
-    return images
+def images(checkpoint, labels) -> Tensor:
+    """What `DiffusionSampler.from_pretrained(path).sample()` makes."""
+    return DiffusionSampler.from_pretrained(checkpoint).sample(COUNT, labels, seeds=SEEDS)
+
+
+@pytest.fixture(scope="module")
+def expected(images) -> Tensor:
+    """The same as uint8."""
+    expected = to_uint8(images)
+    assert len(expected.unique()) > 50  # no picture of one colour, which would equal every other
+    return expected
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +123,8 @@ def test_generate(checkpoint, expected, tmp_path):
     assert torch.equal(made.take(range(COUNT)), expected)
 
 
-def test_sample(checkpoint, expected, labels, tmp_path):
+def test_sample(checkpoint, images, labels, tmp_path):
     run("sample", checkpoint, "--num", COUNT, "--out", tmp_path / "a.png", "--device", "cpu", "--quiet")
-    images = DiffusionSampler.from_pretrained(checkpoint).sample(COUNT, labels, seeds=SEEDS)
     captions = [str(label) for label in labels] if labels is not None else None
     save_grid(images, tmp_path / "b.png", captions=captions)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -140,7 +145,8 @@ def test_evaluate(checkpoint, expected, real):
     assert torch.equal(job.sources.generated.take(range(COUNT)), expected)
 
 
-def test_compare(checkpoint, expected, labels, real, tmp_path):
+def test_compare(checkpoint, expected, labels, real, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "write_comparison", lambda *_, **__: tmp_path)  # which draws for a second
     results, _ = Comparison(
         checkpoints=[str(checkpoint)], methods=[None], guidance_scales=[0.0], real=str(real),
         metrics=["precision"], extractor="pixels", num_samples=COUNT, output=tmp_path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,14 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@cache
+def loaded(folder: Path):
+    return DDPMPipeline.from_pretrained(folder)
+
+
 def pipeline(folder: Path, kind: type = DDPMPipeline, **changes: Any):
-    pipe = kind.from_pretrained(folder)
+    """A pipeline with our scheduler; all of them share the network."""
+    pipe = kind(loaded(folder).unet, loaded(folder).scheduler)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = SnowmeltScheduler.from_config(pipe.scheduler.config, **changes)
     return pipe

@@ -48,13 +48,18 @@ def check(folder: Path, model: str, *arguments: object, images: str = "images"):
     return CliRunner().invoke(app, ["check", *words, "--device", "cpu", "--num-images", "16"])
 
 
-def test_a_right_claim_is_exit_code_0(folder):
-    result = check(folder, "v.pth")
-    assert result.exit_code == 0, result.output
-    assert "has no EMA weights" in result.stderr
-    assert "on 16 images" in result.stdout
-    assert "claimed" in result.stdout
-    assert "As claimed, the network predicts v, is told index" in result.stdout
+@pytest.fixture(scope="module")
+def right(folder):
+    """What is said and written of a right claim."""
+    return check(folder, "v.pth", "--json", folder / "found.json")
+
+
+def test_a_right_claim_is_exit_code_0(right):
+    assert right.exit_code == 0, right.output
+    assert "has no EMA weights" in right.stderr
+    assert "on 16 images" in right.stdout
+    assert "claimed" in right.stdout
+    assert "As claimed, the network predicts v, is told index" in right.stdout
 
 
 def test_a_wrong_claim_is_exit_code_2(folder):
@@ -70,9 +75,8 @@ def test_blindness_is_exit_code_2(folder):
     assert "the network is blind to it" in result.stdout
 
 
-def test_the_figures_go_to_a_file_or_are_printed(folder, tmp_path):
-    assert check(folder, "v.pth", "--no-ema", "--json", tmp_path / "found.json").exit_code == 0
-    found = json.loads((tmp_path / "found.json").read_text())
+def test_the_figures_go_to_a_file_or_are_printed(folder, right):
+    found = json.loads((folder / "found.json").read_text())
     assert found["ok"] is True
     assert found["claim"]["parameterization"] == "v"
     other = json.loads(check(folder, "v.pth", "--no-ema", "--json", "-", "--seed", 1).stdout)

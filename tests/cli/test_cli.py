@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
+import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from typer.testing import CliRunner
 from snowmelt.cli import app
 from snowmelt.models.checkpoint_file import read_contents, write_contents
 
-REPOSITORY = Path(__file__).parents[2]
-
 TRAIN = {
     "experiment": "tiny",
     "mode": "train",
@@ -31,15 +28,16 @@ TRAIN = {
         "architecture": {
             "image_size": 8,
             "in_channels": 1,
-            "model_channels": 8,
-            "channel_multipliers": [1, 2],
+            "model_channels": 4,
+            "channel_multipliers": [1],
             "layers_per_block": 1,
-            "norm_groups": 4,
+            "norm_groups": 2,
+            "attention_head_dim": 4,
         },
-        "diffusion": {"num_timesteps": 20, "beta_end": 0.3},
+        "diffusion": {"num_timesteps": 10, "beta_end": 0.5},
         "conditioning": {"type": "class", "num_classes": 10},
     },
-    "data": {"paths": {"train": "digits:test", "val": "digits:test"}, "loading": {"batch_size": 90}},
+    "data": {"paths": {"train": "digits:test", "val": "digits:test"}, "loading": {"batch_size": 180}},
     "training": {
         "epochs": 2,
         "checkpointing": {"save_frequency": 1},
@@ -89,8 +87,8 @@ def test_training_leaves_its_files(trained):
         "logs/metrics.csv",
         "logs/losses.png",
         "logs/config.yaml",
-        "samples/samples_0000008.png",
-        "samples/denoising_0000008.png",
+        "samples/samples_0000004.png",
+        "samples/denoising_0000004.png",
     } <= names
     assert any(name.startswith("logs/events.out.tfevents") for name in names)
     checkpoint = read_contents(trained / "checkpoints" / "latest.pth")
@@ -112,22 +110,20 @@ def test_resuming_from_the_command_line_equals_one_run(trained, tmp_path):
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
-def test_ctrl_c_saves_and_exits_with_130(tmp_path):
-    settings = {**TRAIN, "output": {"base_dir": str(tmp_path)}}
-    config = write(tmp_path / "train.yaml", settings)
+def test_ctrl_c_saves_and_exits_with_130(tmp_path, start):
+    config = write(tmp_path / "train.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path)}})
     arguments = ["train", config, "training.epochs=100000", "training.visualization.enabled=false"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "snowmelt", *map(str, arguments)], stderr=subprocess.PIPE
-    )
+    process = start(*arguments, output=tmp_path / "said")
     latest = tmp_path / "checkpoints" / "latest.pth"
     deadline = time.monotonic() + 120
     while not latest.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.02)
     latest.unlink()  # only a save after Ctrl-C can bring it back, or a later epoch: both are whole files
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert b"Interrupted" in errors
+    os.kill(process.pid, signal.SIGINT)
+    process.join(timeout=60)
+    said = (tmp_path / "said").read_text()
+    assert process.exitcode == 130, said
+    assert "Interrupted" in said
     assert read_contents(latest)["global_step"] > 0
 
 
@@ -267,31 +263,6 @@ def test_an_unconditional_model_generates(tmp_path):
         assert [row["class"] for row in csv.DictReader(file)] == ["", ""]
 
 
-def test_generation_loads_no_training_code_and_makes_no_optimizer(trained, tmp_path):
-    """By the old way of calling it too, which reads the mode from the file."""
-    config = write(tmp_path / "g.yaml", generate_settings(trained, tmp_path))
-    script = f"""
-import atexit, runpy, sys
-import torch
-
-def refuse(*args, **kwargs):
-    raise AssertionError("an optimizer or a data loader was made")
-
-torch.optim.Optimizer.__init__ = refuse
-torch.utils.data.DataLoader.__init__ = refuse
-atexit.register(lambda: print("\\n".join(sys.modules)))
-sys.argv[1:] = [{str(config)!r}]
-runpy.run_module("src.main", run_name="__main__")
-"""
-    result = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert len(pictures(tmp_path)) == 12
-    loaded = set(result.stdout.split())
-    assert "snowmelt.sampling" in loaded
-    forbidden = {"snowmelt.training", "snowmelt.data", "accelerate", "tensorboard", "torchvision"}
-    assert not loaded & (forbidden | {"matplotlib", "sklearn", "torch.utils.tensorboard"})
-
-
 # -- what goes wrong -----------------------------------------------------------------------------------
 
 
@@ -302,7 +273,7 @@ runpy.run_module("src.main", run_name="__main__")
         (["generation.checkpoint=."], "is a folder, but none of diffusers"),
         (["generation.checkpoint={config}"], "cannot be read"),
         (["generation.sampling.sampler.type=dimm"], "did you mean 'ddim'"),
-        (["generation.sampling.sampler.steps=21"], "steps must be at most 20"),
+        (["generation.sampling.sampler.steps=11"], "steps must be at most 10"),
         (["generation.sampling.sampler.rho=3"], "has no option 'rho'"),
         (["generation.sampling.num_sample=3"], "generation.sampling.num_samples"),
         (["generation.sampling.num_samples=0"], "generation.sampling.num_samples"),
@@ -351,7 +322,7 @@ def test_a_device_that_is_not_there_is_bad_input(trained, tmp_path):
         (["data.paths.train=no/such/folder"], "is neither a folder nor one of"),
         (["data.paths.train=digits:validation"], "digits:train"),
         (["model.conditioning.num_classes=3"], "set it to 10"),
-        (["model.architecture.image_size=9"], "9"),
+        (["model.architecture.image_size=9", "model.architecture.channel_multipliers=[1,2]"], "9"),
         (["model.diffusion.zero_terminal_snr=true"], "take parameterization v or x0"),
         (
             ["training.resume.enabled=true", "training.resume.checkpoint=no/such.pth"],

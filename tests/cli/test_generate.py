@@ -13,9 +13,6 @@ import random
 import shlex
 import signal
 import socket
-import subprocess
-import sys
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -112,32 +109,13 @@ def test_the_same_command_again_makes_nothing_and_changes_nothing(checkpoint, tm
         assert manifest(tmp_path)["runs"][-1]["images"] == images
 
 
-# What a process of its own runs; its environment and its arguments are filled in
-PROCESS = """
-import os, torch
-from snowmelt.cli import app
-torch.set_num_threads(1)
-os.environ.update({environment!r})
-app({arguments!r})
-"""
-
-
-def process_of(forks, arguments: list[str], **environment: str) -> BaseProcess:
-    """Start the command in a process of its own."""
-    process = forks.Process(
-        target=exec, args=(PROCESS.format(arguments=arguments, environment=environment), {})
-    )
-    process.start()
-    return process
-
-
-def test_killed_twenty_times_it_ends_with_the_same_bytes(checkpoint, tmp_path, undisturbed, forks):
+def test_killed_twenty_times_it_ends_with_the_same_bytes(checkpoint, tmp_path, undisturbed, start):
     format_, expected = undisturbed
     arguments = settings(checkpoint, tmp_path, format_, "generation.output.save_grid=false")
     expected = {name: data for name, data in expected.items() if not name.endswith("generated_samples.png")}
     delays, killed = random.Random(format_), 0
     while killed < 20:
-        process = process_of(forks, [*arguments, "--quiet"])
+        process = start(*arguments, "--quiet")
         process.join(delays.random() * 0.3)
         process.kill()  # takes no effect on one that has ended already
         process.join()
@@ -257,19 +235,19 @@ def test_inspect_prints_the_command_that_makes_an_image_again(checkpoint, tmp_pa
 
 # -- more than one process -----------------------------------------------------------------------------
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
 # The second process dies when it has written one shard
 DYING = """
-import os, sys
+import os, torch
 from snowmelt.cli import app
 from snowmelt.formats import WRITERS
+torch.set_num_threads(1)
 if os.environ["RANK"] == "1":
     write = WRITERS["png"].write
     def once(self, shard, samples):
         write(self, shard, samples)
         raise RuntimeError("struck by lightning")
     WRITERS["png"].write = once
-app(sys.argv[1:])
+app({arguments!r})
 """
 
 
@@ -279,12 +257,12 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def test_two_processes_make_the_images_of_one(checkpoint, tmp_path, undisturbed, forks):
+def test_two_processes_make_the_images_of_one(checkpoint, tmp_path, undisturbed, start):
     format_, expected = undisturbed
     # What torchrun tells its processes
     team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     arguments = settings(checkpoint, tmp_path, format_)
-    processes = [process_of(forks, arguments, RANK=rank, LOCAL_RANK=rank, **team) for rank in ("0", "1")]
+    processes = [start(*arguments, RANK=rank, LOCAL_RANK=rank, **team) for rank in ("0", "1")]
     for process in processes:
         process.join(timeout=300)
         assert process.exitcode == 0
@@ -293,13 +271,24 @@ def test_two_processes_make_the_images_of_one(checkpoint, tmp_path, undisturbed,
     assert (run_["processes"], run_["images"]) == (2, NUM)
 
 
+def torchrun(code: str) -> None:
+    """Run code in two processes, as `torchrun --nproc-per-node=2` does with a script."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    once = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="forkserver", max_restarts=0, run_id="one",
+        rdzv_backend="c10d", rdzv_endpoint="localhost:0", monitor_interval=0.1,
+    )  # fmt: skip
+    elastic_launch(once, exec)(code, {})
+
+
+@pytest.mark.usefixtures("forks")
 def test_a_process_that_dies_fails_the_job_and_the_next_run_finishes_it(checkpoint, tmp_path):
-    script = tmp_path / "dying.py"
-    script.write_text(DYING)
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     arguments = settings(checkpoint, tmp_path)
-    result = subprocess.run([*TORCHRUN, str(script), *arguments], capture_output=True, text=True, timeout=300)
-    assert result.returncode != 0
-    assert "struck by lightning" in result.stderr
+    with pytest.raises(ChildFailedError, match="struck by lightning"):
+        torchrun(DYING.format(arguments=arguments))
     assert manifest(tmp_path)["status"] == "running"
     run(arguments)
     run(settings(checkpoint, tmp_path / "alone"))

@@ -212,8 +212,8 @@ def test_a_dry_run_says_what_is_ahead_and_writes_nothing(tmp_path):
 
 
 def test_a_run_says_once_how_long_it_will_take(tmp_path):
-    said = train(tmp_path, "training.epochs=20", "training.checkpointing.save_frequency=20")
-    assert said.count("the 40 steps of this run about") == 1
+    said = train(tmp_path, "training.epochs=6", "training.checkpointing.save_frequency=6")
+    assert said.count("the 12 steps of this run about") == 1
 
 
 def test_too_few_batches_for_the_processes_are_bad_input(tmp_path, monkeypatch):

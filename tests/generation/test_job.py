@@ -124,6 +124,13 @@ def test_a_job_may_draw_only_the_grid(tmp_path):
 # -- whose folder it is --------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    run(make_job(folder))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
@@ -138,12 +145,16 @@ def test_a_job_may_draw_only_the_grid(tmp_path):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_other_settings_are_refused_by_name_or_start_anew(tmp_path, change, difference):
-    before = run(make_job(tmp_path / "here"))
+def test_other_settings_are_refused_by_name(finished, change, difference):
+    before = contents(finished)
     with pytest.raises(InputError, match=f"(?s)made with other settings.*{difference}.*--overwrite"):
-        make_job(tmp_path / "here", **change).check()
-    assert contents(tmp_path / "here") == before
+        make_job(finished, **change).check()
+    assert contents(finished) == before
 
+
+@pytest.mark.parametrize("change", [{"guidance_scale": 3.0}, {"num": NUM - 1}, {"name": "npz"}], ids=str)
+def test_other_settings_start_anew(tmp_path, change):
+    run(make_job(tmp_path / "here"))
     note = tmp_path / "here" / "note.txt"
     note.write_text("mine")
     made = run(make_job(tmp_path / "here", **change, overwrite=True))

@@ -142,7 +142,7 @@ class DiffusionLogger:
         rows = {name: [row for row in self._rows if name in row] for name in names}
         if not any(rows.values()):
             return None
-        figure = Figure(figsize=(7, 4), layout="constrained")
+        figure = Figure(figsize=(7, 4))
         axes = figure.subplots()
         for name in names:
             steps = [int(row["step"]) for row in rows[name]]
