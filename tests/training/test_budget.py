@@ -18,6 +18,7 @@ from snowmelt.training.proposal import Look, propose
 from snowmelt.training.proposal.propose import LEAST
 
 CPU = torch.device("cpu")
+RATE = 1e-3
 
 
 @given(st.integers(0, 30), st.integers(0, 59), st.integers(1, 59))
@@ -55,7 +56,7 @@ def trained(monkeypatch, pace, seconds=100.0):
     torch.manual_seed(0)
     model = create_ddpm(image_size=8, in_channels=1, model_channels=8, norm_groups=4, num_classes=10)
     data = DiffusionDataLoader("digits:test", image_size=8, in_channels=1, batch_size=120)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     trainer = DiffusionTrainer(model, data, optimizer, rate_schedule="linear")
     trainer.train(num_seconds=seconds)
     return trainer
@@ -66,7 +67,7 @@ def test_a_slower_machine_takes_fewer_steps_and_completes_its_schedule(monkeypat
     for trainer in (fast, slow):
         done = trainer.progress
         assert 100 - done.ending <= done.seconds <= 100 + 2 * trainer.length.amount / done.global_step
-        assert trainer.optimizer.param_groups[0]["lr"] < 2.5 / done.global_step
+        assert trainer.optimizer.param_groups[0]["lr"] < RATE * 2.5 / done.global_step
     assert fast.global_step == pytest.approx(2 * slow.global_step, rel=0.2)
 
 
@@ -80,8 +81,8 @@ def test_only_a_run_by_the_clock_counts_seconds():
 
 def speed(spec, batch_size, device):
     """A machine for which a pixel and a channel cost always the same."""
-    pixels = (spec.image_size[0] // spec.network["patch_size"]) ** 2
-    return 3e8 / (pixels * spec.network["model_channels"] ** 2)
+    pixels = (spec.image_size[0] // spec.network_options["patch_size"]) ** 2
+    return 3e8 / (pixels * spec.network_options["model_channels"] ** 2)
 
 
 def look(side, channels=3, classes=None):

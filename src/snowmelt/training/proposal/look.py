@@ -53,22 +53,22 @@ class Look:
             source = open_images(path)
             channels, side = NATIVE_SHAPES[path.partition(":")[0]]
             labels, names = source.labels, source.class_names
-            counts = labels.bincount(minlength=len(names or ())).tolist() if labels is not None else []
-            return cls(path, len(source), side, channels, dict(zip(names or (), counts, strict=True)))
+            found = labels.bincount(minlength=len(names or ())).tolist() if labels is not None else []
+            return cls(path, len(source), side, channels, dict(zip(names or (), found, strict=True)))
         if not Path(path).is_dir():
             raise InputError(f"{path} is neither a folder of images nor one of {', '.join(NATIVE_SHAPES)}")
-        found = class_folders(Path(path))
-        files = found.files or image_files(Path(path))
+        folders = class_folders(Path(path))
+        files = folders.files or image_files(Path(path))
         if not files:
             raise InputError(f"{path} has no images: give a folder of images, or one of class folders")
         opened = [read_image(file, 3) for file in files[:: -(-len(files) // LOOKED_AT)]]
-        counts = Counter(found.names[label] for label in found.labels)
+        counts = Counter(folders.names[label] for label in folders.labels)
         return cls(
             path,
             len(files),
             median_low(min(image.shape[1:]) for image in opened),
             1 if all(map(_is_gray, opened)) else 3,
-            {name: counts[name] for name in found.names} if len(found.names) > 1 else {},
+            {name: counts[name] for name in folders.names} if len(folders.names) > 1 else {},
         )
 
     def __str__(self) -> str:

@@ -155,7 +155,7 @@ def _completed(proposal: Proposal, look: Look, chosen: Candidate, batch_size: in
     first = proposal.config
     epochs = max(1, round(chosen.seen / look.images / LOOKS))
     samples = 4 * max(4, min(len(look.classes), 16))
-    size, width = chosen.spec.image_size[0], chosen.spec.network["model_channels"]
+    size, width = chosen.spec.image_size[0], chosen.spec.network_options["model_channels"]
     config = {
         **first,
         "model": _model(look, size, width),
@@ -173,7 +173,7 @@ def _completed(proposal: Proposal, look: Look, chosen: Candidate, batch_size: in
 
 
 def _reasons(chosen: Candidate, batch_size: int) -> Iterator[str]:
-    size, width = chosen.spec.image_size[0], chosen.spec.network["model_channels"]
+    size, width = chosen.spec.image_size[0], chosen.spec.network_options["model_channels"]
     yield (
         f"A network of {width} channels for {size} x {size} pixels has {chosen.weights:,} weights. Here it "
         f"learns from {chosen.speed:.3g} images a second, in all from about {counted(chosen.seen, 'image')}, "

@@ -21,7 +21,7 @@ SECONDS = 6.0  # for the steps of one network, the first of which allocate
 def images_per_second(spec: ModelSpec, batch_size: int, device: torch.device) -> float:
     """Return how many images a second a network learns from, in the precision that is faster here.
 
-    >>> spec = ModelSpec((8, 8), 1, network={"model_channels": 8, "norm_groups": 4})
+    >>> spec = ModelSpec((8, 8), 1, network_options={"model_channels": 8, "norm_groups": 4})
     >>> images_per_second(spec, 4, torch.device("cpu")) > 1
     True
     """
