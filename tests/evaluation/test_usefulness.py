@@ -14,7 +14,6 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score
 from snowmelt.evaluation import TensorSource, make_extractor
 from snowmelt.evaluation.answers.usefulness import Usefulness, usefulness
 from snowmelt.evaluation.features.small_classifier import ClassifierExtractor, SmallClassifier
-from snowmelt.evaluation.learning import learners
 from snowmelt.evaluation.learning.choosing import rank, rounds_of
 from snowmelt.evaluation.learning.figures import figures, mean_estimate, outcome_of
 from snowmelt.evaluation.learning.learners import LinearHead, Network, load
@@ -48,11 +47,10 @@ def asked(generated: TensorSource, real: TensorSource, test: TensorSource | None
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_strength_and_few_copies():
-    """A quarter of the time."""
+def one_strength():
+    """A third of the time."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(LinearHead, "strengths", (0.1,))
-        monkeypatch.setattr(learners, "COPIES_IN_ALL", 150)
         yield
 
 
