@@ -190,11 +190,11 @@ class TrainingRun:
             "seen": f"{counted(trainer.progress.images, 'image')} in {counted(trainer.global_step, 'step')}",
             "checkpoints": str(self.folder),
         }
-        best = self.folder / "best_model.pth"
-        best = best if best.exists() else self.folder / "latest.pth"
+        judged = trainer.dataloader.val_loader() is not None or self.config.training.evaluation.enabled
+        model = self.folder / ("best_model.pth" if judged else "latest.pth")
         next_steps = [
-            f"Look at images: snowmelt sample {best}",
-            f"Measure them, and look for copies: snowmelt evaluate {best} --real {real}",
+            f"Look at images: snowmelt sample {model}",
+            f"Measure them, and look for copies: snowmelt evaluate {model} --real {real}",
         ]
         return write_training_report(logger, f"Training: {self.config.experiment}", facts, next_steps)
 
