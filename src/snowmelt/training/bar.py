@@ -14,7 +14,7 @@ from snowmelt.training.length import Length
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer
 
-__all__ = ["make_bar", "make_clock", "show_metrics"]
+__all__ = ["advance", "make_bar", "make_clock", "show_metrics"]
 
 
 def make_bar(trainer: DiffusionTrainer, length: Length) -> tqdm[Any]:
@@ -30,6 +30,12 @@ def make_clock(trainer: DiffusionTrainer, length: Length) -> StepClock:
     done, epoch = trainer.progress, trainer.an_epoch
     say = tqdm.write if trainer.show_progress else None
     return StepClock(epoch.steps, length.steps_left(done, epoch), done.wait, say=say)
+
+
+def advance(bar: tqdm[Any], images: int) -> None:
+    """Count the images of a step; the last one may go beyond the end of the run."""
+    bar.total = max(bar.total or 0, bar.n + images)
+    bar.update(images)
 
 
 def show_metrics(bar: tqdm[Any], epoch: int, metrics: Mapping[str, float]) -> None:
