@@ -390,7 +390,7 @@ def test_unknown_key_of_an_override(problems):
         ("training.epochs=1.5", "a valid integer"),
         ("training.epochs=true", "a valid integer"),
         ("training.epochs='5'", "a valid integer"),
-        ("training.optimizer.type=lion", "'adam', 'adamw' or 'sgd'"),
+        ("training.optimizer.type=lion", "'adam', 'adamw', 'sgd', 'muon' or 'schedule_free_adamw'"),
         ("training.optimizer.learning_rate=.nan", "a finite number"),
         ("training.optimizer.learning_rate=0", "greater than 0"),
         ("training.optimizer.betas=[0.9]", "a list of two numbers from 0 to below 1"),

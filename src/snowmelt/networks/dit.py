@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snowmelt.networks.blocks import zeroed
-from snowmelt.networks.embeddings import ClassEmbedding, PositionalFeatures, TimeEmbedding, refuse_labels
+from snowmelt.networks.embeddings import (
+    AugmentEmbedding,
+    ClassEmbedding,
+    PositionalFeatures,
+    TimeEmbedding,
+    with_labels,
+)
 from snowmelt.networks.options import as_json, check_counts, check_size, pair
 
 __all__ = ["DiT", "TransformerBlock", "positions"]
@@ -60,6 +66,8 @@ class DiT(nn.Module):
         num_classes: number of classes; None or 0 for an unconditional network.
         has_null_class: one more label, `num_classes`, stands for no condition. Without it, labels must always
             be given, and guidance has nothing to lead away from.
+        augment_channels: numbers that say how a training image was changed (Karras et al. 2022, appendix
+            F.2); 0 for none.
 
     Attributes:
         config: the arguments; ``DiT(**network.config)`` builds an equal network, also after JSON.
@@ -93,6 +101,7 @@ class DiT(nn.Module):
         dropout: float = 0.0,
         num_classes: int | None = None,
         has_null_class: bool = True,
+        augment_channels: int = 0,
     ) -> None:
         # First of all, while the arguments are all there is
         config = as_json(locals())
@@ -115,6 +124,9 @@ class DiT(nn.Module):
             ClassEmbedding(num_classes, has_null_class, model_channels) if num_classes else None
         )
         self.null_class = self.class_embedding.null_class if self.class_embedding is not None else None
+        self.augment_embedding = (
+            AugmentEmbedding(augment_channels, model_channels) if augment_channels else None
+        )
         self.blocks = nn.ModuleList(
             TransformerBlock(model_channels, head_dim, mlp_ratio, qk_norm=qk_norm, dropout=dropout)
             for _ in range(depth)
@@ -127,7 +139,8 @@ class DiT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         embeddings = [self.time_embedding.linear_1, self.time_embedding.linear_2, self.class_embedding]
         for embedding in embeddings:
             if embedding is not None:
@@ -138,13 +151,20 @@ class DiT(nn.Module):
         zeroed(self.modulation_out)
         zeroed(self.patch_out)
 
-    def forward(self, x_t: Tensor, timesteps: Tensor, class_labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        timesteps: Tensor,
+        class_labels: Tensor | None = None,
+        augment_labels: Tensor | None = None,
+    ) -> Tensor:
         """Return the network's output, in the dtype of its weights.
 
         Args:
             x_t: (B, in_channels, H, W), with H and W multiples of `stride`.
             timesteps: (B,), the times on the scale of the trained indices, whole or not.
             class_labels: (B,) int64, 0 .. num_classes - 1, or the null class, which None stands for.
+            augment_labels: (B, augment_channels); None for images as they are, which zeros stand for too.
 
         Returns:
             (B, out_channels, H, W).
@@ -155,7 +175,7 @@ class DiT(nn.Module):
         """
         check_size(x_t.shape[-2:], self.stride)
         dtype = self.patch_in.weight.dtype
-        condition = self._condition(timesteps, class_labels, dtype)
+        condition = self._condition(timesteps, class_labels, augment_labels, dtype)
         patches = F.pixel_unshuffle(x_t.to(dtype), self.patch_size)  # (B, C p^2, H / p, W / p)
         height, width = patches.shape[-2:]
         tokens = self.patch_in(patches.flatten(2).transpose(1, 2))
@@ -166,14 +186,17 @@ class DiT(nn.Module):
         y = self.patch_out(_modulated(tokens, shift, scale)).transpose(1, 2)
         return F.pixel_shuffle(y.unflatten(2, (height, width)), self.patch_size)
 
-    def _condition(self, timesteps: Tensor, class_labels: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Return what every block reads of time and class, (B, model_channels), activation applied."""
+    def _condition(
+        self,
+        timesteps: Tensor,
+        class_labels: Tensor | None,
+        augment_labels: Tensor | None,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Return what every block reads of time and labels, (B, model_channels), activation applied."""
         embedding: Tensor = self.time_embedding(self.time_proj(timesteps).to(dtype))
-        if self.class_embedding is not None:
-            embedding = embedding + self.class_embedding(class_labels, len(timesteps))
-        else:
-            refuse_labels(class_labels)
-        return F.silu(embedding)
+        embeddings = self.class_embedding, self.augment_embedding
+        return F.silu(with_labels(embedding, *embeddings, class_labels, augment_labels))
 
 
 class TransformerBlock(nn.Module):

@@ -18,7 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ClassEmbedding", "FourierFeatures", "PositionalFeatures", "TimeEmbedding", "refuse_labels"]
+__all__ = [
+    "AugmentEmbedding",
+    "ClassEmbedding",
+    "FourierFeatures",
+    "PositionalFeatures",
+    "TimeEmbedding",
+    "with_labels",
+]
 
 
 class PositionalFeatures(nn.Module):
@@ -137,9 +144,41 @@ class ClassEmbedding(nn.Embedding):
         return super().forward(class_labels)
 
 
-def refuse_labels(class_labels: Tensor | None) -> None:
-    """Raise ValueError if there are labels, on behalf of a network without classes."""
-    if class_labels is not None:
+class AugmentEmbedding(nn.Linear):
+    """A vector for how a training image was changed; zero for an image as it is (Karras et al. 2022, F.2).
+
+    Args:
+        augment_channels: how many numbers say it.
+        channels: length of an embedding.
+    """
+
+    def __init__(self, augment_channels: int, channels: int) -> None:
+        super().__init__(augment_channels, channels, bias=False)
+
+
+def with_labels(
+    embedding: Tensor,
+    of_class: ClassEmbedding | None,
+    of_changes: AugmentEmbedding | None,
+    class_labels: Tensor | None,
+    augment_labels: Tensor | None,
+) -> Tensor:
+    """Return the embedding (B, channels) of the time, with those of the labels added.
+
+    Raises:
+        ValueError: there are labels for which the network has no embedding, or none where they are needed.
+    """
+    if of_class is not None:
+        embedding = embedding + of_class(class_labels, len(embedding))
+    elif class_labels is not None:
         raise ValueError(
             "class_labels given to an unconditional network: leave them out, or build it with num_classes"
         )
+    if augment_labels is None:
+        return embedding
+    if of_changes is None:
+        raise ValueError(
+            "augment_labels given to a network without augment_channels: build it with "
+            f"augment_channels={augment_labels.shape[1]}, or turn conditioned off"
+        )
+    return embedding + of_changes(augment_labels.to(embedding.dtype))

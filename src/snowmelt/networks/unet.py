@@ -37,11 +37,12 @@ from snowmelt.networks.blocks import (
 )
 from snowmelt.networks.cpu import norm_silu
 from snowmelt.networks.embeddings import (
+    AugmentEmbedding,
     ClassEmbedding,
     FourierFeatures,
     PositionalFeatures,
     TimeEmbedding,
-    refuse_labels,
+    with_labels,
 )
 from snowmelt.networks.options import as_json, check_counts, check_size, pair
 
@@ -205,7 +206,7 @@ class UNet(nn.Module):
             ClassEmbedding(num_classes, has_null_class, condition_channels) if num_classes else None
         )
         self.augment_embedding = (
-            nn.Linear(augment_channels, condition_channels, bias=False) if augment_channels else None
+            AugmentEmbedding(augment_channels, condition_channels) if augment_channels else None
         )
         self.null_class = self.class_embedding.null_class if self.class_embedding is not None else None
 
@@ -290,18 +291,8 @@ class UNet(nn.Module):
     ) -> Tensor:
         """Return what every residual block reads of time and labels, (B, 4 * width), activation applied."""
         embedding: Tensor = self.time_embedding(self.time_proj(timesteps).to(dtype))
-        if self.class_embedding is not None:
-            embedding = embedding + self.class_embedding(class_labels, len(timesteps))
-        else:
-            refuse_labels(class_labels)
-        if augment_labels is not None:
-            if self.augment_embedding is None:
-                raise ValueError(
-                    "augment_labels given to a network without augment_channels: build it with "
-                    f"augment_channels={augment_labels.shape[1]}, or turn conditioned off"
-                )
-            embedding = embedding + self.augment_embedding(augment_labels.to(dtype))
-        return F.silu(embedding)
+        embeddings = self.class_embedding, self.augment_embedding
+        return F.silu(with_labels(embedding, *embeddings, class_labels, augment_labels))
 
 
 def _attended(

@@ -14,7 +14,7 @@ from snowmelt.training.length import Length
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer
 
-__all__ = ["make_bar", "make_clock", "show_metrics"]
+__all__ = ["advance", "make_bar", "make_clock", "show_metrics"]
 
 
 def make_bar(trainer: DiffusionTrainer, length: Length) -> tqdm[Any]:
@@ -30,6 +30,13 @@ def make_clock(trainer: DiffusionTrainer, length: Length) -> StepClock:
     say = tqdm.write if trainer.show_progress else None
     left = length.steps_left(done, epoch) if length.unit != "seconds" else None
     return StepClock(epoch.steps, left, done.wait, say=say)
+
+
+def advance(bar: tqdm[Any], images: int) -> None:
+    """Count the images of a step; the last one may go beyond the end of the run."""
+    if bar.total is not None:
+        bar.total = max(bar.total, bar.n + images)
+    bar.update(images)
 
 
 def show_metrics(bar: tqdm[Any], trainer: DiffusionTrainer, metrics: Mapping[str, float]) -> None:

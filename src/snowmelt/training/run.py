@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -10,15 +9,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 
 from snowmelt.config import Config, resolve_output_path, save_config
-from snowmelt.config.training import DECAY, Augmentation, Training
+from snowmelt.config.training import DECAY, Training
 from snowmelt.data import DiffusionDataLoader
-from snowmelt.differences import differences
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
@@ -29,6 +26,7 @@ from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import counted, duration, seconds_in
 from snowmelt.training.accelerator import is_first_process
 from snowmelt.training.bar import make_clock
+from snowmelt.training.changes import changes
 from snowmelt.training.length import Length
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer
@@ -46,8 +44,6 @@ from snowmelt.training.weightings import Weighting
 __all__ = ["TrainingRun"]
 
 LIBRARIES = ("accelerate", "jinja2", "matplotlib", "tensorboard")  # sampling does without them
-# The sections of `training` that change what is learned
-LEARNING = ("loss", "times", "optimizer", "accumulation", "scheduler", "ema")
 
 Measure = Callable[[DiffusionSampler], Mapping[str, float]]
 
@@ -317,7 +313,7 @@ class TrainingRun:
             reset_scheduler=resume.reset_scheduler,
         )
         self._resumed = checkpoint.source
-        lines = _changes(checkpoint, self.config, trainer.optimizer.param_groups[0]["lr"])
+        lines = changes(checkpoint, self.config, trainer.optimizer.param_groups[0]["lr"])
         if lines and is_first_process():
             warnings.warn(
                 f"{checkpoint.source} goes on with this run's settings, which differ ({'; '.join(lines)})",
@@ -386,40 +382,3 @@ def _dataloader(config: Config, device: torch.device) -> DiffusionDataLoader:
         seed=config.compute.seed,
         **data.augmentation.options(),
     )
-
-
-def _changes(checkpoint: Checkpoint, config: Config, rate: float) -> list[str]:
-    """Return a line for each setting of learning in which a run differs from that of its checkpoint."""
-    lines = []
-    if checkpoint.config is not None:
-        lines = differences(_settings(checkpoint.config), _settings(config.model_dump(mode="json")))
-    there, asked = checkpoint.training.get("precision") or "fp32", config.compute.precision
-    if asked not in (None, AUTO, there):
-        lines.append(f'compute.precision: "{there}" there, "{asked}" now')
-    for group in checkpoint.training.get("optimizer_state_dict", {}).get("param_groups", [])[:1]:
-        if not math.isclose(group["lr"], rate, rel_tol=1e-6):
-            lines.append(f"the learning rate at this position: {group['lr']:.4g} there, {rate:.4g} now")
-    return lines
-
-
-def _settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return those settings of a run that its weights depend on."""
-    config = config or {}
-    training = {k: v for k, v in config.get("training", {}).items() if k in LEARNING}
-    if training:  # a file from before some keys were there means their defaults
-        defaults = Training().model_dump(mode="json")
-        training = {k: _completed(training.get(k), defaults[k]) for k in LEARNING}
-    data = {k: v for k, v in config.get("data", {}).items() if k == "augmentation"}
-    if data:
-        data["augmentation"] = Augmentation().model_dump(mode="json") | data["augmentation"]
-    loading = config.get("data", {}).get("loading", {})
-    data["loading"] = {k: v for k, v in loading.items() if k not in ("num_workers", "pin_memory", "cache")}
-    data["paths"] = {"train": config.get("data", {}).get("paths", {}).get("train")}
-    seed = config.get("compute", {}).get("seed")
-    return {"compute.seed": seed, "model": config.get("model", {}), "data": data, "training": training}
-
-
-def _completed(value: Any, default: Any) -> Any:
-    if isinstance(value, Mapping) and isinstance(default, Mapping):
-        return {**default, **value}
-    return default if value is None else value

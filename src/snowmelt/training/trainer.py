@@ -19,7 +19,7 @@ from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.accelerator import clip_gradients, make_accelerator
 from snowmelt.training.accumulation import add_gradients, groups
 from snowmelt.training.averages import prepare_optimizer, update_average
-from snowmelt.training.bar import make_bar, make_clock, show_metrics
+from snowmelt.training.bar import advance, make_bar, make_clock, show_metrics
 from snowmelt.training.base import BaseTrainer
 from snowmelt.training.clock import Timer
 from snowmelt.training.compiling import Compiled
@@ -265,7 +265,7 @@ class DiffusionTrainer(BaseTrainer):
         with Interruption() as interruption, make_bar(self, self.length) as bar:
             while self.share < 1:
                 for images in clock.over(self.steps()):
-                    bar.update(images)
+                    advance(bar, images)
                     timer.tick()
                     if done.global_step % STEPS_BETWEEN_LOSSES == 0 and self.show_progress:
                         show_metrics(bar, self, {**metrics, "train_loss": self._mean_loss()})
