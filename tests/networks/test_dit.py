@@ -207,3 +207,13 @@ def test_runs_in_half_precision(dtype, tolerance):
     rounded = network.to(dtype)(*batch)
     assert rounded.dtype == dtype
     assert (rounded.float() - exact).norm() < tolerance * exact.norm()
+
+
+def test_no_augment_labels_mean_an_image_that_was_not_changed():
+    network = shaken(DiT(**SMALL, augment_channels=4))
+    labels = torch.zeros(3, 4)
+    given = inputs()
+    assert torch.equal(network(*given), network(*given, labels))
+    assert not torch.equal(network(*given), network(*given, labels + 1))
+    with pytest.raises(ValueError, match="build it with augment_channels=4"):
+        DiT(**SMALL)(*given, labels)

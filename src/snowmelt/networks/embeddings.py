@@ -181,4 +181,5 @@ def with_labels(
             "augment_labels given to a network without augment_channels: build it with "
             f"augment_channels={augment_labels.shape[1]}, or turn conditioned off"
         )
-    return embedding + of_changes(augment_labels.to(embedding.dtype))
+    changed: Tensor = embedding + of_changes(augment_labels.to(embedding.dtype))
+    return changed
