@@ -339,21 +339,14 @@ def test_bad_training_input_is_one_message_and_exit_code_2(tmp_path, overrides, 
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["training.optimizer.type=sgd"], "was trained with the optimizer Adam, this run has SGD"),
-        (["training.scheduler.type=linear"], "was trained with the scheduler CosineAnnealingLR"),
-    ],
-)
-def test_resuming_with_another_method_is_refused_unless_told(tmp_path, overrides, message):
+def test_resuming_with_another_optimizer_is_refused_unless_told(tmp_path):
     config = write(tmp_path / "t.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path)}})
-    always = ["training.scheduler.type=cosine", "training.visualization.enabled=false"]
+    always = ["training.visualization.enabled=false"]
     assert run("train", config, *always, "training.epochs=1").exit_code == 0
-    again = [*always, *overrides, "training.resume.enabled=true"]
+    again = [*always, "training.optimizer.type=sgd", "training.resume.enabled=true"]
     result = run("train", config, *again)
     assert result.exit_code == 2, result.output
-    assert message in result.output
+    assert "was trained with the optimizer Adam, this run has SGD" in result.output
     reset = re.search(r"resume with (reset_\w+)", result.output)
     assert reset is not None
     result = run("train", config, *again, f"training.resume.{reset[1]}=true")
