@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-eval bench-eyes clean
+.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-training bench-eval bench-eyes clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench-generate: $(VENV)/.dev  ## images per second compared with diffusers, memo
 
 bench-network: $(VENV)/.dev  ## the U-Net's time and memory, compared with diffusers (docs/network.md): half an hour
 	$(BIN)/python benchmarks/network.py
+
+bench-training: $(VENV)/.dev  ## our training step beside those of others, from a folder of PNG files (docs/training.md)
+	$(BIN)/python benchmarks/training.py
 
 bench-eval: $(VENV)/.dev  ## FID, KID, precision and recall, compared with other libraries (docs/evaluation.md)
 	$(BIN)/python benchmarks/evaluation.py --large
