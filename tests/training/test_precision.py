@@ -12,6 +12,7 @@ from torch.optim import SGD
 from snowmelt import DiffusionSampler, DiffusionTrainer, create_ddpm
 from snowmelt.models.checkpoint_file import read_contents, write_contents
 from snowmelt.precision import Choice
+from snowmelt.training.loss import batch_loss
 from snowmelt.training.precision import settle_precision
 
 from .test_trainer import digits, make_trainer, same, straight
@@ -139,4 +140,4 @@ def test_an_error_of_the_network_itself_is_no_fault_of_the_compiler(monkeypatch)
     monkeypatch.setattr(torch, "compile", lambda network: network)
     trainer = make_trainer(compile_model=True)
     with pytest.raises(RuntimeError, match="to have 1 channels"):
-        trainer.loss(torch.zeros(1, 2, 8, 8), torch.tensor([0]))
+        batch_loss(trainer, torch.zeros(1, 2, 8, 8), torch.tensor([0]))

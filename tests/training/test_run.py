@@ -16,8 +16,9 @@ from snowmelt import Checkpoint, DiffusionSampler
 from snowmelt.config import Config
 from snowmelt.errors import InputError
 from snowmelt.training import accelerator
+from snowmelt.training.changes import settings as settings_of
 from snowmelt.training.loss import batch_loss
-from snowmelt.training.run import TrainingRun, _settings
+from snowmelt.training.run import TrainingRun
 from snowmelt.training.times import Times
 from snowmelt.training.weightings import Weighting
 
@@ -200,7 +201,7 @@ def test_a_file_from_before_there_was_a_choice_means_the_defaults():
     for key in ("loss", "times"):
         del old["training"][key]
     del old["training"]["scheduler"]["warmup"]
-    assert _settings(old) == _settings(new)
+    assert settings_of(old) == settings_of(new)
 
 
 # -- schedules -----------------------------------------------------------------------------------------

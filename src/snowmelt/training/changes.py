@@ -12,7 +12,7 @@ from snowmelt.differences import differences
 from snowmelt.models import Checkpoint
 from snowmelt.precision import AUTO
 
-__all__ = ["changes"]
+__all__ = ["changes", "settings"]
 
 # The sections of `training` that change what is learned
 LEARNING = ("loss", "times", "optimizer", "accumulation", "scheduler", "ema")
@@ -22,7 +22,7 @@ def changes(checkpoint: Checkpoint, config: Config, rate: float) -> list[str]:
     """Return a line for each setting of learning in which a run differs from that of its checkpoint."""
     lines = []
     if checkpoint.config is not None:
-        lines = differences(_settings(checkpoint.config), _settings(config.model_dump(mode="json")))
+        lines = differences(settings(checkpoint.config), settings(config.model_dump(mode="json")))
     there, asked = checkpoint.training.get("precision") or "fp32", config.compute.precision
     if asked not in (None, AUTO, there):
         lines.append(f'compute.precision: "{there}" there, "{asked}" now')
@@ -32,7 +32,7 @@ def changes(checkpoint: Checkpoint, config: Config, rate: float) -> list[str]:
     return lines
 
 
-def _settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
+def settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return those settings of a run that its weights depend on."""
     config = config or {}
     training = {k: v for k, v in config.get("training", {}).items() if k in LEARNING}
