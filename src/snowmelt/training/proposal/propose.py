@@ -27,9 +27,10 @@ MOST_STAGES = 4
 A_WEIGHT = 0.02  # images that a network should see for each of its weights
 LEAST = 20_000  # images that any network should see
 TRAINING = 0.9  # share of the time that steps take; the rest is for the start, samples and checkpoints
-BATCH = {"cpu": 32, "cuda": 128}
+BATCH = {"cpu": 16, "cuda": 128}
 STEPS = 10_000  # of a run with larger batches
 LOOKS = 8  # times that samples are drawn and checkpoints written
+GUIDANCE = 2.0  # of these samples
 
 Speed = Callable[[ModelSpec, int, torch.device], float]
 
@@ -131,6 +132,9 @@ def _model(look: Look, size: int, width: int) -> dict[str, Any]:
     while size % (patch_size * 2 ** (stages - 1)):
         stages -= 1
     stages = min(stages, MOST_STAGES)
+    # A network that works on patches sees an image well and its noise badly: it predicts the image
+    # (Li & He 2025, arXiv 2511.13720; docs/training.md)
+    prediction = "v" if patch_size == 1 else "x0"
     return {
         "architecture": {
             "image_size": size,
@@ -140,7 +144,7 @@ def _model(look: Look, size: int, width: int) -> dict[str, Any]:
             "channel_multipliers": [1, *[2] * (stages - 1)],
             "norm_groups": 16,
         },
-        "diffusion": {"schedule": "cosine", "parameterization": "v"},
+        "diffusion": {"schedule": "cosine", "parameterization": prediction},
         "conditioning": {"type": "class" if look.classes else "none"},
     }
 
@@ -156,17 +160,23 @@ def _completed(proposal: Proposal, look: Look, chosen: Candidate, batch_size: in
     epochs = max(1, round(chosen.seen / look.images / LOOKS))
     samples = 4 * max(4, min(len(look.classes), 16))
     size, width = chosen.spec.image_size[0], chosen.spec.network_options["model_channels"]
+    weighting = "min_snr" if chosen.spec.parameterization == "x0" else "uniform"
     config = {
         **first,
         "model": _model(look, size, width),
         "data": {**first["data"], "loading": {"batch_size": batch_size}},
         "training": {
             **first["training"],
+            "loss": {"weighting": weighting},
             "optimizer": {"type": "adam", "learning_rate": 1e-3, "betas": [0.9, 0.99]},
             "scheduler": {"type": "linear", "warmup": max(batch_size, chosen.seen // 50)},
             "ema": {"width": 0.1},
             "checkpointing": {"save_frequency": epochs, "save_best_only": True},
-            "visualization": {"interval": epochs, "num_samples": samples},
+            "visualization": {
+                "interval": epochs,
+                "num_samples": samples,
+                "guidance_scale": GUIDANCE if look.classes else 0.0,
+            },
         },
     }
     return Proposal(config, (*proposal.reasons, *_reasons(chosen, batch_size)))
