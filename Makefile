@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-training bench-eval bench-eyes clean
+.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-training bench-recipes bench-eval bench-eyes clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-network: $(VENV)/.dev  ## the U-Net's time and memory, compared with diffu
 
 bench-training: $(VENV)/.dev  ## our training step beside those of others, from a folder of PNG files (docs/training.md)
 	$(BIN)/python benchmarks/training.py
+
+bench-recipes: $(VENV)/.dev  ## time to quality of the training recipe and of each of its ingredients: hours (needs npm)
+	$(BIN)/python benchmarks/recipes.py
 
 bench-eval: $(VENV)/.dev  ## FID, KID, precision and recall, compared with other libraries (docs/evaluation.md)
 	$(BIN)/python benchmarks/evaluation.py --large
