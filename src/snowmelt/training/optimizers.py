@@ -41,14 +41,14 @@ def _muon(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Op
         {"params": matrices, "use_muon": True, "nesterov": True},
         {"params": others, "use_muon": False},
     ]
-    muon: Callable[..., Optimizer] = _of("timm.optim", "Muon")
+    muon: Callable[..., Optimizer] = _of("timm.optim", "Muon", "train")
     made = [group for group in groups if group["params"]]
     return muon(made, rate, weight_decay=decay, betas=betas, adjust_lr_fn="match_rms_adamw")
 
 
 def _schedule_free_adamw(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
     # Defazio et al. 2024
-    make: Callable[..., Optimizer] = _of("schedulefree", "AdamWScheduleFree")
+    make: Callable[..., Optimizer] = _of("schedulefree", "AdamWScheduleFree", "optimizers")
     return make(parameters, rate, betas, weight_decay=decay)
 
 
@@ -58,15 +58,15 @@ def _fused(parameters: Parameters) -> bool | None:
     return True if there else None
 
 
-def _of(module: str, name: str) -> Any:
-    """Return an optimizer of another library."""
+def _of(module: str, name: str, extra: str) -> Any:
+    """Return an optimizer of another library, which an extra of ours installs."""
     library = module.partition(".")[0]
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"the optimizer {name} is that of {library}, which is not installed, or too old: "
-            "pip install 'snowmelt[optimizers]'"
+            f"pip install 'snowmelt[{extra}]'"
         ) from error
 
 

@@ -168,7 +168,7 @@ def _completed(proposal: Proposal, look: Look, chosen: Candidate, batch_size: in
         "training": {
             **first["training"],
             "loss": {"weighting": weighting},
-            "optimizer": {"type": "adam", "learning_rate": 1e-3, "betas": [0.9, 0.99]},
+            "optimizer": {"type": "muon", "learning_rate": 3e-3, "betas": [0.9, 0.99]},
             "scheduler": {"type": "linear", "warmup": max(batch_size, chosen.seen // 50)},
             "ema": {"width": 0.1},
             "checkpointing": {"save_frequency": epochs, "save_best_only": True},
