@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import takewhile
 from math import log2
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ BATCH = {"cpu": 16, "cuda": 128}
 STEPS = 10_000  # of a run with larger batches
 LOOKS = 8  # times that samples are drawn and checkpoints written
 GUIDANCE = 2.0  # of these samples
+WRAPPED = 100  # characters of a line of comments
 
 Speed = Callable[[ModelSpec, int, torch.device], float]
 
@@ -49,8 +51,9 @@ class Proposal:
 
     def text(self) -> str:
         """Return a file that can be run again; the reasons are comments."""
-        comments = "".join(f"# {reason}\n" for reason in self.reasons)
-        return f"{comments}\n{yaml.safe_dump(dict(self.config), sort_keys=False)}"
+        signs = {"width": WRAPPED, "initial_indent": "# ", "subsequent_indent": "#   "}
+        comments = "\n".join(fill(reason, **signs) for reason in self.reasons)
+        return f"{comments}\n\n{yaml.safe_dump(dict(self.config), sort_keys=False)}"
 
 
 @dataclass(frozen=True)
