@@ -32,6 +32,7 @@ from snowmelt.evaluation.metrics import kid
 from snowmelt.files import atomic_write
 from snowmelt.formats import ImageSource
 from snowmelt.images import encode_png, from_uint8, save_grid, to_uint8
+from snowmelt.models import ModelSpec
 from snowmelt.training.length import Length
 from snowmelt.training.proposal import Look, propose
 from snowmelt.training.run import TrainingRun
@@ -50,6 +51,7 @@ PLAIN = {
     "training.ema": {"decay": 0.9999},
     "data.loading.batch_size": 64,
 }
+FIXED = {"training.scheduler.warmup": 1000, "data.loading.batch_size": 16, "compute.precision": "fp32"}
 # What is changed of the recipe. The plain one is what most examples do, with the same channels
 RECIPES: dict[str, dict[str, Any]] = {
     "recipe": {},
@@ -148,6 +150,10 @@ def digits_source() -> ImageSource:
     return TensorSource(to_uint8(images), torch.from_numpy(labels), [str(digit) for digit in range(10)])
 
 
+def _width(spec: ModelSpec) -> int:
+    return int(spec.network_options["model_channels"])
+
+
 def save_as_folders(source: ImageSource, folder: Path) -> None:
     """Write images as PNG files, one folder for each class."""
     names, labels = source.class_names or ["all"], source.labels
@@ -202,9 +208,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         save_as_folders(source, Path(folder))
-        # The proposal for this time at the speed measured here, so that all recipes have the same network
-        config = dict(propose(Look.at(folder), f"{arguments.minutes}m", CPU).config)
-        config = changed(config, {"training.visualization.enabled": False, "compute.precision": "fp32"})
+        # A machine on which the narrowest network of the images' own size is the right one
+        proposal = propose(Look.at(folder), "1h", CPU, lambda spec, *_: 40.0 * (_width(spec) == 32))
+        config = changed(dict(proposal.config), {"training.visualization.enabled": False, **FIXED})
         for name in arguments.only:
             for row in run(name, changed(config, RECIPES[name]), arguments.minutes, judge, arguments.out):
                 print(json.dumps(row), flush=True)
