@@ -51,8 +51,9 @@ class Proposal:
 
     def text(self) -> str:
         """Return a file that can be run again; the reasons are comments."""
-        signs = {"width": WRAPPED, "initial_indent": "# ", "subsequent_indent": "#   "}
-        comments = "\n".join(fill(reason, **signs) for reason in self.reasons)
+        comments = "\n".join(
+            fill(reason, WRAPPED, initial_indent="# ", subsequent_indent="#   ") for reason in self.reasons
+        )
         return f"{comments}\n\n{yaml.safe_dump(dict(self.config), sort_keys=False)}"
 
 
