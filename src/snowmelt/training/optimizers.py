@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from importlib import import_module
-from typing import Any
 
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from snowmelt.errors import InputError
+from snowmelt.training.muon import Muon
 
 __all__ = ["OPTIMIZERS", "make_optimizer"]
 
@@ -31,43 +30,29 @@ def _sgd(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Opt
 
 
 def _muon(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
-    # Jordan et al. 2024: matrices, a kernel being one of out x (in * height * width). As there, AdamW takes
-    # the layers at both ends: those of an image's 1 or 3 channels. Updates are scaled by
-    # 0.2 sqrt(max(rows, columns)) (Liu et al. 2025, section 2.2), so that AdamW's rate suits both
+    # As in Jordan et al. 2024, AdamW takes the layers at both ends: those of an image's 1 or 3 channels
     matrices = [p for p in parameters if p.ndim >= 2 and min(p.shape[:2]) > 3]
     inside = set(matrices)
-    others = [p for p in parameters if p not in inside]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "use_muon": True, "nesterov": True},
-        {"params": others, "use_muon": False},
-    ]
-    muon: Callable[..., Optimizer] = _of("timm.optim", "Muon", "train")
-    made = [group for group in groups if group["params"]]
-    return muon(made, rate, weight_decay=decay, betas=betas, adjust_lr_fn="match_rms_adamw")
+    return Muon(matrices, [p for p in parameters if p not in inside], rate, betas, decay)
 
 
 def _schedule_free_adamw(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
     # Defazio et al. 2024
-    make: Callable[..., Optimizer] = _of("schedulefree", "AdamWScheduleFree", "optimizers")
-    return make(parameters, rate, betas, weight_decay=decay)
+    try:
+        from schedulefree import AdamWScheduleFree
+    except ImportError as error:
+        raise InputError(
+            "the optimizer schedule_free_adamw is that of schedulefree, which is not installed: "
+            "pip install 'snowmelt[optimizers]'"
+        ) from error
+    made: Optimizer = AdamWScheduleFree(parameters, rate, betas, weight_decay=decay)
+    return made
 
 
 def _fused(parameters: Parameters) -> bool | None:
     """Return True where one kernel does a whole step, else None for what torch takes."""
     there = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
     return True if there else None
-
-
-def _of(module: str, name: str, extra: str) -> Any:
-    """Return an optimizer of another library, which an extra of ours installs."""
-    library = module.partition(".")[0]
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"the optimizer {name} is that of {library}, which is not installed, or too old: "
-            f"pip install 'snowmelt[{extra}]'"
-        ) from error
 
 
 OPTIMIZERS: dict[str, Callable[[Parameters, float, Betas, float], Optimizer]] = {
