@@ -293,7 +293,7 @@ def test_bad_input_is_one_message_and_exit_code_2(trained, tmp_path, overrides, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_config": {"hidden_size": 8}}, "the network has no option 'hidden_size'"),
+        ({"model_config": {"hidden_size": 8}}, "the network unet has no option 'hidden_size'"),
         ({"ema_state_dict": {"shadow": {"w": torch.ones(1)}}}, "the EMA weights do not fit"),
         ({"ema_state_dict": {"shadow": None}}, "not an EMA state"),
         ({"model_state_dict": {"w": torch.ones(1)}}, "does not fit the model"),
