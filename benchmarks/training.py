@@ -39,7 +39,7 @@ from snowmelt.files import atomic_write
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "training.md"
 START, END = "<!-- speed: start -->", "<!-- speed: end -->"
 IMAGES = 512
-TURN = 3  # steps a side takes before the next one
+TURN = 1  # steps a side takes before the next one
 MULTIPLIERS = (1, 2, 2)
 
 
