@@ -17,7 +17,7 @@ import yaml
 from snowmelt.models import ModelSpec
 from snowmelt.text import counted, seconds_in
 from snowmelt.training.proposal.look import Look
-from snowmelt.training.proposal.speed import images_per_second
+from snowmelt.training.proposal.speed import OPTIMIZER, images_per_second
 
 __all__ = ["Proposal", "minimal", "propose"]
 
@@ -172,7 +172,7 @@ def _completed(proposal: Proposal, look: Look, chosen: Candidate, batch_size: in
         "training": {
             **first["training"],
             "loss": {"weighting": weighting},
-            "optimizer": {"type": "muon", "learning_rate": 3e-3, "betas": [0.9, 0.99]},
+            "optimizer": {"type": OPTIMIZER, "learning_rate": 3e-3, "betas": [0.9, 0.99]},
             "scheduler": {"type": "linear", "warmup": max(batch_size, chosen.seen // 50)},
             "ema": {"width": 0.1},
             "checkpointing": {"save_frequency": epochs, "save_best_only": True},
