@@ -172,7 +172,8 @@ def draw(rows: list[dict[str, Any]], scale: dict[str, float], path: Path) -> Non
         axes.plot(*zip(*points, strict=True), marker=".", label=name, linewidth=2 if name == "recipe" else 1)
     for name, value in scale.items():
         axes.axhline(value, color="0.6", linestyle=":", linewidth=1)
-        axes.annotate(f"{name} {value:.1f}", (0, value), fontsize=7, va="bottom")
+        place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+        axes.text(0.99, value, f"{name}: {value:.1f}", fontsize=8, color="0.4", **place)
     axes.set(xlabel="minutes of CPU time, one thread", ylabel="KID x 100", ylim=(0, None))
     axes.legend(fontsize=8)
     with atomic_write(path) as file:
