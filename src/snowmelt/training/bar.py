@@ -28,7 +28,7 @@ def make_clock(trainer: DiffusionTrainer, length: Length) -> StepClock:
     """Return a clock of the first steps, which knows how many are left of the run."""
     done, epoch = trainer.progress, trainer.an_epoch
     say = tqdm.write if trainer.show_progress else None
-    left = length.steps_left(done, epoch) if length.unit != "seconds" else None
+    left = length.steps_left(done, epoch) if not length.by_clock else None
     return StepClock(epoch.steps, left, done.wait, say=say)
 
 
@@ -41,7 +41,7 @@ def advance(bar: tqdm[Any], images: int) -> None:
 
 def show_metrics(bar: tqdm[Any], trainer: DiffusionTrainer, metrics: Mapping[str, float]) -> None:
     """Write metrics behind the bar; of a run by the clock, also what it will come to at the speed so far."""
-    if trainer.length is not None and trainer.length.unit == "seconds":
+    if trainer.length is not None and trainer.length.by_clock:
         bar.total = _total(trainer, trainer.length)
     shown = {name: f"{value:.4f}" for name, value in metrics.items()}
     bar.set_postfix({"epoch": trainer.epoch, **shown}, refresh=False)

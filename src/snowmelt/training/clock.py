@@ -90,7 +90,7 @@ class Timer:
 
     def __init__(self, trainer: DiffusionTrainer) -> None:
         self.trainer = trainer
-        self.counts = trainer.length is not None and trainer.length.unit == "seconds"
+        self.counts = trainer.length is not None and trainer.length.by_clock
         self._before = perf_counter()
 
     def tick(self) -> float:

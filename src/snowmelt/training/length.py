@@ -99,6 +99,11 @@ class Length:
             raise InputError(f"the length of a run must be above 0, got {amount} {unit}")
         return cls(amount, unit)
 
+    @property
+    def by_clock(self) -> bool:
+        """Whether the run follows the clock on the wall."""
+        return self.unit == "seconds"
+
     def share(self, done: Progress, epoch: Epoch) -> float:
         """Return how much of the run is done, u: 0 at the beginning, 1 at the end."""
         return UNITS[self.unit](done, epoch) / self.amount
@@ -106,7 +111,7 @@ class Length:
     def epochs_left(self, done: Progress, epoch: Epoch) -> float:
         """Return how many epochs are left; 0 after the end, and before a run by the clock has a speed."""
         left = max(0.0, self.amount - UNITS[self.unit](done, epoch))
-        if self.unit == "seconds":  # at the speed so far
+        if self.by_clock:  # at the speed so far
             return left / done.seconds * done.images / epoch.images if done.seconds else 0.0
         return left / {"epochs": 1, "images": epoch.images, "steps": epoch.steps}[self.unit]
 
@@ -119,6 +124,6 @@ class Length:
         return math.ceil(round(self.epochs_left(done, epoch) * epoch.images, 6))
 
     def __str__(self) -> str:
-        if self.unit == "seconds":
+        if self.by_clock:
             return duration(self.amount)
         return counted(int(self.amount), self.unit.removesuffix("s"))

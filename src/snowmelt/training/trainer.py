@@ -257,7 +257,7 @@ class DiffusionTrainer(BaseTrainer):
         saving = Saving(self, folder, not save_best_only, save_optimizer, watch, maximize, validates)
 
         def is_due(frequency: int | None) -> bool:
-            unknown = self.length is not None and self.length.unit == "seconds" and not done.ending
+            unknown = self.length is not None and self.length.by_clock and not done.ending
             return bool(frequency) and (done.epoch % (frequency or 1) == 0 or self.share >= 1 or unknown)
 
         check_trainer(self)
