@@ -12,7 +12,6 @@ The table goes into docs/network.md.
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DModel
+from memory import resident
 from torch import Tensor, nn
 
 from snowmelt.files import atomic_write
@@ -154,17 +154,9 @@ def _memory(name: str, batch: int, training: bool, side: int) -> float:
 
 def _report_memory(name: str, batch: int, training: bool, side: int, sender: Connection) -> None:
     run = _run(_pair(SHAPES[name])[side], SHAPES[name], batch, training)
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     run()
-    sender.send((_resident("VmHWM") - before) / 1024)
-
-
-def _resident(field: str) -> int:
-    """Return a number of KiB from the kernel's account of this process."""
-    found = re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
-    if found is None:
-        raise RuntimeError(f"no {field} in /proc/self/status: memory can be measured on Linux only")
-    return int(found[1])
+    sender.send((resident("VmHWM") - before) / 1024)
 
 
 def _table(rows: list[dict[str, Any]], caption: str) -> str:

@@ -25,12 +25,11 @@ from matplotlib.figure import Figure
 
 from snowmelt import DiffusionSampler
 from snowmelt.config import load_config
-from snowmelt.data import load_digits_split
 from snowmelt.evaluation import Features, TensorSource, extract_features, make_extractor
 from snowmelt.evaluation.ladder.spoiling import SPOILINGS
 from snowmelt.evaluation.metrics import kid
 from snowmelt.files import atomic_write
-from snowmelt.formats import ImageSource
+from snowmelt.formats import ImageSource, open_images
 from snowmelt.images import encode_png, from_uint8, save_grid, to_uint8
 from snowmelt.models import ModelSpec
 from snowmelt.training.length import Length
@@ -143,13 +142,6 @@ def sampled(sampler: DiffusionSampler, judge: Judge) -> torch.Tensor:
     return to_uint8(made)
 
 
-def digits_source() -> ImageSource:
-    """Return the training part of the digits."""
-    pixels, labels = load_digits_split("train")
-    images = torch.from_numpy(pixels).view(-1, 1, 8, 8)
-    return TensorSource(to_uint8(images), torch.from_numpy(labels), [str(digit) for digit in range(10)])
-
-
 def _width(spec: ModelSpec) -> int:
     return int(spec.network_options["model_channels"])
 
@@ -204,7 +196,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    source = emoji() if arguments.data == "emoji" else digits_source()
+    source = emoji() if arguments.data == "emoji" else open_images("digits:train")
     judge = Judge(source)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from memory import resident
 from PIL import Image
 
 from snowmelt.files import atomic_write
@@ -87,18 +88,11 @@ class Meter:
         self.left -= 1
         if self.left:
             return
-        self.connection.send((self.seconds() - self.begin, _peak()))
+        self.connection.send((self.seconds() - self.begin, resident("VmHWM") / 1024))
         self.left = self.connection.recv()
         if not self.left:
             raise SystemExit
         self.begin = self.seconds()
-
-
-def _peak() -> float:
-    """Return the highest resident memory of this process so far, in MiB."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    found = {name: value for name, _, value in (line.partition(":") for line in lines)}
-    return int(found["VmHWM"].split()[0]) / 1024
 
 
 def ours(setting: Setting, folder: Path, step: Callable[[], None]) -> None:
