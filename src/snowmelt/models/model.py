@@ -105,6 +105,11 @@ class DiffusionModel(nn.Module):
         return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
 
     @property
+    def num_parameters(self) -> int:
+        """How many numbers are learned."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
     def bounded(self) -> bool:
         """Whether what is denoised lies in [-1, 1]: images do, latents do not."""
         return self.decoder is None

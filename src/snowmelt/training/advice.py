@@ -42,11 +42,11 @@ def _memorises(rows: Rows) -> str | None:
         return None
     where = losses.index(min(losses)) / len(losses)
     return (
-        f"The loss on validation images was lowest after {where:.0%} of the run and is now "
-        f"{last / best - 1:.0%} higher, while the loss on training images fell: the network begins to learn "
-        "its images by heart. best_model.pth is from before that. More images, augmentation or dropout help; "
-        "a longer run does not."
-    ).replace("%", " %")
+        f"The loss on validation images was lowest after {_percent(where)} of the run and is now "
+        f"{_percent(last / best - 1)} higher, while the loss on training images fell: the network begins to "
+        "learn its images by heart. best_model.pth is from before that. More images, augmentation or dropout "
+        "help; a longer run does not."
+    )
 
 
 def _still_learns(rows: Rows) -> str | None:
@@ -59,9 +59,9 @@ def _still_learns(rows: Rows) -> str | None:
     if last > before * (1 - FALLING):
         return None
     return (
-        f"The loss still fell by {1 - last / before:.0%} over the last fifth of the run: a longer one would "
-        "learn more."
-    ).replace("%", " %")
+        f"The loss still fell by {_percent(1 - last / before)} over the last fifth of the run: a longer one "
+        "would learn more."
+    )
 
 
 def _rate_is_high(rows: Rows) -> str | None:
@@ -69,9 +69,13 @@ def _rate_is_high(rows: Rows) -> str | None:
     if not rates or rates[-1] <= HIGH * max(rates):
         return None
     return (
-        f"The learning rate ends at {rates[-1]:g}, {rates[-1] / max(rates):.0%} of its highest: "
+        f"The learning rate ends at {rates[-1]:g}, {_percent(rates[-1] / max(rates))} of its highest: "
         "training.scheduler.type=linear lets it fall to 0."
-    ).replace("%", " %")
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _column(rows: Rows, name: str) -> list[float]:

@@ -96,7 +96,7 @@ class TrainingRun:
             steps = f" and {counted(done.batch, 'step')}" if done.batch else ""
             self._say(f"Resumed from {self._resumed} after {counted(done.epoch, 'epoch')}{steps}")
             if self.trainer.share >= 1:
-                key = "budget" if self.length.unit == "seconds" else self.length.unit
+                key = "budget" if self.length.by_clock else self.length.unit
                 amount = getattr(self.config.training, key)
                 self._say(f"Nothing is left to train: training.{key} is {amount}; raise it to go on")
         elif self.config.training.resume.enabled:
@@ -163,7 +163,6 @@ class TrainingRun:
     def summary(self) -> str:
         """Return the numbers of parameters, images and steps, and the precision, in a sentence."""
         trainer = self.trainer
-        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
         epochs = self.length.epochs_left(Progress(), trainer.an_epoch)
         classes = counted(trainer.model.num_classes, "class") if trainer.model.num_classes else "no classes"
         length = str(self.length)
@@ -172,17 +171,16 @@ class TrainingRun:
         precision = settle_precision(trainer).precision
         images = counted(trainer.dataloader.num_train_images, "image")
         return (
-            f"Training {parameters:,} parameters in {precision} on {images}, {classes}: "
+            f"Training {trainer.model.num_parameters:,} parameters in {precision} on {images}, {classes}: "
             f"{length} of {counted(trainer.an_epoch.steps, 'step')}"
         )
 
     def _report(self, logger: DiffusionLogger) -> Path:
         """Write the page of the run."""
         trainer, real = self.trainer, self.config.data.paths.train
-        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
         facts = {
             "images": f"{counted(trainer.dataloader.num_train_images, 'image')} of {real}",
-            "network": f"{parameters:,} parameters",
+            "network": f"{trainer.model.num_parameters:,} parameters",
             "seen": f"{counted(trainer.progress.images, 'image')} in {counted(trainer.global_step, 'step')}",
             "checkpoints": str(self.folder),
         }

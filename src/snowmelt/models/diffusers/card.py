@@ -102,7 +102,7 @@ def _facts(model: DDPMModel, checkpoint: Checkpoint, averaged: bool) -> dict[str
     ending = ", zero terminal SNR" if model.config["zero_terminal_snr"] else ""
     facts: dict[str, object] = {
         "images": f"{_size(model)}, in [-1, 1]",
-        "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
+        "parameters": f"{model.num_parameters:,}",
         "prediction": model.parameterization.name,
         "noise schedule": f"{counted(model.schedule.num_timesteps, 'step')}, betas: {betas}{ending}",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import takewhile
 from math import log2
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 
+from snowmelt.config.model import Model
 from snowmelt.models import ModelSpec
 from snowmelt.text import counted, seconds_in
 from snowmelt.training.proposal.look import Look
@@ -71,7 +72,7 @@ class Candidate:
 
     @cached_property
     def weights(self) -> int:
-        return sum(parameter.numel() for parameter in self.spec.build().parameters())
+        return self.spec.build().num_parameters
 
     @property
     def sees_enough(self) -> bool:
@@ -103,8 +104,10 @@ def propose(look: Look, budget: str, device: torch.device, speed: Speed = images
     """
     batch_size = min(BATCH.get(device.type, BATCH["cuda"]), look.images)
 
+    @cache
     def candidate(size: int, width: int) -> Candidate:
-        spec = ModelSpec.from_config(_flat(_model(look, size, width), len(look.classes)))
+        section = Model.model_validate(_model(look, size, width))
+        spec = ModelSpec.from_config({**section.options(), "num_classes": len(look.classes) or None})
         few = max(1, min(batch_size, batch_size * 32**2 // size**2))  # large images fill a device alone
         return Candidate(spec, speed(spec, few, device), TRAINING * seconds_in(budget))
 
@@ -151,11 +154,6 @@ def _model(look: Look, size: int, width: int) -> dict[str, Any]:
         "diffusion": {"schedule": "cosine", "parameterization": prediction},
         "conditioning": {"type": "class" if look.classes else "none"},
     }
-
-
-def _flat(model: Mapping[str, Mapping[str, Any]], classes: int) -> dict[str, Any]:
-    """Return the section of the model as a spec is made of."""
-    return {**model["architecture"], **model["diffusion"], "num_classes": classes or None}
 
 
 def _completed(proposal: Proposal, look: Look, chosen: Candidate, batch_size: int) -> Proposal:
