@@ -287,7 +287,8 @@ def test_a_process_that_dies_fails_the_job_and_the_next_run_finishes_it(checkpoi
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     arguments = settings(checkpoint, tmp_path)
-    with pytest.raises(ChildFailedError, match="struck by lightning"):
+    # torchrun quotes whichever process it saw fall first: the struck one, or the one that waited for it
+    with pytest.raises(ChildFailedError, match="struck by lightning|Connection closed by peer"):
         torchrun(DYING.format(arguments=arguments))
     assert manifest(tmp_path)["status"] == "running"
     run(arguments)
