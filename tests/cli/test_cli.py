@@ -40,6 +40,9 @@ TRAIN = {
     "data": {"paths": {"train": "digits:test", "val": "digits:test"}, "loading": {"batch_size": 180}},
     "training": {
         "epochs": 2,
+        # not of the whole run's length: a run of one epoch is the first half of one of two
+        "scheduler": {"type": "none"},
+        "ema": {"decay": 0.99},
         "checkpointing": {"save_frequency": 1},
         "visualization": {"enabled": True, "interval": 2, "num_samples": 10},
     },
@@ -346,7 +349,7 @@ def test_resuming_with_another_optimizer_is_refused_unless_told(tmp_path):
     again = [*always, "training.optimizer.type=sgd", "training.resume.enabled=true"]
     result = run("train", config, *again)
     assert result.exit_code == 2, result.output
-    assert "was trained with the optimizer Adam, this run has SGD" in result.output
+    assert "was trained with the optimizer Muon, this run has SGD" in result.output
     reset = re.search(r"resume with (reset_\w+)", result.output)
     assert reset is not None
     result = run("train", config, *again, f"training.resume.{reset[1]}=true")

@@ -288,7 +288,7 @@ def test_a_process_that_dies_fails_the_job_and_the_next_run_finishes_it(checkpoi
 
     arguments = settings(checkpoint, tmp_path)
     # torchrun quotes whichever process it saw fall first: the struck one, or the one that waited for it
-    with pytest.raises(ChildFailedError, match="struck by lightning|Connection closed by peer"):
+    with pytest.raises(ChildFailedError, match=r"struck by lightning|Connection closed by peer"):
         torchrun(DYING.format(arguments=arguments))
     assert manifest(tmp_path)["status"] == "running"
     run(arguments)

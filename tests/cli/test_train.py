@@ -26,7 +26,9 @@ data.loading.batch_size=180 model.architecture.image_size=8
 model.architecture.in_channels=1 model.architecture.model_channels=4
 model.architecture.channel_multipliers=[1] model.architecture.layers_per_block=1
 model.architecture.norm_groups=2 model.architecture.attention_head_dim=4 model.conditioning.num_classes=10
-training.visualization.enabled=false training.checkpointing.save_frequency=1"""
+training.visualization.enabled=false training.checkpointing.save_frequency=1
+training.optimizer.learning_rate=0.01 training.scheduler.type=none training.scheduler.warmup=0
+training.ema.decay=0.99"""
 RESUME = "training.resume.enabled=true"
 
 
@@ -129,11 +131,11 @@ def test_what_differs_from_the_checkpoints_run_is_listed_once(once):
     changes = ["training.ema.decay=0.5", "compute.seed=7", "training.optimizer.betas=[0.5,0.9]"]
     said = train(once, RESUME, "training.epochs=3", *changes, "training.scheduler.type=cosine")
     for line in (
-        "training.ema.decay: 0.9999 there, 0.5 now",
+        "training.ema.decay: 0.99 there, 0.5 now",
         "compute.seed: 0 there, 7 now",
-        "training.optimizer.betas: [0.9, 0.999] there, [0.5, 0.9] now",
+        "training.optimizer.betas: [0.9, 0.99] there, [0.5, 0.9] now",
         'training.scheduler.type: "none" there, "cosine" now',
-        "the learning rate at this position: 0.0001 there, 2.5e-05 now",
+        "the learning rate at this position: 0.01 there, 0.0025 now",
     ):
         assert said.count(line) == 1, line
     again = train(once, RESUME, "training.epochs=3", *changes, "training.scheduler.type=cosine")

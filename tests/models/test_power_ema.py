@@ -151,7 +151,7 @@ def test_a_width_out_of_range_is_refused(width):
 
 
 def test_a_file_states_a_decay_or_a_width():
-    assert (Ema().decay, Ema(width=0.1).decay) == (0.9999, None)
+    assert (Ema().decay, Ema().width, Ema(decay=0.9).width) == (None, 0.1, None)
     stated = Ema(width=WIDEST)
     assert Ema.model_validate(stated.model_dump(mode="json")) == stated
     with pytest.raises(ValueError, match="state one of the two"):

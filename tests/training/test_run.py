@@ -26,7 +26,8 @@ CPU = torch.device("cpu")
 
 
 def make_run(folder: Path, training: dict | None = None, diffusion: dict | None = None) -> TrainingRun:
-    """A run of one batch an epoch, on a network that is as small as it can be."""
+    """A run of one batch an epoch, on the smallest network, at a constant rate unless stated."""
+    training = training or {}
     architecture = {"image_size": 8, "in_channels": 1, "model_channels": 4, "channel_multipliers": [1]}
     settings = {
         "mode": "train",
@@ -43,7 +44,11 @@ def make_run(folder: Path, training: dict | None = None, diffusion: dict | None 
         },
         "data": {"paths": {"train": "digits:test"}, "loading": {"batch_size": 360}},
         "output": {"base_dir": str(folder)},
-        "training": {"visualization": {"enabled": False}, **(training or {})},
+        "training": {
+            "visualization": {"enabled": False},
+            **training,
+            "scheduler": {"type": "none", "warmup": 0, **training.get("scheduler", {})},
+        },
     }
     return TrainingRun(Config.model_validate(settings), CPU)
 
@@ -188,7 +193,7 @@ def test_an_option_that_is_none_is_refused_before_any_work(tmp_path, chosen, sai
 
 
 def test_another_objective_is_listed_when_a_run_goes_on(tmp_path):
-    make_run(tmp_path, {"epochs": 1}).run()
+    make_run(tmp_path, {"epochs": 1, "loss": {"weighting": "uniform"}}).run()
     changed = {"epochs": 2, "resume": {"enabled": True}, "loss": {"weighting": "min_snr"}}
     with pytest.warns(UserWarning, match='training.loss.weighting: "uniform" there, "min_snr" now') as caught:
         make_run(tmp_path, changed).check()

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo, field_validator, model_validator
 
 from snowmelt import limits
 from snowmelt.config.section import Classes, NullIsNone, Probability, Section, Share, Side, Width
 from snowmelt.text import counted
 
-__all__ = ["Architecture", "Conditioning", "Diffusion", "Model"]
+__all__ = ["Architecture", "Conditioning", "Diffusion", "Model", "usual_patch_size"]
 
 
 def _default(**defaults: int) -> Any:
     """Return a field whose default depends on the type of the network."""
     return Field(default_factory=lambda data: defaults[data.get("type", "unet")])
+
+
+def usual_patch_size(image_size: int) -> int:
+    """Return the side of the squares of pixels that a U-Net works on.
+
+    >>> [usual_patch_size(side) for side in (16, 32, 64, 128)]
+    [1, 2, 2, 4]
+    """
+    return 1 if image_size <= 16 else 2 if image_size <= 64 else 4
+
+
+def _patch_size(data: dict[str, Any]) -> int:
+    """Return the usual size of patches, or a smaller one that divides the image with all stages."""
+    if data.get("type", "unet") == "dit":
+        return 2
+    size, stages = data.get("image_size", 32), len(data.get("channel_multipliers", [1]))
+    sides = [size] if isinstance(size, int) else size
+    patch_size = usual_patch_size(max(sides))
+    while patch_size > 1 and any(side % (patch_size * 2 ** (stages - 1)) for side in sides):
+        patch_size //= 2
+    return patch_size
 
 
 # The keys of one network alone
@@ -43,13 +65,13 @@ class Architecture(Section):
     ] = 32
     in_channels: Width = 3
     model_channels: Width = _default(unet=64, dit=384)
-    patch_size: Width = _default(unet=1, dit=2)
     channel_multipliers: list[Annotated[int, Field(gt=0, le=limits.CHANNELS)]] = Field(
         default=[1, 2, 2],
         min_length=1,
         max_length=limits.STAGES,
         description="a list of positive integers, one for each stage, of at most 16, each up to 65,536",
     )
+    patch_size: Width = Field(default_factory=_patch_size)
     use_attention: Annotated[
         bool | Side | list[bool],
         Field(description="true, false, a list of them, one for each stage, or a side in pixels"),
@@ -82,11 +104,11 @@ _OF_BETAS = {"num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_t
 class Diffusion(Section):
     """The noise schedule, and what the network predicts.
 
-    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys and `zero_terminal_snr`. The other
-    schedules are continuous in time: they read `schedule_options` only.
+    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys and `zero_terminal_snr`. One of these
+    without a schedule means it. The other schedules are continuous in time and read `schedule_options` only.
     """
 
-    schedule: Literal["ddpm", "flow", "edm", "vp", "cosine", "ve"] = "ddpm"
+    schedule: Literal["ddpm", "flow", "edm", "vp", "cosine", "ve"] = "cosine"
     schedule_options: dict[str, FiniteFloat] = Field(default_factory=dict)
     num_timesteps: Annotated[int, Field(ge=2, le=limits.STEPS)] = 1000
     beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "linear"
@@ -94,9 +116,15 @@ class Diffusion(Section):
     beta_end: Annotated[Share, Field(validate_default=True)] = 0.02
     parameterization: Annotated[
         Literal["eps", "x0", "v", "flow", "edm"] | None,
-        Field(description="eps, x0, v, flow, edm, or null for the usual one of the schedule"),
+        Field(description="eps, x0, v, flow, edm, or null for x0 on patches, else for that of the schedule"),
     ] = None
     zero_terminal_snr: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _betas_mean_ddpm(cls, data: Any) -> Any:
+        of_betas = isinstance(data, Mapping) and "schedule" not in data and not _OF_BETAS.isdisjoint(data)
+        return {**data, "schedule": "ddpm"} if of_betas else data
 
     @field_validator("beta_end")
     @classmethod
@@ -132,8 +160,9 @@ class Model(Section):
 
         `num_classes` is left out where the training data decides it.
         """
-        unused = {"schedule_options"} if self.diffusion.schedule == "ddpm" else _OF_BETAS
-        unused |= _OF_DIT if self.architecture.type == "unet" else _OF_UNET
+        of_other_schedules = {"schedule_options"} if self.diffusion.schedule == "ddpm" else _OF_BETAS
+        of_other_networks = _OF_DIT if self.architecture.type == "unet" else _OF_UNET
+        unused = of_other_schedules | of_other_networks
         options: dict[str, Any] = {}
         for section in (self.architecture, self.diffusion, self.conditioning):
             options |= section.model_dump(exclude_unset=stated_only, exclude={"type", *unused})
@@ -141,6 +170,10 @@ class Model(Section):
             options["network"] = self.architecture.type
         if options.get("parameterization") is None:
             options.pop("parameterization", None)
+            # A U-Net on patches sees an image well and the noise of its pixels badly (Li & He 2025, arXiv
+            # 2511.13720; docs/training.md)
+            if not stated_only and self.architecture.type == "unet" and self.architecture.patch_size > 1:
+                options["parameterization"] = "x0"
         if "num_classes" in options:
             number = options.pop("num_classes")
             if self.conditioning.type == "none" or number == 0:

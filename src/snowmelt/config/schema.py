@@ -52,7 +52,7 @@ class Subdirs(Section):
 class Output(Section):
     """The folders that snowmelt writes into."""
 
-    base_dir: Name = "outputs/diffusion"
+    base_dir: Name = "outputs/diffusion"  # of a run without a name; with one, that name stands in its place
     subdirs: Subdirs = Subdirs()
 
 
@@ -96,6 +96,17 @@ class Config(Section):
             stacklevel=2,
         )
         return {**others, "compute": compute, "training": {**training, "performance": rest}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_folder(cls, tree: Any) -> Any:
+        """Let a run with a name write into a folder of that name."""
+        match tree:
+            case {"experiment": str(name), **others}:
+                output: Any = others.get("output", {})
+                if isinstance(output, dict) and "base_dir" not in output:
+                    return {**tree, "output": {"base_dir": f"outputs/{name}", **output}}
+        return tree
 
     @field_validator("data")
     @classmethod

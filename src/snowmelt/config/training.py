@@ -46,7 +46,8 @@ __all__ = [
 
 UNITS = ("epochs", "images", "steps", "budget")  # of the length of a run
 EPOCHS = 100  # of a run whose length is not stated
-DECAY = 0.9999  # of an average for which nothing is stated
+WIDTH = 0.1  # of an average for which nothing is stated, a share of the run
+RATES = {"muon": 3e-3, "sgd": 1e-4}  # where none is stated; else 1e-3
 
 
 class Paths(Section):
@@ -135,13 +136,13 @@ class Data(Section):
 class Optimizer(Section):
     """The optimizer; for sgd, the first of `betas` is the momentum."""
 
-    type: Literal["adam", "adamw", "sgd", "muon", "schedule_free_adamw"] = "adam"
-    learning_rate: Positive = 1e-4
+    type: Literal["adam", "adamw", "sgd", "muon", "schedule_free_adamw"] = "muon"
+    learning_rate: Positive = Field(default_factory=lambda data: RATES.get(data.get("type", "muon"), 1e-3))
     weight_decay: NonNegative = 0.0
     betas: Annotated[
         tuple[Probability, Probability],
         Field(strict=False, description="a list of two numbers from 0 to below 1"),
-    ] = (0.9, 0.999)
+    ] = (0.9, 0.99)
     gradient_clip_norm: Annotated[
         Positive | None, Field(description="a positive number, or null not to clip")
     ] = 1.0
@@ -153,7 +154,10 @@ class Loss(Section):
     With `uncertainty`, the weighted error of each level is divided by its mean, which is learned.
     """
 
-    weighting: Literal["uniform", "min_snr", "p2", "edm", "sigmoid"] = "uniform"
+    weighting: Annotated[
+        Literal["uniform", "min_snr", "p2", "edm", "sigmoid"] | None,
+        Field(description="uniform, min_snr, p2, edm, sigmoid, or null for min_snr of x0, else uniform"),
+    ] = None
     options: dict[str, FiniteFloat] = Field(default_factory=dict)
     uncertainty: bool = False
 
@@ -186,7 +190,7 @@ class Scheduler(Section):
     """
 
     type: Annotated[Literal["none", "constant", "cosine", "linear", "inverse_sqrt", "wsd"], NullIsNone] = (
-        "none"
+        "linear"
     )
     T_max: Annotated[
         Literal["auto"] | Count, Field(description="auto, or a number of epochs from 1 to 10,000,000")
@@ -196,7 +200,7 @@ class Scheduler(Section):
     tau: Annotated[
         Seen | None, Field(description="a number of images from 1 to 10^12, or null for that of eta_min")
     ] = None
-    warmup: Annotated[int, Field(ge=0, le=limits.SEEN)] = 0
+    warmup: Annotated[int, Field(ge=0, le=limits.SEEN)] = 1000
 
     def options(self) -> dict[str, float]:
         """Return the options of the type, by the names that it gives them."""
@@ -225,7 +229,7 @@ class Ema(Section):
     @classmethod
     def _some_profile(cls, data: Any) -> Any:
         stated = isinstance(data, Mapping) and (data.get("decay") or data.get("width")) is not None
-        return {**data, "decay": DECAY} if isinstance(data, Mapping) and not stated else data
+        return {**data, "width": WIDTH} if isinstance(data, Mapping) and not stated else data
 
     @field_validator("width")
     @classmethod
@@ -233,6 +237,10 @@ class Ema(Section):
         if value is not None and info.data.get("decay") is not None:
             raise ValueError(f"null, since the decay is stated, {info.data['decay']}: state one of the two")
         return value
+
+    def profile(self) -> dict[str, Any]:
+        """Return the one that is stated, as `snowmelt.training.DiffusionTrainer` takes it."""
+        return {"ema_decay": self.decay} if self.decay is not None else {"ema_width": self.width}
 
 
 class Checkpointing(Section):

@@ -1,7 +1,7 @@
 """Muon: momentum whose matrices are made orthogonal (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
 
 Torch and timm have it too, and make matrices orthogonal in bfloat16. On a CPU without instructions for that,
-their step took longer than forward and backward of a small U-Net. This one computes in float32, and its rounds
+their step took longer than forward and backward of a small U-Net. This one computes in float32. Its rounds
 work on the small square matrix x x^T instead of on x, which takes a third of the time for kernels.
 """
 

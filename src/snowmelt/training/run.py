@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from snowmelt.config import Config, resolve_output_path, save_config
-from snowmelt.config.training import DECAY, Training
+from snowmelt.config.training import Training
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
@@ -39,7 +39,7 @@ from snowmelt.training.state import Progress
 from snowmelt.training.times import Times
 from snowmelt.training.trainer import DiffusionTrainer
 from snowmelt.training.uncertainty import Uncertainty
-from snowmelt.training.weightings import Weighting
+from snowmelt.training.weightings import Weighting, usual_weighting
 
 __all__ = ["TrainingRun"]
 
@@ -273,8 +273,7 @@ class TrainingRun:
             device=self.device,
             show_progress=True,
             use_ema=training.ema.enabled,
-            ema_decay=training.ema.decay or DECAY,
-            ema_width=training.ema.width,
+            **training.ema.profile(),
             snapshots=training.ema.snapshots,
             precision=config.compute.precision or AUTO,
             compile_model=training.performance.compile_model,
@@ -286,7 +285,9 @@ class TrainingRun:
             rate_schedule=_rate_schedule(training),
             warmup=training.scheduler.warmup,
             accumulation=training.accumulation,
-            weighting=Weighting(training.loss.weighting, training.loss.options),
+            weighting=Weighting(
+                training.loss.weighting or usual_weighting(model.parameterization), training.loss.options
+            ),
             times=Times(**training.times.model_dump()),
             uncertainty=uncertainty,
             evaluate=self.evaluation() if self.evaluation is not None else None,

@@ -24,7 +24,7 @@ from torch import Tensor
 from snowmelt.core import Level, Parameterization
 from snowmelt.training.named import complete
 
-__all__ = ["WEIGHTINGS", "Weighting", "edm", "min_snr", "p2", "sigmoid", "uniform"]
+__all__ = ["WEIGHTINGS", "Weighting", "edm", "min_snr", "p2", "sigmoid", "uniform", "usual_weighting"]
 
 
 def uniform(lam: Tensor) -> None:
@@ -93,6 +93,19 @@ WEIGHTINGS: dict[str, Callable[..., Tensor | None]] = {
     "edm": edm,
     "sigmoid": sigmoid,
 }
+
+
+def usual_weighting(parameterization: Parameterization) -> str:
+    """Return the weighting of a run that states none.
+
+    Errors of a predicted image say little at high noise, where it is blurred, and `uniform` would count them
+    as much as the others.
+
+    >>> from snowmelt.core import PARAMETERIZATIONS
+    >>> usual_weighting(PARAMETERIZATIONS["x0"]), usual_weighting(PARAMETERIZATIONS["v"])
+    ('min_snr', 'uniform')
+    """
+    return "min_snr" if parameterization.name == "x0" else "uniform"
 
 
 @dataclass(frozen=True)

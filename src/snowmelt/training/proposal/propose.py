@@ -14,11 +14,11 @@ from typing import Any
 import torch
 import yaml
 
-from snowmelt.config.model import Model
+from snowmelt.config.model import Model, usual_patch_size
 from snowmelt.models import ModelSpec
 from snowmelt.text import counted, seconds_in
 from snowmelt.training.proposal.look import Look
-from snowmelt.training.proposal.speed import OPTIMIZER, images_per_second
+from snowmelt.training.proposal.speed import images_per_second
 
 __all__ = ["Proposal", "minimal", "propose"]
 
@@ -134,24 +134,19 @@ def _widest(candidate: Callable[[int, int], Candidate], size: int) -> Candidate 
 
 def _model(look: Look, size: int, width: int) -> dict[str, Any]:
     """Return the section of the model."""
-    patch_size = 1 if size <= 16 else 2 if size <= 64 else 4
+    patch_size = usual_patch_size(size)
     stages = 1 + int(log2(size // patch_size // SMALLEST_MAP))
     while size % (patch_size * 2 ** (stages - 1)):
         stages -= 1
     stages = min(stages, MOST_STAGES)
-    # A network that works on patches sees an image well and its noise badly: it predicts the image
-    # (Li & He 2025, arXiv 2511.13720; docs/training.md)
-    prediction = "v" if patch_size == 1 else "x0"
     return {
         "architecture": {
             "image_size": size,
             "in_channels": look.in_channels,
             "model_channels": width,
-            "patch_size": patch_size,
             "channel_multipliers": [1, *[2] * (stages - 1)],
             "norm_groups": 16,
         },
-        "diffusion": {"schedule": "cosine", "parameterization": prediction},
         "conditioning": {"type": "class" if look.classes else "none"},
     }
 
@@ -162,17 +157,13 @@ def _completed(proposal: Proposal, look: Look, chosen: Candidate, batch_size: in
     epochs = max(1, round(chosen.seen / look.images / LOOKS))
     samples = 4 * max(4, min(len(look.classes), 16))
     size, width = chosen.spec.image_size[0], chosen.spec.network_options["model_channels"]
-    weighting = "min_snr" if chosen.spec.parameterization == "x0" else "uniform"
     config = {
         **first,
         "model": _model(look, size, width),
         "data": {**first["data"], "loading": {"batch_size": batch_size}},
         "training": {
             **first["training"],
-            "loss": {"weighting": weighting},
-            "optimizer": {"type": OPTIMIZER, "learning_rate": 3e-3, "betas": [0.9, 0.99]},
-            "scheduler": {"type": "linear", "warmup": max(batch_size, chosen.seen // 50)},
-            "ema": {"width": 0.1},
+            "scheduler": {"warmup": max(batch_size, chosen.seen // 50)},
             "checkpointing": {"save_frequency": epochs, "save_best_only": True},
             "visualization": {
                 "interval": epochs,

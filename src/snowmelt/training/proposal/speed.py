@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
+from snowmelt.config.training import Optimizer
 from snowmelt.device import synchronize
 from snowmelt.models import ModelSpec
 from snowmelt.precision import AUTO, autocast, choose
@@ -14,9 +15,7 @@ from snowmelt.training.clock import StepClock
 from snowmelt.training.loss import denoising_loss
 from snowmelt.training.optimizers import make_optimizer
 
-__all__ = ["OPTIMIZER", "images_per_second"]
-
-OPTIMIZER = "muon"  # of every proposal
+__all__ = ["images_per_second"]
 
 SECONDS = 6.0  # for the steps of one network, the first of which allocate
 
@@ -30,7 +29,7 @@ def images_per_second(spec: ModelSpec, batch_size: int, device: torch.device) ->
     """
     model = spec.build().to(device)
     precision = choose(AUTO, model.eval(), device, batch_size, backward=True).precision
-    optimizer = make_optimizer(OPTIMIZER, model.train().parameters(), 1e-4)
+    optimizer = make_optimizer(Optimizer().type, model.train().parameters(), 1e-4)
     x0 = torch.randn(batch_size, *model.image_shape, device=device)
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device) if model.num_classes else None
 
