@@ -57,6 +57,14 @@ def test_another_run_in_the_folder_is_refused_before_the_machine_is_measured(tmp
     assert "is there already, from an earlier run" in said
 
 
+def test_a_run_that_goes_on_has_the_network_that_it_began_with(tmp_path, fast, monkeypatch):
+    train(tmp_path / "run", "digits:test", "--budget", "3h")
+    monkeypatch.setattr("snowmelt.training.proposal.propose", None)
+    said = train(tmp_path / "run", "digits:test", "--budget", "6h", "training.resume.enabled=true")
+    assert "Resumed from" in said
+    assert load_config(tmp_path / "run" / "logs" / "config.yaml").training.budget == "6h"
+
+
 def test_a_configuration_takes_a_budget_in_place_of_its_epochs(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("data: {paths: {train: 'digits:test'}}\ntraining: {epochs: 5}\n")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,10 +57,10 @@ def train(
     with exit_codes(after_full_disk=RESUME):
         from snowmelt.config import load_config
 
-        changes = [*(overrides or []), "mode=train"]
+        changes = list(overrides or [])
         if str(source) == "-" or source.suffix.lower() in (".yaml", ".yml"):
             changes += [f"training.budget={budget}"] if budget is not None else []
-            config = load_config(source, changes)
+            config = load_config(source, [*changes, "mode=train"])
         else:
             config = _proposed(str(source), budget, changes, overwrite=overwrite, dry_run=dry_run)
         train_from(config, overwrite=overwrite, dry_run=dry_run)
@@ -69,7 +69,7 @@ def train(
 def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: bool, dry_run: bool) -> Config:
     """Look at the images, measure this machine, and return a configuration that fits both and the budget.
 
-    It is written into the folder of the run, to be run again, and printed.
+    It is written into the folder of the run, and printed. A run that is resumed takes the one that it began with.
     """
     from snowmelt.config import load_config
     from snowmelt.device import resolve_device
@@ -83,26 +83,23 @@ def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: b
             "say how long that may take, such as --budget 30m"
         )
 
-    def loaded(text: str) -> Config:
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / f"{Path(data).name.partition(':')[0]}.yaml"
-            path.write_text(text, encoding="utf-8")
-            return load_config(path, changes)
-
     look = Look.at(data)
-    first = loaded(minimal(look, budget).text())
+    first = load_config("-", [*minimal(look, budget).words(), *changes])
+    path = Path(first.output.base_dir) / "budget.yaml"
+    if first.training.resume.enabled and path.exists():  # the network is what it was
+        return load_config(path, [f"training.budget={budget}", *changes])
     device = resolve_device(first.compute.device)
     if not overwrite:
         TrainingRun(first, device).check_folder()
     proposal = propose(look, budget, device)
-    config = loaded(proposal.text())
-    path = Path(config.output.base_dir) / "budget.yaml"
+    config = load_config("-", [*proposal.words(), *changes])
     if dry_run:
         typer.echo(proposal.text())
         return config
     with atomic_write(path, "w") as file:
         file.write(proposal.text())
-    typer.echo("\n".join([*proposal.reasons, f"The configuration, to be run again: {path}"]))
+    again = shlex.join(["snowmelt", "train", str(path), *changes])
+    typer.echo("\n".join([*proposal.reasons, f"The same without measuring: {again}"]))
     return config
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -56,6 +57,14 @@ class Proposal:
             fill(reason, WRAPPED, initial_indent="# ", subsequent_indent="#   ") for reason in self.reasons
         )
         return f"{comments}\n\n{yaml.safe_dump(dict(self.config), sort_keys=False)}"
+
+    def words(self) -> list[str]:
+        """Return the configuration as words of the command line.
+
+        >>> Proposal({"mode": "train", "data": {"paths": {"train": "digits"}}}, ()).words()
+        ['mode="train"', 'data.paths.train="digits"']
+        """
+        return [f"{key}={json.dumps(value)}" for key, value in _leaves(self.config)]
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,15 @@ def propose(look: Look, budget: str, device: torch.device, speed: Speed = images
     while chosen.seen >= 2 * batch_size * STEPS and 2 * batch_size <= look.images:
         batch_size *= 2
     return _completed(minimal(look, budget), look, chosen, batch_size)
+
+
+def _leaves(section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted path and the value of each key."""
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{path}", leaf) for path, leaf in _leaves(value))
+        else:
+            yield name, value
 
 
 def _sizes(side: int) -> Iterator[int]:
