@@ -69,7 +69,7 @@ def train(
 def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: bool, dry_run: bool) -> Config:
     """Look at the images, measure this machine, and return a configuration that fits both and the budget.
 
-    It is written into the folder of the run, and printed. A run that is resumed takes the one that it began with.
+    It is written into the folder of the run, and printed. A resumed run takes the one that it began with.
     """
     from snowmelt.config import load_config
     from snowmelt.device import resolve_device
