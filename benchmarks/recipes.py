@@ -57,6 +57,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "plain": PLAIN,
     "predicts v": {"model.diffusion.parameterization": "v", "training.loss.weighting": "uniform"},
     "uniform weights": {"training.loss.weighting": "uniform"},
+    "weights of min_snr": {"training.loss.weighting": "min_snr"},
     "no patches": {"model.architecture.patch_size": 1},
     "batches of 64": {"data.loading.batch_size": 64},
     "constant rate": {"training.scheduler": {"type": "none", "warmup": 0}},

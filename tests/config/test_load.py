@@ -403,7 +403,7 @@ def test_unknown_key_of_an_override(problems):
         ("training.accumulation=0", "greater than 0"),
         ("training.scheduler.decay=1.5", "less than or equal to 1"),
         ("training.scheduler.warmup=-1", "greater than or equal to 0"),
-        ("training.loss.weighting=snr", "uniform, min_snr, p2, edm, sigmoid, or null"),
+        ("training.loss.weighting=snr", "uniform, min_snr, truncated_snr, p2, edm, sigmoid, or null"),
         ("training.times.distribution=normal", "uniform, log_normal, logit_normal, or null for"),
         ("training.times.shift=0", "greater than 0"),
         ("training.times.stratified=true", "a distribution as well: uniform, log_normal or logit_normal"),

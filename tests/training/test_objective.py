@@ -92,6 +92,8 @@ def test_the_weighted_error_of_an_image_is_that_of_every_prediction_of_it(name, 
         ("min_snr", {}, "eps", SNR.clamp(max=5) / SNR),  # Hang et al. 2023, section 3.4
         ("min_snr", {}, "x0", SNR.clamp(max=5)),
         ("min_snr", {"gamma": 2}, "x0", SNR.clamp(max=2)),
+        ("truncated_snr", {"most": 1e30}, "x0", SNR.clamp(min=1)),  # Salimans & Ho 2022, section 4
+        ("truncated_snr", {}, "eps", SNR.clamp(1, 5) / SNR),
         ("p2", {}, "eps", 1 / (1 + SNR)),  # Choi et al. 2022, eq. 8
         ("p2", {"gamma": 0.5, "k": 2}, "eps", (2 + SNR) ** -0.5),
         ("edm", {"sigma_data": 0.3}, "x0", (1 / SNR + 0.09) / (0.09 / SNR)),  # Karras et al. 2022, table 1

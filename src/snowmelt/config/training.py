@@ -155,8 +155,8 @@ class Loss(Section):
     """
 
     weighting: Annotated[
-        Literal["uniform", "min_snr", "p2", "edm", "sigmoid"] | None,
-        Field(description="uniform, min_snr, p2, edm, sigmoid, or null for min_snr of x0, else uniform"),
+        Literal["uniform", "min_snr", "truncated_snr", "p2", "edm", "sigmoid"] | None,
+        Field(description="uniform, min_snr, truncated_snr, p2, edm, sigmoid, or null for the usual one"),
     ] = None
     options: dict[str, FiniteFloat] = Field(default_factory=dict)
     uncertainty: bool = False

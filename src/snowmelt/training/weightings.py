@@ -24,7 +24,7 @@ from torch import Tensor
 from snowmelt.core import Level, Parameterization
 from snowmelt.training.named import complete
 
-__all__ = ["WEIGHTINGS", "Weighting", "edm", "min_snr", "p2", "sigmoid", "uniform", "usual_weighting"]
+__all__ = ["WEIGHTINGS", "Weighting", "edm", "min_snr", "p2", "sigmoid", "truncated_snr", "uniform", "usual_weighting"]
 
 
 def uniform(lam: Tensor) -> None:
@@ -47,6 +47,20 @@ def min_snr(lam: Tensor, gamma: float = 5.0) -> Tensor:
     tensor([1., 5.])
     """
     return (2 * lam).exp().clamp(max=gamma)
+
+
+def truncated_snr(lam: Tensor, least: float = 1.0, most: float = 5.0) -> Tensor:
+    """Return SNR between two bounds.
+
+    The lower one is max(SNR, 1) of Salimans & Ho 2022 (arXiv 2202.00512), section 4: without it, a network
+    that predicts images hardly learns them from much noise, where a sampler begins. The upper one is that of
+    `min_snr`.
+
+    >>> from torch import tensor
+    >>> truncated_snr(tensor([-2.0, 0.5, 2.0]))  # SNR is 0.02, 2.7 and 54.6
+    tensor([1.0000, 2.7183, 5.0000])
+    """
+    return (2 * lam).exp().clamp(least, most)
 
 
 def p2(lam: Tensor, gamma: float = 1.0, k: float = 1.0) -> Tensor:
@@ -89,6 +103,7 @@ def sigmoid(lam: Tensor, bias: float = 0.0) -> Tensor:
 WEIGHTINGS: dict[str, Callable[..., Tensor | None]] = {
     "uniform": uniform,
     "min_snr": min_snr,
+    "truncated_snr": truncated_snr,
     "p2": p2,
     "edm": edm,
     "sigmoid": sigmoid,
@@ -98,14 +113,14 @@ WEIGHTINGS: dict[str, Callable[..., Tensor | None]] = {
 def usual_weighting(parameterization: Parameterization) -> str:
     """Return the weighting of a run that states none.
 
-    Errors of a predicted image say little at high noise, where it is blurred, and `uniform` would count them
-    as much as the others.
+    Of a predicted image, all errors alike learn what it is first, and SNR how sharp it is: between the bounds
+    it learns both (docs/training.md).
 
     >>> from snowmelt.core import PARAMETERIZATIONS
     >>> usual_weighting(PARAMETERIZATIONS["x0"]), usual_weighting(PARAMETERIZATIONS["v"])
-    ('min_snr', 'uniform')
+    ('truncated_snr', 'uniform')
     """
-    return "min_snr" if parameterization.name == "x0" else "uniform"
+    return "truncated_snr" if parameterization.name == "x0" else "uniform"
 
 
 @dataclass(frozen=True)
