@@ -24,7 +24,17 @@ from torch import Tensor
 from snowmelt.core import Level, Parameterization
 from snowmelt.training.named import complete
 
-__all__ = ["WEIGHTINGS", "Weighting", "edm", "min_snr", "p2", "sigmoid", "truncated_snr", "uniform", "usual_weighting"]
+__all__ = [
+    "WEIGHTINGS",
+    "Weighting",
+    "edm",
+    "min_snr",
+    "p2",
+    "sigmoid",
+    "truncated_snr",
+    "uniform",
+    "usual_weighting",
+]
 
 
 def uniform(lam: Tensor) -> None:
