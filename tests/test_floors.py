@@ -42,8 +42,8 @@ BESIDE = {
     "device": {"errors"},
     "precision": {"device", "errors"},
     "images": {"files", "errors", "text"},
-    "data": {"images", "files", "errors", "digest", "progress", "text"},
-    "formats": {"data", "images", "files", "errors", "digest", "text"},
+    "data": {"formats", "images", "files", "errors", "digest", "progress", "text"},
+    "formats": {"images", "files", "errors", "digest", "text"},
     "config": {"files", "errors", "limits", "text"},
 }
 EVERYWHERE = {"_version"}

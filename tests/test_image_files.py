@@ -48,10 +48,10 @@ def test_a_photo_taken_upside_down_is_turned(tmp_path):
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
-    Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
+    Image.new("F", (4, 4)).save(tmp_path / "deep.tif")
     for name, message in (
         ("text.png", r"text.png cannot be read as an image .* remove it"),
-        ("deep.png", r"deep.png has more than 8 bits a channel \(mode I;16\)"),
+        ("deep.tif", r"deep.tif has more than 16 bits a channel \(mode F\)"),
         ("none.png", r"none.png cannot be read: No such file"),
     ):
         with pytest.raises(InputError, match=message):

@@ -93,9 +93,9 @@ def test_images_that_need_gradients_are_saved(tmp_path):
     assert (pixels(tmp_path / "image.png") == 255).all()
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 4), (4, 4, 4), (4, 4), (1, 1, 4, 4)])
+@pytest.mark.parametrize("shape", [(2, 4, 4), (5, 4, 4), (4, 4), (1, 1, 4, 4)])
 def test_other_shapes_are_refused_and_nothing_is_written(tmp_path, shape):
-    with pytest.raises(ValueError, match=r"\(3, H, W\), got"):
+    with pytest.raises(ValueError, match=r"\(1, 3 or 4, H, W\), got"):
         save_png(torch.zeros(shape), tmp_path / "image.png")
     assert list(tmp_path.iterdir()) == []
 
@@ -159,7 +159,7 @@ def test_as_many_captions_as_images(tmp_path):
 
 @pytest.mark.parametrize("shape", [(0, 1, 4, 4), (2, 2, 4, 4), (1, 4, 4)])
 def test_grids_of_other_shapes_are_refused(tmp_path, shape):
-    with pytest.raises(ValueError, match=r"\(N, 1 or 3, H, W\), got"):
+    with pytest.raises(ValueError, match=r"\(N, 1, 3 or 4, H, W\), got"):
         save_grid(torch.zeros(shape), tmp_path / "grid.png")
 
 

@@ -42,7 +42,7 @@ def folder(tmp_path_factory) -> Path:
         save_png(torch.rand(1, 8, 8) * 2 - 1, folder / name)
     Image.fromarray(np.repeat(np.array([[0], [255]], np.uint8), 4, 0).repeat(8, 1)).save(folder / "mask.png")
     Image.new("RGB", (20, 12), "white").save(folder / "large.png")
-    Image.new("I;16", (8, 8)).save(folder / "deep.png")
+    Image.new("F", (8, 8)).save(folder / "deep.tif")
     (folder / "text.png").write_text("no image")
     (folder / "folder.png").mkdir()
     Image.new("L", (8, 8), 1).save(folder / "one_colour.png")
@@ -219,7 +219,7 @@ def test_missing_averages_are_reported(folder, tmp_path):
         ("image-to-image", ["none.png"], "none.png cannot be read: No such file"),
         ("image-to-image", ["{}/text.png"], "text.png cannot be read as an image"),
         ("image-to-image", ["{}/large.png"], "large.png is 20 x 12 pixels, the model's images 8 x 8"),
-        ("image-to-image", ["{}/deep.png"], "more than 8 bits a channel (mode I"),
+        ("image-to-image", ["{}/deep.tif"], "more than 16 bits a channel (mode F"),
         ("image-to-image", ["{}/one.png", "--strength", "0.5,2"], "strength must lie in [0, 1]"),
         ("image-to-image", ["{}/one.png", "--out", "{}/text.png/out.png"], "text.png cannot be written to"),
         ("image-to-image", ["{}/one.png", "--background", "whitish"], "background must be a colour"),

@@ -35,10 +35,28 @@ def test_every_gray_level_survives(folder):
     assert torch.equal(to_uint8(images[:, 0, 0, 0]), torch.arange(256, dtype=torch.uint8))
 
 
-def test_more_than_8_bits_are_refused_by_name(folder):
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_are_scaled_to_8_and_not_cut(folder, suffix):
     pixels = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
-    Image.fromarray(pixels).save(folder / "class" / "deep.png")
-    with pytest.raises(InputError, match=r"deep\.png has more than 8 bits"):
+    Image.fromarray(pixels).save(folder / "class" / f"deep.{suffix}")
+    images = first_batch(folder, in_channels=1)
+    torch.testing.assert_close(
+        images[0, 0], torch.from_numpy(pixels / 32767.5 - 1).float(), atol=1 / 255, rtol=0
+    )
+
+
+def test_16_bits_in_colour_are_scaled_to_8(folder):
+    tifffile = pytest.importorskip("tifffile")
+    pixels = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), dtype=np.uint16)
+    tifffile.imwrite(folder / "class" / "deep.tif", pixels, photometric="rgb")
+    images = first_batch(folder)
+    wanted = torch.from_numpy(pixels / 32767.5 - 1).float().movedim(-1, 0)
+    torch.testing.assert_close(images[0], wanted, atol=2 / 255, rtol=0)
+
+
+def test_more_than_16_bits_are_refused_by_name(folder):
+    Image.new("F", (8, 8)).save(folder / "class" / "deep.tif")
+    with pytest.raises(InputError, match=r"deep\.tif has more than 16 bits"):
         first_batch(folder)
 
 

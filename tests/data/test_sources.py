@@ -76,13 +76,13 @@ def test_shrinking_averages_instead_of_picking_pixels(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere is neither a folder nor one of .*digits"):
+    with pytest.raises(InputError, match=r"nowhere is neither a file nor a folder, nor one of .*digits"):
         DiffusionDataLoader(tmp_path / "nowhere")
 
 
 def test_a_folder_without_images_is_named(tmp_path):
     (tmp_path / "hollow").mkdir()
-    with pytest.raises(InputError, match=rf"{tmp_path.name} has no images to train on"):
+    with pytest.raises(InputError, match=rf"{tmp_path.name} holds no images in a known layout"):
         DiffusionDataLoader(tmp_path)
 
 

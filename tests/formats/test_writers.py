@@ -116,7 +116,9 @@ def test_what_is_written_is_read_back(tmp_path_factory, name, count, shard_size,
 
 @FORMATS
 def test_a_file_that_is_gone_is_named(tmp_path, name):
-    with pytest.raises(InputError, match=r"cannot be read as .*(samples\.npz|sample_0000|shard-|data-)"):
+    with pytest.raises(
+        InputError, match=r"sample_0000\.png cannot be read|cannot be read as .*(samples\.npz|shard-|data-)"
+    ):
         make_writer(name, tmp_path).written().take([0])
 
 
@@ -152,7 +154,9 @@ def test_shards_divide_the_images(tmp_path, name):
     ids=lambda images: f"{images.dtype} {tuple(images.shape)}",
 )
 def test_only_the_images_of_a_shard_are_taken(tmp_path, name, wrong):
-    with pytest.raises(ValueError, match=r"shard 0 holds 3 images, got 2|must be uint8 \(N, 1 or 3, H, W\)"):
+    with pytest.raises(
+        ValueError, match=r"shard 0 holds 3 images, got 2|must be uint8 \(N, 1, 3 or 4, H, W\)"
+    ):
         make_writer(name, tmp_path / "new").write(0, wrong)
     assert not (tmp_path / "new").exists()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from snowmelt.config import Config
+    from snowmelt.data import DiffusionDataLoader
     from snowmelt.training.run import Measure
 
 __all__ = ["train", "train_from"]
@@ -125,7 +126,7 @@ def train_from(config: Config, *, overwrite: bool = False, dry_run: bool = False
         run.run()
 
 
-def _training_metrics(config: Config, device: torch.device) -> Measure:
+def _training_metrics(config: Config, device: torch.device, data: DiffusionDataLoader) -> Measure:
     """Return the metrics of generated images that are computed during training."""
     from snowmelt.evaluation.answers.training_metrics import TrainingMetrics
     from snowmelt.files import user_cache
@@ -135,9 +136,11 @@ def _training_metrics(config: Config, device: torch.device) -> Measure:
     real = open_images(
         config.data.paths.train or "",
         image_size=shape.image_size,
-        channels=shape.in_channels,
+        channels=min(shape.in_channels, 3),  # alpha is laid on the background
         background=config.data.background,
     )
+    if data.division is not None:
+        real = data.division.of(real).part("train")
     return TrainingMetrics(
         real,
         options.metrics,

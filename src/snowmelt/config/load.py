@@ -111,7 +111,7 @@ def save_config(config: Config, path: str | Path) -> None:
 def resolve_output_path(config: Config, name: Literal["logs", "checkpoints", "samples", "generated"]) -> Path:
     """Return the folder for `name`, a key of `output.subdirs`. It need not exist.
 
-    >>> from snowmelt.config.training import Data, Paths
+    >>> from snowmelt.config.data import Data, Paths
     >>> resolve_output_path(Config(data=Data(paths=Paths(train="digits"))), "samples").as_posix()
     'outputs/diffusion/samples'
     """

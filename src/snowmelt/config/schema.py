@@ -18,10 +18,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from snowmelt.config.data import Data
 from snowmelt.config.generation import Generation
 from snowmelt.config.model import Model
 from snowmelt.config.section import Name, Section, Seed, errors_at
-from snowmelt.config.training import Data, Training
+from snowmelt.config.training import Training
 
 __all__ = ["Compute", "Config", "Output", "Subdirs", "known_keys"]
 

@@ -1,4 +1,4 @@
-"""The sections of training: the images, and how a model learns from them."""
+"""The sections of training: how a model learns from images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from PIL import ImageColor
 from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo, field_validator, model_validator
 
 from snowmelt import limits
@@ -24,16 +23,11 @@ from snowmelt.config.section import (
 from snowmelt.text import seconds_in
 
 __all__ = [
-    "Augmentation",
     "Checkpointing",
-    "ColorJitter",
-    "Data",
     "Ema",
     "Evaluation",
-    "Loading",
     "Loss",
     "Optimizer",
-    "Paths",
     "Performance",
     "Resume",
     "Scheduler",
@@ -48,89 +42,6 @@ UNITS = ("epochs", "images", "steps", "budget")  # of the length of a run
 EPOCHS = 100  # of a run whose length is not stated
 WIDTH = 0.1  # of an average for which nothing is stated, a share of the run
 RATES = {"muon": 3e-3, "sgd": 1e-4}  # where none is stated; else 1e-3
-
-
-class Paths(Section):
-    """Where the images are: a folder of images or of one sub-folder for each class, or a data set's name."""
-
-    train: Annotated[
-        str | None, Field(description="a folder of images, or a data set's name such as digits")
-    ] = None
-    val: str | None = None
-
-
-class Loading(Section):
-    """Batches of training images. `cache` says where they are decoded to; `num_workers` threads decode."""
-
-    batch_size: Batch = 64
-    cache: Literal["auto", "memory", "disk", "none"] = "auto"
-    num_workers: Annotated[int, Field(ge=0, le=1024)] = 0
-    pin_memory: bool = False
-    shuffle_train: bool = True
-    drop_last: bool = False
-
-
-class ColorJitter(Section):
-    """Random brightness, contrast and saturation."""
-
-    enabled: bool = False
-    strength: NonNegative = 0.1
-
-
-def _colour(name: str) -> str:
-    try:
-        numbers = len(ImageColor.getrgb(name))
-    except ValueError:
-        numbers = 0
-    if numbers != 3:  # a fourth number would be its opacity
-        raise ValueError("a colour, such as white, black or '#808080'")
-    return name
-
-
-Colour = Annotated[str, AfterValidator(_colour)]
-
-
-class Augmentation(Section):
-    """Random changes to training images; with `conditioned`, the network is told of them.
-
-    `rotation_degrees` is the largest angle, in either direction. `scaling`, `stretching` and `translation`
-    are standard deviations: of the binary logarithm of a factor, and of a share of the side. `fill` is the
-    colour beyond the border of a moved image; null goes on as in a mirror.
-    """
-
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
-    rotation_degrees: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
-    scaling: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
-    stretching: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
-    translation: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
-    color_jitter: ColorJitter = ColorJitter()
-    fill: Annotated[Colour | None, Field(description="a colour, such as white, or null for a mirror")] = None
-    probability: Annotated[FiniteFloat, Field(gt=0, le=1)] = 1.0
-    conditioned: bool = False
-
-    @field_validator("conditioned")
-    @classmethod
-    def _on_some_change(cls, value: bool, info: ValidationInfo) -> bool:
-        jitter = info.data.get("color_jitter", ColorJitter()).enabled
-        others = (info.data.get(name) for name in info.data.keys() - {"color_jitter", "fill", "probability"})
-        if value and not (jitter or any(others)):
-            raise ValueError("a change that the network is told of, such as horizontal_flip or scaling")
-        return value
-
-    def options(self) -> dict[str, Any]:
-        """Return the changes as `snowmelt.data.Augmentation` takes them."""
-        jitter = self.color_jitter
-        return {**dict(self), "color_jitter": jitter.strength if jitter.enabled else None}
-
-
-class Data(Section):
-    """The images to train on. `background` is the colour behind transparent pixels."""
-
-    paths: Paths = Paths()
-    loading: Loading = Loading()
-    background: Colour = "white"
-    augmentation: Augmentation = Augmentation()
 
 
 class Optimizer(Section):

@@ -18,11 +18,12 @@ from filelock import FileLock
 from numpy.lib import format as npy
 from torch import Tensor
 
-from snowmelt.data.batches import ahead
-from snowmelt.data.images import Images, InMemory
 from snowmelt.digest import content_digest
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write, check_writable, user_cache
+from snowmelt.formats import ImageSource, TensorSource
+from snowmelt.formats.file_source import PREPARATION
+from snowmelt.images import Shape
 from snowmelt.progress import progress
 
 __all__ = ["CACHES", "Cache", "keep", "open_array", "write_array"]
@@ -31,15 +32,17 @@ Cache = Literal["auto", "memory", "disk", "none"]
 CACHES: tuple[Cache, ...] = get_args(Cache)
 MEMORY_SHARE = 0.25  # of the free memory, up to which auto keeps images there
 DISK_SHARE = 0.5  # of the free disk space, up to which auto writes a file
-PREPARATION = 1  # another number wherever the same file becomes other pixels
 TOGETHER = 64  # images that are decoded at once
 
 
-def keep(images: Images, cache: Cache, *, num_workers: int = 0, show_progress: bool = False) -> Images:
-    """Return the same images, decoded, as one array of bytes.
+def keep(
+    images: ImageSource, shape: Shape, cache: Cache, *, num_workers: int = 0, show_progress: bool = False
+) -> ImageSource:
+    """Return the same images, decoded, as one array of bytes. Files are read from beginning to end, once.
 
     Args:
-        images: to decode. Those that are decoded already come back as they are.
+        images: to decode. Those in memory come back as they are.
+        shape: of the images, with its size and its channels.
         cache: ``memory`` decodes them now. ``disk`` decodes them once into a file of the user's cache, and
             maps it into memory; a changed image, or another shape, makes another file. ``none`` decodes each
             image whenever it is read. ``auto`` is memory up to a quarter of what is free, then disk up to
@@ -50,29 +53,28 @@ def keep(images: Images, cache: Cache, *, num_workers: int = 0, show_progress: b
     Raises:
         InputError: an image cannot be decoded, or there is no room; the message says which and where.
     """
-    if cache == "none" or isinstance(images, InMemory):
+    if cache == "none" or isinstance(images, TensorSource):
         return images
     if cache == "auto":
-        cache = _choice(images)
+        cache = _choice(images, shape)
 
     def decoded() -> Iterator[Tensor]:
-        parts = [range(len(images))[start : start + TOGETHER] for start in range(0, len(images), TOGETHER)]
         with progress(
             None, "Decoding", show=show_progress, total=len(images), unit=" images", delay=1
         ) as bar:
-            for batch in ahead(images.read, parts, num_workers):
+            for batch in images.batches(TOGETHER, num_workers):
                 yield batch
                 bar.update(len(batch))
 
     if cache == "memory":
-        array = torch.empty(_array_shape(images), dtype=torch.uint8)
+        array = torch.empty(_array_size(images, shape), dtype=torch.uint8)
         for part, batch in zip(array.split(TOGETHER), decoded(), strict=True):
             part.copy_(batch)
     elif cache == "disk":
-        array = _on_disk(images, decoded())
+        array = _on_disk(images, shape, decoded())
     else:
         return images
-    return InMemory(array, images.labels, images.classes)
+    return TensorSource(array, images.labels, images.class_names, images.name)
 
 
 def write_array(path: Path, batches: Iterator[Tensor], shape: tuple[int, ...]) -> None:
@@ -89,12 +91,12 @@ def open_array(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
-def _on_disk(images: Images, decoded: Iterator[Tensor]) -> Tensor:
+def _on_disk(images: ImageSource, shape: Shape, decoded: Iterator[Tensor]) -> Tensor:
     """Return the array in the file of these images, which the first process that comes here writes."""
-    path = _file(images)
+    path, size = _file(images, shape), _array_size(images, shape)
     if path.exists():
         return open_array(path)
-    if missing := _missing(images, 1.0):
+    if missing := _missing(size, 1.0):
         raise InputError(
             f"{missing}: set XDG_CACHE_HOME to a folder with room, or data.loading.cache to memory or none"
         )
@@ -102,7 +104,7 @@ def _on_disk(images: Images, decoded: Iterator[Tensor]) -> Tensor:
     place = path.name.partition("-")[0]
     with FileLock(path.parent / f"{place}.lock"):
         if not path.exists():
-            write_array(path, decoded, _array_shape(images))
+            write_array(path, decoded, size)
             for old in path.parent.glob(f"{place}-*.npy"):
                 if old != path:
                     with suppress(OSError):  # Windows keeps a file that is in use
@@ -110,49 +112,47 @@ def _on_disk(images: Images, decoded: Iterator[Tensor]) -> Tensor:
         return open_array(path)
 
 
-def _choice(images: Images) -> Cache:
+def _choice(images: ImageSource, shape: Shape) -> Cache:
     """Return where ``auto`` keeps the images."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of this run on this machine, as torchrun says
-    if processes * _size(images) <= MEMORY_SHARE * psutil.virtual_memory().available:
+    size = _array_size(images, shape)
+    needed = math.prod(size)
+    if processes * needed <= MEMORY_SHARE * psutil.virtual_memory().available:
         return "memory"
-    if _file(images).exists() or not (missing := _missing(images, DISK_SHARE)):
+    if _file(images, shape).exists() or not (missing := _missing(size, DISK_SHARE)):
         return "disk"
     warnings.warn(
-        f"The images are decoded anew in each epoch: they need {_size(images) / 2**30:.1f} GiB of memory, or "
+        f"The images are decoded anew in each epoch: they need {needed / 2**30:.1f} GiB of memory, or "
         f"of a disk, but {missing}. Take a smaller image_size, or set XDG_CACHE_HOME to a folder with room",
         stacklevel=2,
     )
     return "none"
 
 
-def _missing(images: Images, share: float) -> str:
-    """Return why the images do not fit into a share of what is free on the disk; nothing if they do."""
+def _missing(size: tuple[int, ...], share: float) -> str:
+    """Return why an array does not fit into a share of what is free on the disk; nothing if it does."""
     try:
         check_writable(_folder())
     except InputError:
         return f"{_folder()} cannot be written to"
     there = next(each for each in (_folder(), *_folder().parents) if each.exists())
     free = shutil.disk_usage(there).free
-    if _size(images) <= share * free:
+    if math.prod(size) <= share * free:
         return ""
-    needed, left = (f"{number / 2**30:.1f} GiB" for number in (_size(images), free))
+    needed, left = (f"{number / 2**30:.1f} GiB" for number in (math.prod(size), free))
     return f"{needed} of images are too much for {there}, which has {left} free"
 
 
-def _file(images: Images) -> Path:
+def _file(images: ImageSource, shape: Shape) -> Path:
     """Return where the array lies: the first half of its name stays when the images change."""
-    place = content_digest(images.place, images.shape, PREPARATION)[:16]
-    return _folder() / f"{place}-{content_digest(images.contents())[:32]}.npy"
+    place = content_digest(images.place, shape, PREPARATION)[:16]
+    return _folder() / f"{place}-{content_digest(images.stamp())[:32]}.npy"
 
 
 def _folder() -> Path:
     return (user_cache() / "images").absolute()
 
 
-def _array_shape(images: Images) -> tuple[int, int, int, int]:
-    (height, width), channels = images.shape.size or (0, 0), images.shape.channels or 0
+def _array_size(images: ImageSource, shape: Shape) -> tuple[int, int, int, int]:
+    (height, width), channels = shape.size or (0, 0), shape.channels or 0
     return len(images), channels, height, width
-
-
-def _size(images: Images) -> int:
-    return math.prod(_array_shape(images))

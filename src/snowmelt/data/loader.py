@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from snowmelt.data.augmentation import Augmentation
 from snowmelt.data.batches import Batches
 from snowmelt.data.cache import CACHES, Cache, keep
-from snowmelt.data.digits import digits
-from snowmelt.data.folders import ImageFiles, image_folder
-from snowmelt.data.images import Images
 from snowmelt.data.order import EpochBatches
-from snowmelt.data.torchvision_sets import cifar10, fashion_mnist, mnist
+from snowmelt.data.training_images import check_no_empty_class, divided, labelled, of_classes, unparted
 from snowmelt.errors import InputError
-from snowmelt.images import BACKGROUND, Shape, check_colour, image_sides
-from snowmelt.text import counted, some
+from snowmelt.formats import Division, ImageSource, Shares, open_images
+from snowmelt.images import BACKGROUND, CHANNELS, Shape, check_colour, image_sides
+from snowmelt.text import counted
 
-__all__ = ["DATASETS", "DiffusionDataLoader"]
-
-DATASETS: dict[str, Callable[..., Images]] = {
-    "digits": digits,
-    "MNIST": mnist,
-    "FashionMNIST": fashion_mnist,
-    "CIFAR10": cifar10,
-}
+__all__ = ["DiffusionDataLoader"]
 
 
 class DiffusionDataLoader:
     """Training and validation images, in [-1, 1], with their class labels.
 
     Args:
-        train_path: a folder with one folder of images a class, or with images alone; or a name in
-            `DATASETS`: ``digits`` (all 1,797 images that scikit-learn ships), ``MNIST``, ``FashionMNIST``,
-            ``CIFAR10``, each with ``:train`` or ``:test`` for a part.
+        train_path: images as for `snowmelt.formats.open_images`: a folder of class folders or of images, a
+            list of files, Parquet, webdataset or npz files, or a data set's name such as ``digits``. What has
+            parts needs one: ``list.csv:train``.
         val_path: the same for validation data, in classes of the training data; None for no validation.
         image_size: side of the images, or (H, W). Images are resized until they cover it, and the middle is
             cut out.
         batch_size: images of a batch.
-        in_channels: 1 for gray, 3 for colour.
+        in_channels: 1 for gray, 3 for colour, 4 for colour with alpha.
         num_workers: threads that decode images, and read batches ahead; with 0, the thread that asks does it.
         pin_memory: copy faster to a CUDA device; without such a device it changes nothing.
         shuffle_train: a new order each epoch.
@@ -56,10 +48,16 @@ class DiffusionDataLoader:
         background: the colour behind transparent pixels.
         augmentation: changes of the training images: options of `snowmelt.data.Augmentation`, such as
             ``horizontal_flip=True``. Where it is conditioned, training batches hold its labels as well.
+        split: divide `train_path` in these shares, and take its ``val`` part for validation; None for all
+            images of `train_path`.
+        split_file: a division that an earlier run has made in the same shares, to go on with if it is there.
+        validate: False opens no validation images.
 
     Attributes:
+        labels: (num_train_images,) int64, the class of each training image; 0 where there are none.
         num_classes: number of classes in the training data; 0 where it has none.
         class_names: their names, in natural order of the folders (2 before 10).
+        division: which image belongs to which part; None without a `split`.
         image_shape: (C, H, W).
         background: the colour behind transparent pixels.
         augmentation: the `snowmelt.data.Augmentation`; None where nothing is changed.
@@ -91,6 +89,9 @@ class DiffusionDataLoader:
         seed: int = 0,
         classes: bool = True,
         background: str = BACKGROUND,
+        split: Shares | None = None,
+        split_file: str | Path | None = None,
+        validate: bool = True,
         **augmentation: Any,
     ) -> None:
         height, width = image_sides(image_size)
@@ -102,21 +103,36 @@ class DiffusionDataLoader:
         for name, (value, minimum) in least.items():
             if value < minimum:
                 raise InputError(f"{name} must be at least {minimum}, got {value}")
-        if in_channels not in (1, 3):
-            raise InputError(f"in_channels must be 1 (gray) or 3 (colour) for image data, got {in_channels}")
+        if in_channels not in CHANNELS:
+            raise InputError(
+                f"in_channels must be 1 (gray), 3 (colour) or 4 (colour with alpha) for image data, got "
+                f"{in_channels}"
+            )
         if cache not in CACHES:
             raise InputError(f"cache must be one of {', '.join(CACHES)}, got {cache!r}")
+        if split is not None and val_path is not None:
+            raise InputError(f"{train_path} is to be divided, and {val_path} given: leave one of them out")
         shape = Shape((height, width), in_channels, check_colour(background))
-        self._train = _open(train_path, shape, classes)
-        self.class_names: list[str] = list(self._train.classes) if classes else []
-        if isinstance(self._train, ImageFiles) and (empty := self._train.empty):
-            raise InputError(
-                f"{train_path} has no images of {some(empty, 5)}: put images into the folder, or remove it"
-            )
-        self._val: Images | None = None
-        if val_path is not None:
-            self._val = _open(val_path, shape, bool(self.class_names))
-            _match_classes(self._val, val_path, self.class_names, train_path)
+        open_like = partial(
+            open_images, image_size=(height, width), channels=in_channels, background=shape.background
+        )
+        whole = open_like(train_path, classes=classes)
+        self.division: Division | None = None
+        if split is not None:
+            self.division = divided(whole, train_path, split, split_file, classes)
+            whole = self.division.of(whole)
+        train = whole.part("train") if split is not None else unparted(whole, train_path)
+        check_no_empty_class(train, train_path)
+        self._train = labelled(train)
+        self.class_names = self._train.class_names or []
+        assert self._train.labels is not None
+        self.labels: Tensor = self._train.labels
+        self._val: ImageSource | None = None
+        if validate and split is not None and split.val:
+            self._val = labelled(whole.part("val"))
+        elif validate and val_path is not None:
+            val = unparted(open_like(val_path, classes=bool(self.class_names)), val_path)
+            self._val = of_classes(labelled(val), val_path, self.class_names, train_path)
         self.num_classes = len(self.class_names)
         self.num_train_images = len(self._train)
         self.image_shape = (in_channels, height, width)
@@ -127,7 +143,9 @@ class DiffusionDataLoader:
         self.shuffle_train, self.drop_last, self.seed = shuffle_train, drop_last, seed
         changes = Augmentation(**augmentation)
         self.augmentation = changes if changes.channels else None
-        self._keep = partial(keep, cache=cache, num_workers=num_workers, show_progress=show_progress)
+        self._keep = partial(
+            keep, shape=shape, cache=cache, num_workers=num_workers, show_progress=show_progress
+        )
         self._deliver = partial(
             Batches, device=torch.device(device), pin_memory=self.pin_memory, num_workers=num_workers
         )
@@ -177,11 +195,11 @@ class DiffusionDataLoader:
             return None
         return self._deliver(self._val_images, EpochBatches(len(self._val), self.batch_size, shuffle=False))
 
-    def _train_images(self) -> Images:
+    def _train_images(self) -> ImageSource:
         self.prepare()
         return self._train
 
-    def _val_images(self) -> Images:
+    def _val_images(self) -> ImageSource:
         self.prepare()
         assert self._val is not None
         return self._val
@@ -197,32 +215,3 @@ class DiffusionDataLoader:
             start=start,
             process=process,
         )
-
-
-def _open(path: str | Path, shape: Shape, classes: bool) -> Images:
-    name, _, split = str(path).partition(":")
-    if name in DATASETS and not Path(path).is_dir():
-        return DATASETS[name](split or None, shape)
-    if not Path(path).exists():
-        raise InputError(f"{path} is neither a folder nor one of {', '.join(DATASETS)}: correct data.paths")
-    return image_folder(Path(path), shape, classes=classes)
-
-
-def _match_classes(val: Images, val_path: str | Path, names: list[str], train_path: str | Path) -> None:
-    """Number the classes of validation images as training does; a model without classes takes them all."""
-    found = list(val.classes)
-    if not names or found == names:
-        return
-    if not found:
-        raise InputError(
-            f"{val_path} has no class folders, but {train_path} has {some(names, 5)}: the classes of "
-            "validation images must be known"
-        )
-    if strangers := [name for name in found if name not in names]:
-        raise InputError(
-            f"{val_path} has the classes {some(strangers, 5)}, which {train_path} does not have: they "
-            f"must be some of {some(names, 5)}"
-        )
-    if not isinstance(val, ImageFiles):
-        raise InputError(f"{val_path} and {train_path} have other classes: give folders of the same ones")
-    val.renumber(names)

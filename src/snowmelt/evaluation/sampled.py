@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snowmelt.digest import content_digest
 from snowmelt.formats import ImageSource
-from snowmelt.images import to_uint8
+from snowmelt.images import BACKGROUND, Shape, resize, to_uint8
 from snowmelt.sampling import DiffusionSampler, Request
 
 __all__ = ["SampledSource"]
@@ -19,13 +19,15 @@ __all__ = ["SampledSource"]
 class SampledSource(ImageSource):
     """Images that a sampler makes when they are read; none is kept.
 
-    Image i depends on seed i and label i alone, so that every reading gives the same images.
+    Image i depends on seed i and label i alone, so that every reading gives the same images. Images with
+    alpha are laid on a background.
 
     Args:
         sampler: makes the images.
         request: which images to make.
         class_names: names of the classes 0, 1, ..., or None.
         name: of these images, for messages and reports.
+        background: the colour behind transparent pixels.
 
     Raises:
         ValueError: the sampler cannot make such images.
@@ -43,29 +45,39 @@ class SampledSource(ImageSource):
         request: Request,
         class_names: Sequence[str] | None = None,
         name: str = "sampled images",
+        background: str = BACKGROUND,
     ) -> None:
         sampler.check(request)
         super().__init__(name, len(request), request.class_labels, class_names)
         self.sampler, self.request = sampler, request
+        channels, height, width = sampler.model.image_shape
+        self.shape = Shape((height, width), min(channels, 3), background)
 
     def content_hash(self) -> str:
         """Return the SHA-256 of what decides the images: `DiffusionSampler.identity`."""
-        return content_digest(self.sampler.identity(self.request))
+        laid_on = (self.shape.background,) if self.sampler.model.image_shape[0] == 4 else ()
+        return content_digest(self.sampler.identity(self.request), *laid_on)
 
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
+    def batches(self, batch_size: int, num_workers: int = 0) -> Iterator[Tensor]:
         """Sample and yield all images in order, uint8 (B, C, H, W)."""
         made = self.sampler.batches(self.request, batch_size=batch_size)
-        return _rebatched((to_uint8(batch).cpu() for batch in made), batch_size)
+        return _rebatched((resize(to_uint8(batch).cpu(), self.shape) for batch in made), batch_size)
 
     def take(self, indices: Sequence[int]) -> Tensor:
         """Sample some of the images alone, uint8 (len(indices), C, H, W)."""
+        made = torch.cat(list(self.sampler.batches(self._requested(indices))))
+        return resize(to_uint8(made).cpu(), self.shape)
+
+    def _keep(self, indices: Sequence[int]) -> None:
+        self.request = self._requested(indices)
+
+    def _requested(self, indices: Sequence[int]) -> Request:
         labels = self.request.class_labels
-        chosen = replace(
+        return replace(
             self.request,
             seeds=tuple(self.request.seeds[index] for index in indices),
             class_labels=tuple(labels[index] for index in indices) if labels is not None else None,
         )
-        return to_uint8(torch.cat(list(self.sampler.batches(chosen)))).cpu()
 
 
 def _rebatched(pieces: Iterator[Tensor], batch_size: int) -> Iterator[Tensor]:

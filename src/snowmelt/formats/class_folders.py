@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from snowmelt.errors import InputError
-from snowmelt.formats.png import ImageFiles, PngWriter
+from snowmelt.formats.png import PngWriter
 from snowmelt.formats.writer import sample_name
-from snowmelt.images import Shape, class_folders
 
-__all__ = ["ClassFolderWriter", "open_class_folders"]
+__all__ = ["ClassFolderWriter"]
 
 UNCONDITIONAL = "images"
 # Not a path, not hidden, and a name on every file system
@@ -71,12 +70,3 @@ class ClassFolderWriter(PngWriter):
 
     def _folders(self) -> Sequence[Path]:
         return [self.folder / name for name in self.class_names or (UNCONDITIONAL,)]
-
-
-def open_class_folders(folder: Path, shape: Shape) -> ImageFiles | None:
-    """Return the images of class folders, with the classes in natural order; None without any.
-
-    Images count however deep they lie. A class folder without images keeps its number.
-    """
-    found = class_folders(folder)
-    return ImageFiles(folder, found.files, shape, found.labels, found.names) if found.files else None

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
-from snowmelt.formats.source import FileSource, class_label, files_named, reading
+from snowmelt.formats.file_source import FileSource, Stored, class_label, files_named, reading
 from snowmelt.formats.writer import Writer
-from snowmelt.images import Shape
+from snowmelt.images import CHANNELS, Shape, resize
 from snowmelt.text import counted
 
 __all__ = ["NpzSource", "NpzWriter", "open_npz"]
@@ -44,8 +44,10 @@ class NpzSource(FileSource):
                 size = sum(map(len, iter(lambda: member.read(1 << 14), b"")))
             with np.load(self.path, allow_pickle=False) as file:
                 labels = next((file[name] for name in (LABELS, "labels") if name in file), None)
-        if dtype != np.uint8 or len(stored) != 4 or stored[-1] not in (1, 3) or 0 in stored[1:]:
-            raise InputError(f"{self.path} has {IMAGES} {dtype} {stored}: uint8 (N, H, W, 1 or 3) is needed")
+        if dtype != np.uint8 or len(stored) != 4 or stored[-1] not in CHANNELS or 0 in stored[1:]:
+            raise InputError(
+                f"{self.path} has {IMAGES} {dtype} {stored}: uint8 (N, H, W, 1, 3 or 4) is needed"
+            )
         if size != prod(stored):
             raise InputError(f"{self.path} states {prod(stored)} bytes of {IMAGES}, but has {size}")
         count, *self.row = stored
@@ -56,19 +58,26 @@ class NpzSource(FileSource):
             )
         rows: list[Any] = [None] * count if labels is None else labels.tolist()
         numbers = [class_label(label, f"{self.path}, row {row}") for row, label in enumerate(rows)]
-        super().__init__(self.path, numbers, None, shape)
+        super().__init__(self.path, files, numbers, None, shape)
 
-    def _stored(self, indices: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
+    def _stored(self, rows: Sequence[int]) -> Iterator[Stored]:
         size = prod(self.row)
         with ZipFile(self.path) as archive, archive.open(f"{IMAGES}.npy") as member:
             whole = npy.read_array(member) if self.by_columns else None  # else an image is not in one piece
-            for index in indices:
+            for row in rows:
                 if whole is None:
-                    member.seek(self.start + index * size)
+                    member.seek(self.start + row * size)
                     pixels = np.frombuffer(bytearray(member.read(size)), np.uint8).reshape(self.row)
                 else:
-                    pixels = whole[index]
-                yield f"{self.path}, row {index}", torch.from_numpy(pixels).permute(2, 0, 1)
+                    pixels = whole[row]
+                yield f"{self.path}, row {row}", torch.from_numpy(pixels).permute(2, 0, 1)
+
+    def _decoded(self, name: str, stored: Tensor) -> Tensor:
+        # As of files, alpha is kept only where it is asked for
+        return resize(stored, Shape(None, self.shape.channels or min(3, len(stored)), self.shape.background))
+
+    def _item(self, row: int) -> str:
+        return f"row {row}"
 
 
 class NpzWriter(Writer):

@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
+from functools import partial
 from pathlib import Path
 
 from snowmelt.errors import InputError
-from snowmelt.formats.class_folders import open_class_folders
+from snowmelt.formats.digits import digits
+from snowmelt.formats.division import Division, is_division
+from snowmelt.formats.file_source import FileSource
+from snowmelt.formats.folders import (
+    open_class_folders,
+    open_flat_folder,
+    open_metadata,
+    open_parted_folders,
+    open_tree,
+)
+from snowmelt.formats.lists import LISTS, open_list
 from snowmelt.formats.npz import open_npz
 from snowmelt.formats.parquet import open_parquet
-from snowmelt.formats.png import open_png
-from snowmelt.formats.source import FileSource, ImageSource, TensorSource
+from snowmelt.formats.source import ImageSource
+from snowmelt.formats.torchvision_sets import cifar10, fashion_mnist, mnist
 from snowmelt.formats.webdataset import open_webdataset
-from snowmelt.images import BACKGROUND, Shape, check_colour, image_sides
+from snowmelt.images import BACKGROUND, CHANNELS, Shape, check_colour, image_sides
 
-__all__ = ["READERS", "open_images"]
+__all__ = ["DATASETS", "READERS", "open_images"]
 
-# The first one that finds its files in a folder reads them; those of many images take one such file, too
-READERS: dict[str, Callable[[Path, Shape], FileSource | None]] = {
+Reader = Callable[[Path, Shape], FileSource | None]
+
+DATASETS: dict[str, Callable[[str | None, Shape], ImageSource]] = {
+    "digits": digits,
+    "MNIST": mnist,
+    "FashionMNIST": fashion_mnist,
+    "CIFAR10": cifar10,
+}
+IN_A_PART = (open_metadata, open_class_folders, open_flat_folder)
+# The first one that finds its files in a folder reads them
+READERS: dict[str, Reader] = {
     "parquet": open_parquet,
     "webdataset": open_webdataset,
+    "metadata": open_metadata,
+    "parted_folders": partial(open_parted_folders, readers=IN_A_PART),
     "class_folders": open_class_folders,
-    "png": open_png,
+    "png": open_flat_folder,
     "npz": open_npz,
 }
-# The stored shape of data sets (channels, side), for callers that ask for no other
-NATIVE_SHAPES = {"digits": (1, 8), "MNIST": (1, 28), "FashionMNIST": (1, 28), "CIFAR10": (3, 32)}
+# A folder without classes holds images at any depth
+WITHOUT_CLASSES: dict[str, Reader] = {
+    **READERS,
+    "parted_folders": partial(open_parted_folders, readers=(open_tree,)),
+    "class_folders": open_tree,
+}
+FILES: dict[str, Reader] = {
+    ".parquet": open_parquet,
+    ".tar": open_webdataset,
+    ".npz": open_npz,
+    **dict.fromkeys(LISTS, open_list),
+}
 
 
 def open_images(
@@ -34,23 +67,32 @@ def open_images(
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
     background: str = BACKGROUND,
+    classes: bool = True,
 ) -> ImageSource:
     """Open images in a layout that is recognised by looking.
 
-    - a name in `snowmelt.data.DATASETS`, such as ``digits:train``;
-    - an ``.npz`` file with uint8 ``arr_0`` (N, H, W, C), and perhaps labels in ``arr_1`` or ``labels``;
+    - a name in `DATASETS`, such as ``digits:train``;
+    - a list of image files, CSV, TSV, JSON or JSONL: ``file``, ``label`` or ``class``, ``split``;
+    - the ``split.json`` of a training run;
     - a Parquet file or a folder of them (columns ``image`` with ``bytes``, and ``label``);
     - a webdataset tar file or a folder of them (images, ``.cls``);
+    - a folder with the ``metadata.csv`` or ``metadata.jsonl`` of an imagefolder;
+    - a folder of ``train``, ``test`` and the like, each a folder as below;
     - a folder with one folder of images a class, numbered in natural order (2 before 10);
     - a folder of images, with the ``labels.csv`` of ``snowmelt generate`` if it is there;
-    - a folder with one ``.npz`` file.
+    - an ``.npz`` file with uint8 ``arr_0`` (N, H, W, C), and perhaps labels in ``arr_1`` or ``labels``, or a
+      folder with one.
+
+    What has parts, such as a list with the column ``split``, is read whole, or a part of it as
+    ``PATH:PART``: ``list.csv:test``.
 
     Args:
         path: the name, file or folder.
-        image_size: side, or (H, W): images are resized until they cover it, and the middle is cut out, as
-            for training. None takes images as they are, which must be of one size.
-        channels: 1 or 3; None decides by the first image.
+        image_size: side, or (H, W): images are resized until they cover it, and the middle is cut out. None
+            takes images as they are, which must be of one size.
+        channels: 1, 3, or 4 with alpha; None decides by the first image, and lays it on the background.
         background: the colour behind transparent pixels.
+        classes: False leaves the labels out, and takes the images of a folder at any depth.
 
     Raises:
         InputError: there are no images in a known layout, or they cannot be read.
@@ -59,27 +101,53 @@ def open_images(
     >>> len(source), source.class_names[:2], source.take([0, 300]).shape
     (360, ['0', '1'], torch.Size([2, 1, 8, 8]))
     """
-    if channels not in (None, 1, 3):
-        raise ValueError(f"channels must be 1, 3 or None, got {channels}")
+    if channels not in (None, *CHANNELS):
+        raise ValueError(f"channels must be 1, 3, 4 or None, got {channels}")
     size = image_sides(image_size) if image_size is not None else None
     shape = Shape(size, channels, check_colour(background))
-    if not Path(path).exists():
-        return _data_set(str(path), shape)
-    for reader in READERS.values() if Path(path).is_dir() else (open_parquet, open_webdataset, open_npz):
-        if (source := reader(Path(path), shape)) is not None:
+    known, _, part = str(path).partition(":")
+    whole, _, piece = str(path).rpartition(":")
+    if Path(path).exists():
+        source = _found(Path(path), shape, classes)
+    elif known in DATASETS:
+        source = DATASETS[known](part or None, shape)
+    elif whole and Path(whole).exists():
+        source = _found(Path(whole), shape, classes).part(piece)
+    else:
+        raise InputError(
+            f"{path} is neither a file nor a folder, nor one of {', '.join(DATASETS)}: give one of them"
+        )
+    return source if classes else _without_classes(source)
+
+
+def _found(path: Path, shape: Shape, classes: bool) -> ImageSource:
+    """Return what a file or folder holds."""
+    if is_division(path):
+        division = Division.read(path)
+        opened = open_images(
+            division.data,
+            image_size=shape.size,
+            channels=shape.channels,
+            background=shape.background,
+            classes=division.classes,
+        )
+        return division.of(opened, str(path))
+    readers = (READERS if classes else WITHOUT_CLASSES) if path.is_dir() else _reader_of(path)
+    for reader in readers.values():
+        if (source := reader(path, shape)) is not None:
             return source
     raise InputError(
-        f"{path} holds no images in a known layout: give a folder of images or of class folders, or .npz, "
-        ".tar or .parquet files"
+        f"{path} holds no images in a known layout: give a folder of images or of class folders, a list "
+        f"({', '.join(LISTS)}), or .npz, .tar or .parquet files"
     )
 
 
-def _data_set(name: str, shape: Shape) -> TensorSource:
-    from snowmelt.data import DATASETS  # only here, so that writing needs no training data
+def _reader_of(file: Path) -> dict[str, Reader]:
+    suffix = file.suffix.lower()
+    return {suffix: FILES[suffix]} if suffix in FILES else {}
 
-    known, _, part = name.partition(":")
-    if known not in DATASETS:
-        raise InputError(f"{name} is neither a file nor a folder, nor one of {', '.join(DATASETS)}")
-    channels, side = NATIVE_SHAPES[known]
-    data = DATASETS[known](part or None, Shape(shape.size or (side, side), shape.channels or channels))
-    return TensorSource(data.read(range(len(data))), data.labels, data.classes, name)
+
+def _without_classes(source: ImageSource) -> ImageSource:
+    plain = copy(source)
+    plain.labels = plain.class_names = None
+    return plain

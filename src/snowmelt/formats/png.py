@@ -8,23 +8,23 @@ from typing import IO
 
 from torch import Tensor
 
-from snowmelt.formats.overview import LABELS_NAME, read_labels
-from snowmelt.formats.source import EncodedSource
+from snowmelt.formats.file_source import EncodedSource, stamp_of
 from snowmelt.formats.writer import Writer, sample_name
-from snowmelt.images import Shape, image_files
+from snowmelt.images import Shape
 
-__all__ = ["ImageFiles", "PngWriter", "open_png"]
+__all__ = ["ImageFiles", "PngWriter"]
 
 
 class ImageFiles(EncodedSource):
     """Image files, one for each image.
 
     Args:
-        path: the folder that they lie in.
+        path: the folder that they lie in, or the list that names them.
         files: the files, in order.
         shape: what the images are turned into.
         labels: the class of each; None for no classes.
         class_names: names of the classes 0, 1, ..., or None.
+        parts: the part of each, or None.
     """
 
     def __init__(
@@ -34,13 +34,26 @@ class ImageFiles(EncodedSource):
         shape: Shape,
         labels: Sequence[int | None] | None = None,
         class_names: list[str] | None = None,
+        parts: Sequence[str | None] | None = None,
     ) -> None:
-        super().__init__(path, labels or [None] * len(files), class_names, shape)
-        self.paths = list(files)
+        super().__init__(path, files, labels or [None] * len(files), class_names, shape, parts)
+        self.root = path if path.is_dir() else path.parent
 
-    def _files(self, indices: Sequence[int]) -> Iterator[tuple[str, bytes]]:
-        for index in indices:
-            yield str(self.paths[index]), self.paths[index].read_bytes()
+    @property
+    def paths(self) -> list[Path]:
+        """The file of each image."""
+        return [self.files[row] for row in self.rows]
+
+    def stamp(self) -> object:
+        """Return the path, the size and the time of the last change of each file."""
+        return [stamp_of(path) for path in self.paths]
+
+    def _stored(self, rows: Sequence[int]) -> Iterator[tuple[str, Path]]:
+        return ((str(self.files[row]), self.files[row]) for row in rows)
+
+    def _item(self, row: int) -> str:
+        path = self.files[row]
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 
 class PngWriter(Writer):
@@ -57,18 +70,3 @@ class PngWriter(Writer):
 
     def _pack(self, file: IO[bytes], indices: Sequence[int], images: Tensor) -> None:
         file.write(self._png(indices[0], images[0]))
-
-
-def open_png(folder: Path, shape: Shape) -> ImageFiles | None:
-    """Return the images that lie in a folder, or None if it has none.
-
-    The ``labels.csv`` that ``snowmelt generate`` writes says which files are images, their order and their
-    classes. Without it, all image files count, in the natural order of their names.
-    """
-    files = image_files(folder)
-    if not files:
-        return None
-    if (folder / LABELS_NAME).exists():
-        files, labels, names = read_labels(folder)
-        return ImageFiles(folder, files, shape, labels, names)
-    return ImageFiles(folder, files, shape)

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 from torch import Tensor
 
 from snowmelt.errors import InputError, optional
-from snowmelt.formats.source import EncodedSource, class_label, files_named, reading
+from snowmelt.formats.file_source import EncodedSource, class_label, files_named, reading
 from snowmelt.formats.writer import Writer
 from snowmelt.images import IMAGE_SUFFIXES, Shape
 from snowmelt.text import counted
@@ -40,15 +40,18 @@ class TarSource(EncodedSource):
     def __init__(self, path: Path, files: Sequence[Path], shape: Shape) -> None:
         samples = [sample for tar in files for sample in _samples(tar)]
         self.members = [member for member, _ in samples]
-        super().__init__(path, [label for _, label in samples], None, shape)
+        super().__init__(path, files, [label for _, label in samples], None, shape)
 
-    def _files(self, indices: Sequence[int]) -> Iterator[tuple[str, bytes]]:
-        members = (self.members[index] for index in indices)
+    def _stored(self, rows: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+        members = (self.members[row] for row in rows)
         for tar, inside in groupby(members, key=lambda member: member.tar):
             with tar.open("rb") as file:
                 for member in inside:
                     file.seek(member.offset)
                     yield f"{tar}: {member.name}", file.read(member.size)
+
+    def _item(self, row: int) -> str:
+        return f"{self.members[row].tar.name}: {self.members[row].name}"
 
 
 class WebDatasetWriter(Writer):

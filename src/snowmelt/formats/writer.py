@@ -20,8 +20,8 @@ from torch import Tensor
 
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write, remove_leftovers
-from snowmelt.formats.source import FileSource
-from snowmelt.images import Shape, encode_png
+from snowmelt.formats.file_source import FileSource
+from snowmelt.images import CHANNELS, Shape, encode_png
 from snowmelt.text import counted
 
 __all__ = ["Writer", "class_numbers", "sample_name"]
@@ -110,14 +110,14 @@ class Writer(ABC):
 
         Args:
             shard: which one.
-            images: uint8 (len(indices(shard)), C, H, W), C = 1 or 3, on the CPU.
+            images: uint8 (len(indices(shard)), C, H, W), C = 1, 3 or 4, on the CPU.
 
         Raises:
             ValueError: the images have another shape or type.
         """
         indices = self.indices(shard)
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(f"images must be uint8 (N, 1 or 3, H, W), got {images.dtype} {images.shape}")
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in CHANNELS:
+            raise ValueError(f"images must be uint8 (N, 1, 3 or 4, H, W), got {images.dtype} {images.shape}")
         if len(images) != len(indices):
             raise ValueError(f"shard {shard} holds {counted(len(indices), 'image')}, got {len(images)}")
         first = indices.start

@@ -1,14 +1,21 @@
 """Images as tensors and as files.
 
-Inside snowmelt an image is a float tensor (C, H, W) in [-1, 1]. C is 1 for gray and 3 for colour. In files,
--1 is 0 and 1 is 255 for every image: nothing is stretched, so gray stays gray.
+Inside snowmelt an image is a float tensor (C, H, W) in [-1, 1]. C is 1 for gray, 3 for colour, and 4 for
+colour with alpha. In files, -1 is 0 and 1 is 255 for every image: nothing is stretched, so gray stays gray.
 
 Training, evaluation and editing see an image file alike: `read_image` opens it, `resize` gives it a size, and
 `image_files` and `class_folders` say which files of a folder count.
 """
 
-from snowmelt.images.folders import OVERVIEW, ClassFolders, class_folders, image_files, natural_key
-from snowmelt.images.pixels import Shape, from_uint8, image_sides, resize, to_uint8
+from snowmelt.images.folders import (
+    OVERVIEW,
+    ClassFolders,
+    class_folders,
+    image_files,
+    natural_key,
+    subfolders,
+)
+from snowmelt.images.pixels import CHANNELS, Shape, from_uint8, image_sides, resize, to_uint8
 from snowmelt.images.reading import (
     BACKGROUND,
     IMAGE_SUFFIXES,
@@ -22,6 +29,7 @@ from snowmelt.images.writing import decode_png, encode_png, film_strip, save_gri
 
 __all__ = [
     "BACKGROUND",
+    "CHANNELS",
     "IMAGE_SUFFIXES",
     "OVERVIEW",
     "ClassFolders",
@@ -42,6 +50,7 @@ __all__ = [
     "resize",
     "save_grid",
     "save_png",
+    "subfolders",
     "tiled",
     "to_picture",
     "to_uint8",

@@ -18,7 +18,7 @@ from snowmelt.errors import InputError
 from snowmelt.images.reading import is_image
 from snowmelt.text import counted
 
-__all__ = ["OVERVIEW", "ClassFolders", "class_folders", "image_files", "natural_key"]
+__all__ = ["OVERVIEW", "ClassFolders", "class_folders", "image_files", "natural_key", "subfolders"]
 
 # What is left out, one and several of it
 BESIDE = ("image beside the class folders", "images beside the class folders")
@@ -104,6 +104,11 @@ def image_files(folder: Path, *, deep: bool = False) -> list[Path]:
     found = [path for path in (walk.below(folder) if deep else walk.files(folder)) if path.name != OVERVIEW]
     walk.warn()
     return found
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder that may hold images, in natural order."""
+    return list(_Walk(folder).folders())
 
 
 @dataclass

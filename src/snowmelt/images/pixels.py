@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from PIL import ImageColor
 from torch import Tensor
 
 from snowmelt.errors import InputError
-from snowmelt.images.reading import BACKGROUND
+from snowmelt.images.reading import BACKGROUND, hide
 
-__all__ = ["Shape", "from_uint8", "image_sides", "resize", "to_uint8"]
+__all__ = ["CHANNELS", "Shape", "from_uint8", "image_sides", "resize", "to_uint8"]
+
+CHANNELS = (1, 3, 4)  # of an image: gray, in colour, in colour with alpha
 
 
 class Shape(NamedTuple):
@@ -20,8 +23,8 @@ class Shape(NamedTuple):
 
     Attributes:
         size: (H, W); None keeps the size of the images.
-        channels: 1 or 3; None keeps the channels of the images.
-        background: the colour behind transparent pixels.
+        channels: 1, 3, or 4 with alpha; None keeps the channels of the images.
+        background: the colour behind transparent pixels; with 4 channels, the one that nobody sees.
     """
 
     size: tuple[int, int] | None = None
@@ -74,25 +77,58 @@ def resize(images: Tensor, shape: Shape) -> Tensor:
     """Return images (..., C, H, W), uint8 or float, in another size and with other channels.
 
     An image is resized, with antialiasing and with its own proportions, until it just covers the size. Then
-    the middle is cut out. Colour turns gray in uint8 only.
+    the middle is cut out. Colour turns gray, and alpha goes, in uint8 only.
 
     >>> resize(torch.zeros(1, 20, 30, dtype=torch.uint8), Shape((8, 8), 3)).shape
     torch.Size([3, 8, 8])
     """
     if shape.size is not None and tuple(images.shape[-2:]) != shape.size:
-        from torchvision.transforms.v2 import functional  # takes as long to load as torch
-
         images = _without_far_ends(images, shape.size)
-        images = functional.resize(images, _covering(images.shape[-2:], shape.size), antialias=True)
+        wanted = _covering(images.shape[-2:], shape.size)
+        with_alpha = images.shape[-3] == 4
+        images = _resized_with_alpha(images, wanted, shape) if with_alpha else _resized(images, wanted)
         images = _middle(images, shape.size)
-    if shape.channels == 1 and images.shape[-3] == 3:
+    return _in_channels(images, shape)
+
+
+def _in_channels(images: Tensor, shape: Shape) -> Tensor:
+    """Return images (..., C, H, W) with the channels of a shape."""
+    channels = shape.channels or images.shape[-3]
+    if images.shape[-3] == 4 and channels != 4:
+        colour, alpha = images[..., :3, :, :].int(), images[..., 3:, :, :].int()
+        behind = torch.tensor(ImageColor.getrgb(shape.background)[:3]).view(3, 1, 1)
+        images = ((colour * alpha + behind * (255 - alpha) + 127) // 255).to(torch.uint8)
+    if channels == 1 and images.shape[-3] == 3:
         # Luma as Pillow computes it: a gray pixel keeps its value, to the last bit
         red, green, blue = images.int().unbind(dim=-3)
         luma = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
         images = luma.to(torch.uint8).unsqueeze(-3)
-    elif shape.channels == 3 and images.shape[-3] == 1:
+    elif channels in (3, 4) and images.shape[-3] == 1:
         images = images.expand(*images.shape[:-3], 3, -1, -1)
+    if channels == 4 and images.shape[-3] == 3:
+        opaque = 255 if images.dtype == torch.uint8 else 1
+        images = torch.cat([images, torch.full_like(images[..., :1, :, :], opaque)], dim=-3)
     return images
+
+
+def _resized(images: Tensor, size: list[int]) -> Tensor:
+    from torchvision.transforms.v2 import functional  # takes as long to load as torch
+
+    resized: Tensor = functional.resize(images, size, antialias=True)
+    return resized
+
+
+def _resized_with_alpha(images: Tensor, size: list[int], shape: Shape) -> Tensor:
+    """Return images (..., 4, H, W), uint8, resized: a pixel counts as much as it is seen.
+
+    So the colour under transparent pixels never bleeds into those beside them.
+    """
+    colour, alpha = images[..., :3, :, :].float(), images[..., 3:, :, :].float()
+    seen = _resized(torch.cat([colour * alpha, alpha], dim=-3), size)
+    colour, alpha = seen[..., :3, :, :], seen[..., 3:, :, :]
+    colour = colour / alpha.clamp(min=1e-3)
+    resized = torch.cat([colour, alpha], dim=-3).round().clamp(0, 255).to(torch.uint8)
+    return hide(resized, shape.background)
 
 
 def _without_far_ends(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -22,6 +22,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "check_colour",
     "from_picture",
+    "hide",
     "is_image",
     "read_image",
     "read_mask",
@@ -86,22 +87,22 @@ def read_image(
     name: str | None = None,
     background: str = BACKGROUND,
 ) -> Tensor:
-    """Return the pixels of an image file, uint8 (C, H, W), upright, without transparency.
+    """Return the pixels of an image file, uint8 (C, H, W), upright. 16 bits a channel are scaled to 8.
 
     Args:
         file: its path, or its bytes, in one of `FORMATS`. Of an animation, it is the first picture.
-        channels: 1 or 3; None keeps gray images gray and turns all others into colour.
+        channels: 1, 3, or 4 with alpha; None keeps gray images gray and turns all others into colour.
         name: what error messages call it; None for its path.
-        background: the colour behind transparent pixels.
+        background: the colour behind transparent pixels; with 4 channels, the one that nobody sees.
 
     Raises:
-        InputError: the file is missing, damaged, or of another format; it has more than 8 bits a channel, or
+        InputError: the file is missing, damaged, or of another format; it has more than 16 bits a channel, or
             more than 2^29 pixels.
     """
     name = name or str(file)
     picture = _opened(file, name)
     if picture.mode.startswith(("I", "F")):  # Pillow would clip them at 255
-        raise InputError(f"{name} has more than 8 bits a channel (mode {picture.mode}): convert it to 8 bits")
+        picture = _eight_bits(picture, name)
     return from_picture(picture, channels, background)
 
 
@@ -137,6 +138,8 @@ def from_picture(picture: Image.Image, channels: int | None = None, background: 
     >>> from_picture(Image.new("LA", (1, 1)), background="white")  # transparent black
     tensor([[[255]]], dtype=torch.uint8)
     """
+    if channels == 4:
+        return hide(to_tensor(picture.convert("RGBA")), background)
     if channels is None:
         channels = 1 if picture.mode in GRAY_MODES else 3
     if picture.has_transparency_data:
@@ -144,6 +147,30 @@ def from_picture(picture: Image.Image, channels: int | None = None, background: 
         picture = Image.alpha_composite(behind, picture.convert("RGBA"))
         picture = picture.convert("RGB")
     return to_tensor(picture.convert("L" if channels == 1 else "RGB"))
+
+
+def hide(images: Tensor, background: str) -> Tensor:
+    """Return images (..., 4, H, W), uint8, whose transparent pixels all have the colour `background`.
+
+    Files hold any colour there, which nobody sees and no network should learn.
+
+    >>> hide(torch.tensor([7, 7, 7, 0], dtype=torch.uint8).view(4, 1, 1), "white").flatten().tolist()
+    [255, 255, 255, 0]
+    """
+    hidden = torch.tensor([*ImageColor.getrgb(background)[:3], 0], dtype=torch.uint8).view(4, 1, 1)
+    return torch.where(images[..., 3:, :, :] == 0, hidden, images)
+
+
+def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
+    """Return a gray picture of 16 bits in 8, rounded: 65,535 becomes 255."""
+    sixteen = picture.mode.startswith("I;16") or picture.format in ("PNG", "PPM")
+    if picture.mode.startswith("F") or not sixteen:
+        raise InputError(
+            f"{name} has more than 16 bits a channel (mode {picture.mode}), and nothing says which value is "
+            "white: convert it to 8 or 16 bits"
+        )
+    values = np.asarray(picture).astype(np.int64)
+    return Image.fromarray(((values * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8))
 
 
 def to_tensor(picture: Image.Image) -> Tensor:

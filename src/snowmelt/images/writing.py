@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from snowmelt.files import atomic_write
-from snowmelt.images.pixels import to_uint8
+from snowmelt.images.pixels import CHANNELS, Shape, resize, to_uint8
 from snowmelt.images.reading import to_tensor
 
 __all__ = ["decode_png", "encode_png", "film_strip", "save_grid", "save_png", "tiled", "to_picture"]
@@ -26,7 +26,7 @@ def save_png(image: Tensor, path: str | PathLike[str], metadata: Mapping[str, st
     """Write one image (C, H, W) in [-1, 1] as PNG, whole or not at all.
 
     Args:
-        image: one or three channels.
+        image: one, three or four channels.
         path: the file; missing folders are made.
         metadata: texts that the file carries along.
     """
@@ -37,7 +37,7 @@ def encode_png(image: Tensor, metadata: Mapping[str, str] | None = None) -> byte
     """Return one uint8 image (C, H, W) as the bytes of a PNG file.
 
     Args:
-        image: one or three channels, on the CPU.
+        image: one, three or four channels, on the CPU.
         metadata: texts that the file carries along; a key has 1 to 79 Latin-1 characters.
 
     >>> image = torch.full((3, 2, 2), 7, dtype=torch.uint8)
@@ -45,8 +45,8 @@ def encode_png(image: Tensor, metadata: Mapping[str, str] | None = None) -> byte
     >>> torch.equal(pixels, image), metadata
     (True, {'seed': '5'})
     """
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(f"an image to save has shape (1, H, W) or (3, H, W), got {tuple(image.shape)}")
+    if image.ndim != 3 or image.shape[0] not in CHANNELS:
+        raise ValueError(f"an image to save has shape (1, 3 or 4, H, W), got {tuple(image.shape)}")
     if image.dtype != torch.uint8:
         raise ValueError(f"a PNG holds uint8, got {image.dtype}: convert images in [-1, 1] with to_uint8")
     return _encoded(to_picture(image), metadata)
@@ -74,14 +74,14 @@ def save_grid(
     """Write images (N, C, H, W) in [-1, 1] as one picture, `nrow` to a row.
 
     Args:
-        images: one or three channels each.
+        images: one, three or four channels each.
         path: the PNG file.
         nrow: images in a row, >= 1.
         captions: a line of text above each image; where one is wider than its image, all tiles are widened.
         scale: each pixel becomes `scale` by `scale`; None makes small images readable.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
-        raise ValueError(f"images for a grid have shape (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    if images.ndim != 4 or images.shape[1] not in CHANNELS or len(images) == 0:
+        raise ValueError(f"images for a grid have shape (N, 1, 3 or 4, H, W), got {tuple(images.shape)}")
     if captions is not None and len(captions) != len(images):
         raise ValueError(f"captions length ({len(captions)}) must match the images ({len(images)})")
     if nrow < 1:
@@ -91,7 +91,7 @@ def save_grid(
     elif scale < 1:
         raise ValueError(f"scale must be at least 1, or None to choose one, got {scale}")
     tiles = to_uint8(images.detach().cpu())
-    tiles = tiles.expand(-1, 3, -1, -1) if captions is not None else tiles
+    tiles = _in_colour(tiles) if captions is not None else tiles
     tiles = tiles.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
     if captions is not None:
         width = max(tiles.shape[-1], *(_text_width(text) for text in captions))
@@ -101,19 +101,19 @@ def save_grid(
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """Return one uint8 image, (1, H, W) or (3, H, W), as a Pillow image."""
+    """Return one uint8 image (1, 3 or 4, H, W) as a Pillow image."""
     return Image.fromarray((image[0] if len(image) == 1 else image.movedim(0, -1)).numpy())
 
 
 def tiled(images: Tensor, nrow: int) -> Tensor:
-    """Return uint8 images (N, 1 or 3, H, W) as one in colour, `nrow` to a row, 2 white pixels around each.
+    """Return uint8 images (N, 1, 3 or 4, H, W) as one in colour, `nrow` to a row, 2 white pixels around each.
 
     A single image has no frame.
 
     >>> tiled(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), nrow=3).shape
     torch.Size([3, 22, 32])
     """
-    images = images.expand(-1, 3, -1, -1)
+    images = _in_colour(images)
     if len(images) == 1:
         return images[0]
     count, channels, height, width = images.shape
@@ -145,7 +145,11 @@ def _text_width(text: str) -> int:
 def _captioned(tile: Tensor, text: str) -> Tensor:
     strip = Image.new("RGB", (tile.shape[-1], CAPTION_HEIGHT), "white")
     ImageDraw.Draw(strip).text((1, 0), text, fill="black")
-    return torch.cat([to_tensor(strip), tile], dim=-2)
+    return torch.cat([resize(to_tensor(strip), Shape(channels=len(tile))), tile], dim=-2)
+
+
+def _in_colour(images: Tensor) -> Tensor:
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
 def _encoded(picture: Image.Image, metadata: Mapping[str, str] | None = None) -> bytes:

@@ -18,6 +18,7 @@ from snowmelt.config.training import Training
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
+from snowmelt.formats import SPLIT_NAME
 from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
 from snowmelt.models.post_hoc import FOLDER
 from snowmelt.networks.checkpointing import checkpoint_activations
@@ -27,6 +28,7 @@ from snowmelt.text import counted, duration, seconds_in
 from snowmelt.training.accelerator import is_first_process
 from snowmelt.training.bar import make_clock
 from snowmelt.training.changes import changes
+from snowmelt.training.data import training_data
 from snowmelt.training.length import Length
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer
@@ -54,7 +56,8 @@ class TrainingRun:
     Args:
         config: what to train, on what, and how.
         device: where.
-        evaluation: makes the function that measures generated images while training; None measures nothing.
+        evaluation: makes, of the data, the function that measures generated images while training; None
+            measures nothing.
         maximize: whether more of `training.validation.metric` is better.
         overwrite: remove a run that is in the folder already.
 
@@ -66,7 +69,7 @@ class TrainingRun:
         self,
         config: Config,
         device: torch.device,
-        evaluation: Callable[[], Measure] | None = None,
+        evaluation: Callable[[DiffusionDataLoader], Measure] | None = None,
         *,
         maximize: bool = False,
         overwrite: bool = False,
@@ -113,6 +116,8 @@ class TrainingRun:
         with self._open_logger() as logger:
             self._say(self.summary())
             if logger is not None:
+                if trainer.dataloader.division is not None:
+                    trainer.dataloader.division.write(self.split_file)
                 trainer.logger = logger
                 logger.rewind(trainer.global_step)
                 save_config(config, logger.log_dir / "config.yaml")
@@ -178,6 +183,7 @@ class TrainingRun:
     def _report(self, logger: DiffusionLogger) -> Path:
         """Write the page of the run."""
         trainer, real = self.trainer, self.config.data.paths.train
+        divided = trainer.dataloader.division is not None
         facts = {
             "images": f"{counted(trainer.dataloader.num_train_images, 'image')} of {real}",
             "network": f"{trainer.model.num_parameters:,} parameters",
@@ -188,7 +194,8 @@ class TrainingRun:
         model = self.folder / ("best_model.pth" if judged else "latest.pth")
         next_steps = [
             f"Look at images: snowmelt sample {model}",
-            f"Measure them, and look for copies: snowmelt evaluate {model} --real {real}",
+            f"Measure them, and look for copies: snowmelt evaluate {model} --real "
+            + (f"{self.split_file}:train --held-out {self.split_file}:test" if divided else f"{real}"),
         ]
         return write_training_report(logger, f"Training: {self.config.experiment}", facts, next_steps)
 
@@ -203,6 +210,19 @@ class TrainingRun:
     def folder(self) -> Path:
         """Where the checkpoints go."""
         return resolve_output_path(self.config, "checkpoints")
+
+    @property
+    def split_file(self) -> Path:
+        """Where the division of the images goes: beside the checkpoints, so that it goes where they go."""
+        return self.folder / SPLIT_NAME
+
+    @property
+    def _earlier_split(self) -> Path | None:
+        """The division that a run goes on with; None for a run that begins."""
+        resume = self.config.training.resume
+        if not resume.enabled:
+            return None
+        return Path(resume.checkpoint).parent / SPLIT_NAME if resume.checkpoint else self.split_file
 
     def _say(self, text: str) -> None:
         if is_first_process():
@@ -243,7 +263,7 @@ class TrainingRun:
         torch.backends.cudnn.allow_tf32 = training.performance.use_tf32
         torch.backends.cudnn.benchmark = training.performance.cudnn_benchmark
 
-        data = _dataloader(config, self.device)
+        data = training_data(config, self.device, self._earlier_split)
         options = config.model.options()
         # A single class tells nothing
         number = options.setdefault("num_classes", data.num_classes if data.num_classes > 1 else None)
@@ -290,7 +310,7 @@ class TrainingRun:
             ),
             times=Times(**training.times.model_dump()),
             uncertainty=uncertainty,
-            evaluate=self.evaluation() if self.evaluation is not None else None,
+            evaluate=self.evaluation(data) if self.evaluation is not None else None,
             config=config.model_dump(mode="json"),
         )
         trainer.length = self.length
@@ -350,34 +370,10 @@ def _remove_run(checkpoints: Path, logs: Path, samples: Path) -> None:
     files = [
         *newest_first(checkpoints),
         *(logs / name for name in ("metrics.csv", "losses.png", "report.html")),
+        checkpoints / SPLIT_NAME,
         *(checkpoints / FOLDER).glob("ema_*.safetensors"),
         *logs.glob("events.out.tfevents.*"),
         *(path for name in ("samples", "denoising") for path in samples.glob(f"{name}_{'[0-9]' * 7}.png")),
     ]
     for path in files:
         path.unlink(missing_ok=True)
-
-
-def _dataloader(config: Config, device: torch.device) -> DiffusionDataLoader:
-    """Return the data that `config.data` describes, in the shape of `config.model`."""
-    data, architecture = config.data, config.model.architecture
-    if data.paths.train is None:
-        raise InputError("data.paths.train is needed: a folder of images, or a data set such as digits")
-    return DiffusionDataLoader(
-        data.paths.train,
-        data.paths.val if config.training.validation.enabled else None,
-        image_size=architecture.image_size,
-        in_channels=architecture.in_channels,
-        batch_size=data.loading.batch_size,
-        num_workers=data.loading.num_workers,
-        pin_memory=data.loading.pin_memory,
-        shuffle_train=data.loading.shuffle_train,
-        drop_last=data.loading.drop_last,
-        classes=config.model.options().get("num_classes", 1) is not None,
-        background=data.background,
-        cache=data.loading.cache,
-        device=device,
-        show_progress=is_first_process(),
-        seed=config.compute.seed,
-        **data.augmentation.options(),
-    )

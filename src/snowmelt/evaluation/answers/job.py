@@ -256,9 +256,10 @@ class EvaluationJob:
 
     @cached_property
     def _shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of the generated images."""
+        """The shape (C, H, W) of the generated images, as they are compared."""
         if _is_model(self.generated):
             channels, height, width = self._sampler.model.image_shape
+            channels = min(channels, 3)  # alpha is laid on the background
         else:
             channels, height, width = self._given.take([0]).shape[1:]
         return channels, height, width
@@ -288,7 +289,7 @@ class EvaluationJob:
         name = f"{self.generated} by {sampler.plan.name} in {counted(sampler.plan.nfe, 'evaluation')}"
         if sampler.precision != "fp32":
             name += f" in {sampler.precision}"
-        return SampledSource(sampler, request, checkpoint.class_names, name)
+        return SampledSource(sampler, request, checkpoint.class_names, name, self._background)
 
     @cached_property
     def _make_extractor(self) -> Callable[[Path | None], Extractor]:

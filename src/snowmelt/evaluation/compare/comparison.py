@@ -182,7 +182,7 @@ class Comparison:
         request = Request.of(len(seeds), labels, use_ema=self.use_ema, seeds=seeds)
         shown = min(SHOWN, self.num_samples)
         places = [place * self.num_samples // shown for place in range(shown)]
-        return CommonImages(request, names, self.batch_size, places)
+        return CommonImages(request, names, self.batch_size, places, model.background)
 
     def _all_cells(self) -> Iterator[Cell]:
         first = self._load(self.checkpoints[0]).sampler.model
@@ -207,7 +207,7 @@ class Comparison:
         channels, *size = sampler.model.image_shape
         opened = {
             path: renumber_classes(
-                open_images(path, image_size=size, channels=channels, background=background), names
+                open_images(path, image_size=size, channels=min(channels, 3), background=background), names
             )
             for path in {self.real, self.train or self.real}
             if not is_statistics(path)

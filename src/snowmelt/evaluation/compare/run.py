@@ -18,6 +18,7 @@ from snowmelt.evaluation.features import Extractor, Features, Moments
 from snowmelt.evaluation.features.extract import features_of_batches, with_probabilities
 from snowmelt.evaluation.json_files import Json
 from snowmelt.evaluation.sampled import SampledSource
+from snowmelt.images import BACKGROUND
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler, Request
 
@@ -33,12 +34,14 @@ class CommonImages:
         class_names: names of the classes 0, 1, ..., or None.
         batch_size: the number of images made together; ``"auto"`` takes what fits into memory.
         shown: indices of the images that are kept as pictures.
+        background: the colour behind transparent pixels.
     """
 
     request: Request
     class_names: Sequence[str] | None = None
     batch_size: int | Literal["auto"] = "auto"
     shown: Sequence[int] = (0,)
+    background: str = BACKGROUND
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def _sample(
     extractor: Extractor,
     evaluated: Callable[[int], object],
 ) -> CellImages:
-    source = SampledSource(sampler, replace(images.request, guidance_scale=cell.guidance_scale))
+    request = replace(images.request, guidance_scale=cell.guidance_scale)
+    source = SampledSource(sampler, request, background=images.background)
     pictures = source.take(images.shown)  # first, so that the network's first call is not timed
     size = sampler.auto_batch_size() if images.batch_size == "auto" else images.batch_size
     timed = _Timed(source.batches(min(size, len(source))))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from snowmelt.errors import InputError
 from snowmelt.files import atomic_write
-from snowmelt.formats.source import reading
+from snowmelt.formats.file_source import reading
 
 __all__ = ["Moments", "check_same_dim", "is_statistics"]
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median_low
 
 from torch import Tensor
 
-from snowmelt.errors import InputError
-from snowmelt.formats.opening import NATIVE_SHAPES, open_images
-from snowmelt.images import class_folders, image_files, read_image
+from snowmelt.data.training_images import labelled, unparted
+from snowmelt.formats import open_images
 from snowmelt.text import counted, some
 
 __all__ = ["Look"]
@@ -25,7 +22,7 @@ class Look:
     """What there is to learn from.
 
     Attributes:
-        path: the folder, or the name of a data set.
+        path: what was opened.
         images: how many.
         side: the shorter side, in pixels, that half of the images reach.
         in_channels: 1 if all that were opened are gray, else 3.
@@ -40,35 +37,26 @@ class Look:
 
     @classmethod
     def at(cls, path: str) -> Look:
-        """Look at a folder of images or of class folders, or at a data set.
+        """Look at images as `open_images` takes them.
 
         Raises:
-            InputError: there are no images, or one of them cannot be decoded.
+            InputError: there are no images, they are of several parts, or one of them cannot be decoded.
 
         >>> look = Look.at("digits:test")
         >>> look.images, look.side, look.in_channels, look.classes["3"]
         (360, 8, 1, 37)
         """
-        if path.partition(":")[0] in NATIVE_SHAPES and not Path(path).is_dir():
-            source = open_images(path)
-            channels, side = NATIVE_SHAPES[path.partition(":")[0]]
-            labels, names = source.labels, source.class_names
-            found = labels.bincount(minlength=len(names or ())).tolist() if labels is not None else []
-            return cls(path, len(source), side, channels, dict(zip(names or (), found, strict=True)))
-        if not Path(path).is_dir():
-            raise InputError(f"{path} is neither a folder of images nor one of {', '.join(NATIVE_SHAPES)}")
-        folders = class_folders(Path(path))
-        files = folders.files or image_files(Path(path))
-        if not files:
-            raise InputError(f"{path} has no images: give a folder of images, or one of class folders")
-        opened = [read_image(file, 3) for file in files[:: -(-len(files) // LOOKED_AT)]]
-        counts = Counter(folders.names[label] for label in folders.labels)
+        source = labelled(unparted(open_images(path), path))
+        assert source.labels is not None
+        opened = list(source.originals(range(0, len(source), -(-len(source) // LOOKED_AT))))
+        names = source.class_names or []
+        counts = source.labels.bincount(minlength=len(names)).tolist()
         return cls(
             path,
-            len(files),
+            len(source),
             median_low(min(image.shape[1:]) for image in opened),
             1 if all(map(_is_gray, opened)) else 3,
-            {name: counts[name] for name in folders.names} if len(folders.names) > 1 else {},
+            dict(zip(names, counts, strict=True)) if len(names) > 1 else {},
         )
 
     def __str__(self) -> str:

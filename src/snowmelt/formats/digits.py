@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from snowmelt.data.images import InMemory
 from snowmelt.errors import InputError
+from snowmelt.formats.source import TensorSource
 from snowmelt.images import Shape, resize
 
 __all__ = ["digits", "load_digits_split"]
 
 HELD_OUT = 0.2
+NATIVE = Shape((8, 8), 1)
+
+
+class Digits(TensorSource):
+    """The digits, whose 17 gray levels are not rounded to those of bytes where training reads them."""
+
+    def __init__(self, stored: Tensor, labels: Tensor, name: str, shape: Shape) -> None:
+        images = resize(stored, shape).clamp(-1, 1).contiguous()
+        super().__init__(images, labels, [str(digit) for digit in range(10)], name)
+        self.stored, self.unrounded = stored, images
+
+    def pixels(self, indices: Sequence[int]) -> Tensor:
+        """Return some of the images as floats in [-1, 1]."""
+        return self.unrounded[list(indices)]
+
+    def digests(self) -> list[str]:
+        """Return the SHA-256 of each image in its own size."""
+        return [sha256(one.numpy().data).hexdigest() for one in self.stored]
+
+    def _keep(self, indices: Sequence[int]) -> None:
+        super()._keep(indices)
+        self.stored, self.unrounded = self.stored[list(indices)], self.unrounded[list(indices)]
 
 
 def load_digits_split(split: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -47,8 +72,9 @@ def _shipped() -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels
 
 
-def digits(split: str | None, shape: Shape) -> InMemory:
+def digits(split: str | None, shape: Shape) -> Digits:
     """Return the digits, or their part ``train`` or ``test``, in a given shape."""
     pixels, labels = load_digits_split(split)
-    images = resize(torch.from_numpy(pixels).view(-1, 1, 8, 8), shape).clamp(-1, 1)
-    return InMemory(images.contiguous(), torch.from_numpy(labels), [str(digit) for digit in range(10)])
+    wanted = Shape(shape.size or NATIVE.size, shape.channels or NATIVE.channels)
+    stored, name = torch.from_numpy(pixels).view(-1, 1, 8, 8), f"digits:{split}" if split else "digits"
+    return Digits(stored, torch.from_numpy(labels), name, wanted)
