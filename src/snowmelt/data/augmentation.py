@@ -58,7 +58,8 @@ class Augmentation:
         stretching: make longer along a random axis and shorter across it, by such a factor.
         translation: move; the standard deviation, in each direction, as a share of the image's side.
         color_jitter: change brightness, contrast and (in colour) saturation by up to this share, in [0, 1].
-        fill: the colour beyond the border of an image; None for its mirror image.
+        fill: the colour beyond the border of an image, transparent where images have alpha; None for its
+            mirror image.
         probability: share of the images that each change but the horizontal flip is applied to.
         conditioned: `labels` say how each image was changed, for a network with `augment_channels`.
 
@@ -172,11 +173,12 @@ class Augmentation:
             (1 + (self.color_jitter or 0) * row[name]).to(images.device, non_blocking=True).view(-1, 1, 1, 1)
             for name in COLOUR
         )
+        images, alpha = images[:, :3], images[:, 3:]  # which no light changes
         light = ((images + 1) / 2 * brightness).clamp(0, 1)
         light = light.lerp(_gray(light).mean((1, 2, 3), keepdim=True), 1 - contrast).clamp(0, 1)
         if images.shape[1] == 3:
             light = light.lerp(_gray(light), 1 - saturation).clamp(0, 1)
-        return light * 2 - 1
+        return torch.cat([light * 2 - 1, alpha], dim=1)
 
 
 def _where(
@@ -195,9 +197,13 @@ def _where(
 
 
 def _colour(name: str, images: Tensor) -> Tensor:
-    """Return a colour (1, C, 1, 1), as `images` would show it."""
-    picture = Image.new("RGB", (1, 1), name)
-    return from_uint8(from_picture(picture, images.shape[1])).to(images, non_blocking=True).unsqueeze(0)
+    """Return a colour (1, C, 1, 1), as `images` would show it; with alpha, it is transparent."""
+    channels = images.shape[1]
+    picture = Image.new("RGBA" if channels == 4 else "RGB", (1, 1), name)
+    if channels == 4:
+        picture.putalpha(0)
+    pixels = from_picture(picture, channels, name)
+    return from_uint8(pixels).to(images, non_blocking=True).unsqueeze(0)
 
 
 def _turn(angle: Tensor) -> Tensor:

@@ -128,24 +128,26 @@ def _complete(class_names: Sequence[str] | None, num_classes: int | None) -> lis
 def counts_to_balance(
     folder: str | Path, num_classes: int, class_names: Sequence[str] | None = None
 ) -> tuple[dict[int, int], list[str]]:
-    """Return how many images each class of an image folder lacks to its largest one, and the classes' names.
+    """Return how many images each class of some images lacks to its largest one, and the classes' names.
 
     Args:
-        folder: one sub-folder for each class.
+        folder: images as for `snowmelt.formats.open_images`, such as a folder with one for each class.
         num_classes: of the model.
-        class_names: of the model, if they are known: then a class may have no folder yet. Otherwise the
-            folders, in natural order, are the classes 0, 1, ..., and there must be `num_classes` of them.
+        class_names: of the model, if they are known: then a class may have no images yet. Otherwise the
+            classes of the images are 0, 1, ..., and there must be `num_classes` of them.
 
     Raises:
-        InputError: the folder does not exist, its classes differ from the model's, or nothing is missing.
+        InputError: there are no images, their classes differ from the model's, or nothing is missing.
     """
-    from snowmelt.images import class_folders  # takes as long to import as torch
+    from snowmelt.formats import open_images  # takes as long to import as torch
 
-    found = class_folders(Path(folder))
-    if not found.names:
-        raise InputError(f"{folder} has no class folders to balance: make a folder for each class")
-    known = list(class_names) if class_names is not None else found.names
-    if strangers := [name for name in found.names if name not in known]:
+    source = open_images(folder)
+    if source.labels is None:
+        raise InputError(f"{folder} has no classes to balance: make a folder for each class")
+    labels = source.labels.tolist()
+    names = source.class_names or [str(label) for label in range(max(labels) + 1)]
+    known = list(class_names) if class_names is not None else names
+    if strangers := [name for name in names if name not in known]:
         raise InputError(
             f"{folder} has the classes {', '.join(strangers)}, which the model was not trained on; it knows "
             f"{', '.join(known)}"
@@ -155,7 +157,7 @@ def counts_to_balance(
             f"{folder} has {counted(len(known), 'class')} ({', '.join(known)}), but the model has "
             f"{num_classes}: make a folder for each class, if need be an empty one"
         )
-    images = Counter(found.names[label] for label in found.labels)
+    images = Counter(names[label] for label in labels)
     here = [images[name] for name in known]
     counts = {label: max(here) - count for label, count in enumerate(here) if count < max(here)}
     if not counts:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from snowmelt.files import atomic_write
-from snowmelt.images import film_strip, save_grid
+from snowmelt.images import Shape, film_strip, resize, save_grid, to_uint8
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -116,7 +116,8 @@ class DiffusionLogger:
         path = self.samples_dir / f"{name}_{step:07d}.png"
         save_grid(images, path, nrow=_row_length(len(images), class_labels), captions=captions)
         if self._board is not None:
-            self._board.add_images(name, images.clamp(-1, 1) / 2 + 0.5, step)
+            plain = Shape(channels=min(3, images.shape[1]))  # a board shows no alpha
+            self._board.add_images(name, resize(to_uint8(images.cpu()), plain), step)
         return path
 
     def log_film_strip(self, states: Sequence[Tensor], name: str, step: int) -> Path:
