@@ -108,7 +108,10 @@ def as_parquet(folder: Path, image: str = "image", label: str = "label", inside:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     features = {image: {"_type": "Image"}, label: {"_type": "ClassLabel", "names": list(NAMES)}}
     found = pictures()
-    columns = {image: [{"bytes": data} for *_, data in found], label: [own for _, own, _ in found]}
+    columns = {
+        image: [{"bytes": data, "path": None} for *_, data in found],
+        label: [own for _, own, _ in found],
+    }
     table = arrow.table(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})
     (folder / inside).mkdir(parents=True, exist_ok=True)
     parquet.write_table(table, folder / inside / "0000.parquet", row_group_size=3)
@@ -237,7 +240,10 @@ def parted_tables(folder: Path) -> Path:
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     for part, chosen in (("train", (0, 1, 2, 5, 6)), ("test", (3, 4, 7))):
         found = [pictures()[index] for index in chosen]
-        columns = {"image": [{"bytes": data} for *_, data in found], "label": [own for _, own, _ in found]}
+        columns = {
+            "image": [{"bytes": data, "path": None} for *_, data in found],
+            "label": [own for _, own, _ in found],
+        }
         table = arrow.table(columns, metadata=metadata)
         parquet.write_table(table, folder / f"{part}-00000-of-00001.parquet")
     return folder

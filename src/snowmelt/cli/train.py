@@ -138,6 +138,7 @@ def _training_metrics(config: Config, device: torch.device, data: DiffusionDataL
         image_size=shape.image_size,
         channels=min(shape.in_channels, 3),  # alpha is laid on the background
         background=config.data.background,
+        classes=data.division is None or data.division.classes,
     )
     if data.division is not None:
         real = data.division.of(real).part("train")

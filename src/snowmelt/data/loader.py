@@ -116,12 +116,12 @@ class DiffusionDataLoader:
         open_like = partial(
             open_images, image_size=(height, width), channels=in_channels, background=shape.background
         )
-        whole = open_like(train_path, classes=classes)
+        train = whole = unparted(open_like(train_path, classes=classes), train_path)
         self.division: Division | None = None
         if split is not None:
             self.division = divided(whole, train_path, split, split_file, classes)
             whole = self.division.of(whole)
-        train = whole.part("train") if split is not None else unparted(whole, train_path)
+            train = whole.part("train")
         check_no_empty_class(train, train_path)
         self._train = labelled(train)
         self.class_names = self._train.class_names or []

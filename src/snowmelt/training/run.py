@@ -183,7 +183,6 @@ class TrainingRun:
     def _report(self, logger: DiffusionLogger) -> Path:
         """Write the page of the run."""
         trainer, real = self.trainer, self.config.data.paths.train
-        divided = trainer.dataloader.division is not None
         facts = {
             "images": f"{counted(trainer.dataloader.num_train_images, 'image')} of {real}",
             "network": f"{trainer.model.num_parameters:,} parameters",
@@ -194,10 +193,18 @@ class TrainingRun:
         model = self.folder / ("best_model.pth" if judged else "latest.pth")
         next_steps = [
             f"Look at images: snowmelt sample {model}",
-            f"Measure them, and look for copies: snowmelt evaluate {model} --real "
-            + (f"{self.split_file}:train --held-out {self.split_file}:test" if divided else f"{real}"),
+            f"Measure them, and look for copies: snowmelt evaluate {model} --real {self._measured_by()}",
         ]
         return write_training_report(logger, f"Training: {self.config.experiment}", facts, next_steps)
+
+    def _measured_by(self) -> str:
+        """Return the images that those of the model are compared with, as the command line takes them."""
+        division = self.trainer.dataloader.division
+        if division is None:
+            return str(self.config.data.paths.train)
+        held_out = [part for part in ("test", "val") if part in division.parts.values()][:1]
+        options = [f"{self.split_file}:train", *(f"--held-out {self.split_file}:{part}" for part in held_out)]
+        return " ".join(options)
 
     @property
     def length(self) -> Length:
