@@ -180,7 +180,7 @@ def test_new_useful_and_selected(folder, tmp_path, monkeypatch):
             "takes no weights: leave --weights out",
         ),
         (["{}/images", "--image-size", "16", "--extractor", "{}/none.pt"], "none.pt cannot be read"),
-        (["{}/images", "--channels", "2"], "channels must be 1, 3 or None"),
+        (["{}/images", "--channels", "2"], "--channels is 1 (gray) or 3 (colour)"),
         (["{}/images", "--useful"], "give --held-out"),
         (["{}/images", "--select", "best=3", "--out", "{}/out"], "one of top_k, percentile, threshold"),
         (["{}/images", "--select", "top_k=many"], "--select takes RULE=NUMBER"),

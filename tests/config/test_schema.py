@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from snowmelt.config import Config
+from snowmelt.config.data import Data
 from snowmelt.config.generation import Sampler, Sampling
 from snowmelt.config.model import Architecture, Diffusion, Model
 from snowmelt.config.schema import known_keys
@@ -245,3 +246,30 @@ def test_each_class_of_the_schema_says_what_it_is():
         section = field.annotation
         if inspect.isclass(section) and hasattr(section, "model_fields"):
             assert section.__doc__, path
+
+
+@pytest.mark.parametrize(
+    ("given", "shares"),
+    [
+        ({}, (0.8, 0.1, 0.1, 0)),
+        ({"train": 0.9, "val": 0.1}, (0.9, 0.1, 0.0, 0)),
+        ({"train": 1.0, "seed": 3}, (1.0, 0.0, 0.0, 3)),
+        ({"seed": 7}, (0.8, 0.1, 0.1, 7)),
+    ],
+)
+def test_a_split_that_states_one_share_states_the_others_as_none(given, shares):
+    split = Data(paths={"train": "x"}, split=given).split
+    assert (split.train, split.val, split.test, split.seed) == shares
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"split": {"train": 0.8, "val": 0.1}}, "add up to 1, not to 0.9"),
+        ({"split": {"val": 1.0}}, "less than 1"),
+        ({"split": {}, "paths": {"train": "x", "val": "y"}}, "paths.val is stated, y: state one of the two"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(given, message):
+    with pytest.raises(ValidationError, match=message):
+        Data(**given)

@@ -17,7 +17,8 @@ from PIL import Image
 from snowmelt import DiffusionTrainer, create_ddpm
 from snowmelt.data import DiffusionDataLoader
 from snowmelt.errors import InputError
-from snowmelt.formats import open_images
+from snowmelt.formats import READERS, open_images
+from snowmelt.images import Shape
 
 NAMES = ("cat", "dog")
 COUNTS = (5, 3)  # of the classes
@@ -278,6 +279,24 @@ def test_what_is_in_one_part_says_so(make):
         open_images(f"{make('folders')}:test")
 
 
+def flat(folder: Path) -> Path:
+    for number, (_, _, data) in enumerate(pictures()):
+        put(folder / f"{number}.png", data)
+    return folder
+
+
+def test_each_reader_finds_what_is_its_own(tmp_path):
+    makers = (as_parquet, as_tar, as_imagefolder, parted_folders, as_folders, flat, as_npz)
+    found = []
+    for maker in makers:
+        folder = tmp_path / maker.__name__
+        folder.mkdir()
+        maker(folder)
+        found.append(next(name for name, reader in READERS.items() if reader(folder, Shape()) is not None))
+        assert len(open_images(folder)) == sum(COUNTS)
+    assert found == list(READERS)
+
+
 # -- lists that say something impossible ---------------------------------------------------------------
 
 
@@ -295,7 +314,7 @@ def test_what_is_in_one_part_says_so(make):
         ("l.json", '[{"file": "a.png", "label": 1.5}]', r"l.json, entry 0 has the label 1.5"),
         ("l.json", '[{"file": "a.png", "label": [0]}]', r"l.json, entry 0 has the label \[0\]"),
         ("l.json", '["a.png"]', r"l.json, entry 0 is no object"),
-        ("l.json", '{"file": "a.png"}', r"l.json cannot be read as a list .* no list of objects"),
+        ("l.json", '{"file": "a.png"}', r"l.json is no division of images .* nor a list"),
         ("l.jsonl", '{"file": "a.png"}\n{"file"', r"l.jsonl cannot be read as a list of images"),
         ("l.jsonl", '{"file": "a.png"}\n{"file": 3}', r"l.jsonl, line 2 names no file"),
     ],

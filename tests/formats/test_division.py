@@ -164,7 +164,7 @@ def test_too_few_images_for_a_part_are_refused():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"data": 3}', '{"data": "x", "classes": true, "shares": {"a": 1}, "images": {}}']
+    "text", ["{", "{}", '{"data": 3}', '{"data": "x", "classes": true, "shares": {"a": 1}, "images": {}}']
 )
 def test_a_division_that_cannot_be_read_is_named(text, tmp_path):
     (tmp_path / SPLIT_NAME).write_text(text)

@@ -135,12 +135,17 @@ class Division:
                     return cls(data, classes, Shares(**shares), images)
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path} cannot be read as a division of images: {error}") from error
-        raise InputError(f"{path} is no division of images as training writes it: remove it to divide anew")
+        raise InputError(
+            f"{path} is no division of images as training writes it, nor a list of them, which begins with ["
+        )
 
 
 def is_division(path: Path) -> bool:
-    """Return whether a path is called as divisions are."""
-    return path.name == SPLIT_NAME and path.is_file()
+    """Return whether a file looks like a division: JSON that is an object, and no list."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(64).lstrip().startswith(b"{")
 
 
 def _divided(source: ImageSource, shares: Shares) -> list[str]:

@@ -115,7 +115,7 @@ class FileSource(ImageSource):
 
     def stamp(self) -> object:
         """Return the path, the size and the time of the last change of each file, and the rows."""
-        return [stamp_of(file) for file in self.files], list(self.rows)
+        return [stamp_of(file) for file in self.files], repr(self.rows)
 
     def _keep(self, indices: Sequence[int]) -> None:
         self.rows = [self.rows[index] for index in indices]

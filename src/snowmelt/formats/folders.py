@@ -51,7 +51,11 @@ def open_flat_folder(folder: Path, shape: Shape) -> ImageFiles | None:
 def open_tree(folder: Path, shape: Shape) -> ImageFiles | None:
     """Return the images in a folder and in all folders below it, without classes; None if there is none."""
     files = image_files(folder, deep=True)
-    return ImageFiles(folder, files, shape) if files else None
+    if not files:
+        return None
+    source = ImageFiles(folder, files, shape)
+    source.place += "/**"  # so that neither this nor the one with classes takes the place of the other
+    return source
 
 
 def open_metadata(folder: Path, shape: Shape) -> ImageFiles | None:
@@ -80,12 +84,12 @@ def open_parted_folders(
     names = {each.name.lower() for each in folders}
     if len(names) < 2 or "train" not in names or names - PARTS:
         return None
-    found = {each.name: first_of(readers, each, shape) for each in folders}
+    found = {each.name: _first_of(readers, each, shape) for each in folders}
     parts = {name: source for name, source in found.items() if source is not None}
     return _joined(folder, parts, shape) if parts else None
 
 
-def first_of(
+def _first_of(
     readers: Sequence[Callable[[Path, Shape], ImageFiles | None]], folder: Path, shape: Shape
 ) -> ImageFiles | None:
     """Return what the first reader returns that finds its files."""

@@ -123,6 +123,10 @@ class EvaluationJob:
             InputError, ValueError: an input cannot be used; the message says why.
         """
         check_precision(self.precision, self.device)
+        if self.channels not in (None, 1, 3):
+            raise InputError(
+                f"--channels is 1 (gray) or 3 (colour), since metrics know no alpha; got {self.channels}"
+            )
         if self.metrics is not None:
             check_metrics(self.metrics)
         if self.useful and self.held_out is None:

@@ -90,8 +90,9 @@ class Candidate:
 
 def minimal(look: Look, budget: str) -> Proposal:
     """Return what every proposal for these images says: what they are, and how long the run is."""
+    place = Path(look.path.partition(":")[0]).resolve()
     config = {
-        "experiment": Path(look.path.partition(":")[0]).resolve().name,
+        "experiment": place.stem if place.is_file() else place.name,
         "mode": "train",
         "data": {"paths": {"train": look.path}},
         "training": {"budget": budget},
