@@ -79,7 +79,7 @@ def test_a_configuration_takes_a_budget_in_place_of_its_epochs(tmp_path):
     [
         (["digits:test"], "such as --budget 30m"),
         (["digits:test", "--budget", "soon"], "such as 90s, 30m, 2h or 1h30m, got 'soon'"),
-        (["nowhere", "--budget", "30m"], "nowhere is neither a folder of images nor one of digits"),
+        (["nowhere", "--budget", "30m"], "nowhere is neither a file nor a folder, nor one of digits"),
     ],
 )
 def test_what_is_missing_is_said(tmp_path, words, expected):

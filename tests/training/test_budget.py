@@ -134,7 +134,7 @@ def test_images_are_looked_at(tmp_path):
 
 
 def test_a_look_at_nothing_is_refused(tmp_path):
-    with pytest.raises(InputError, match="has no images"):
+    with pytest.raises(InputError, match="holds no images"):
         Look.at(str(tmp_path))
-    with pytest.raises(InputError, match="neither a folder"):
+    with pytest.raises(InputError, match="neither a file nor a folder"):
         Look.at("nowhere")
