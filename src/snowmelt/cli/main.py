@@ -13,6 +13,7 @@ from snowmelt._version import __version__
 from snowmelt.cli.check import check_command
 from snowmelt.cli.compare import compare_command
 from snowmelt.cli.convert import export_command, import_command
+from snowmelt.cli.data import data_command
 from snowmelt.cli.edit import edits
 from snowmelt.cli.ema import ema_command
 from snowmelt.cli.evaluate import evaluate_command
@@ -49,6 +50,7 @@ def _root(
     pass
 
 
+app.command("data")(data_command)
 app.command("train")(train)
 app.command("generate")(generate)
 app.command("sample")(sample_command)

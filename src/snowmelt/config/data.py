@@ -117,6 +117,17 @@ class Augmentation(Section):
         return {**dict(self), "color_jitter": jitter.strength if jitter.enabled else None}
 
 
+class Balance(Section):
+    """Classes of unequal size: `sampling` says how often images are shown, `weights` how much they count.
+
+    `beta` is of ``effective``.
+    """
+
+    sampling: Literal["none", "inverse", "effective", "up", "down"] = "none"
+    weights: Literal["none", "inverse", "effective"] = "none"
+    beta: Probability = 0.999
+
+
 class Data(Section):
     """The images to train on. `background` is the colour behind transparent pixels.
 
@@ -132,6 +143,7 @@ class Data(Section):
     ] = None
     loading: Loading = Loading()
     background: Colour = "white"
+    balance: Balance = Balance()
     augmentation: Augmentation = Augmentation()
 
     @field_validator("split")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.data.augmentation import Augmentation
+from snowmelt.data.balance import Balance
 from snowmelt.data.batches import Batches
 from snowmelt.data.cache import CACHES, Cache, keep
 from snowmelt.data.order import EpochBatches
@@ -21,6 +22,8 @@ from snowmelt.images import BACKGROUND, CHANNELS, Shape, check_colour, image_sid
 from snowmelt.text import counted
 
 __all__ = ["DiffusionDataLoader"]
+
+ALIKE = Balance()  # all images
 
 
 class DiffusionDataLoader:
@@ -38,6 +41,7 @@ class DiffusionDataLoader:
         num_workers: threads that decode images, and read batches ahead; with 0, the thread that asks does it.
         pin_memory: copy faster to a CUDA device; without such a device it changes nothing.
         shuffle_train: a new order each epoch.
+        balance: how often each class is shown, where classes are of unequal size.
         drop_last: leave out the last training batch if it is not full.
         cache: where the images are decoded to before the first batch: ``memory``, ``disk``, ``none``, or
             ``auto``, as `snowmelt.data.cache.keep` says.
@@ -57,6 +61,8 @@ class DiffusionDataLoader:
         labels: (num_train_images,) int64, the class of each training image; 0 where there are none.
         num_classes: number of classes in the training data; 0 where it has none.
         class_names: their names, in natural order of the folders (2 before 10).
+        num_epoch_images: images that an epoch shows.
+        source: the training images as they were opened.
         division: which image belongs to which part; None without a `split`.
         image_shape: (C, H, W).
         background: the colour behind transparent pixels.
@@ -92,6 +98,7 @@ class DiffusionDataLoader:
         split: Shares | None = None,
         split_file: str | Path | None = None,
         validate: bool = True,
+        balance: Balance = ALIKE,
         **augmentation: Any,
     ) -> None:
         height, width = image_sides(image_size)
@@ -123,7 +130,7 @@ class DiffusionDataLoader:
             whole = self.division.of(whole)
             train = whole.part("train")
         check_no_empty_class(train, train_path)
-        self._train = labelled(train)
+        self.source = self._train = labelled(train)
         self.class_names = self._train.class_names or []
         assert self._train.labels is not None
         self.labels: Tensor = self._train.labels
@@ -135,6 +142,8 @@ class DiffusionDataLoader:
             self._val = of_classes(labelled(val), val_path, self.class_names, train_path)
         self.num_classes = len(self.class_names)
         self.num_train_images = len(self._train)
+        self.balance = _checked(balance, train_path, self.class_names, shuffle_train)
+        self.num_epoch_images = balance.length(self.labels)
         self.image_shape = (in_channels, height, width)
         self.background = shape.background
         self.batch_size = batch_size
@@ -152,7 +161,7 @@ class DiffusionDataLoader:
         self._decoded = False
         if self.batches_per_epoch() == 0:
             raise InputError(
-                f"{train_path} has {counted(self.num_train_images, 'image')}, fewer than batch_size "
+                f"{train_path} has {counted(self.num_epoch_images, 'image')} an epoch, fewer than batch_size "
                 f"({batch_size}), and drop_last leaves out batches that are not full: lower batch_size or "
                 "set drop_last to false"
             )
@@ -195,6 +204,15 @@ class DiffusionDataLoader:
             return None
         return self._deliver(self._val_images, EpochBatches(len(self._val), self.batch_size, shuffle=False))
 
+    def sources(self) -> dict[str, ImageSource]:
+        """Return the images of ``train`` and, if there are any, of ``val``, decoded if they are kept so."""
+        self.prepare()
+        return {"train": self._train, **({"val": self._val} if self._val is not None else {})}
+
+    def epoch_labels(self, epoch: int) -> Tensor:
+        """Return the classes of the images that an epoch shows, in its order."""
+        return self.labels[[number for batch in self._batches(epoch, 0, (0, 1)) for number in batch]]
+
     def _train_images(self) -> ImageSource:
         self.prepare()
         return self._train
@@ -206,12 +224,26 @@ class DiffusionDataLoader:
 
     def _batches(self, epoch: int, start: int, process: tuple[int, int]) -> EpochBatches:
         return EpochBatches(
-            self.num_train_images,
+            self.num_epoch_images,
             self.batch_size,
             shuffle=self.shuffle_train,
+            draw=partial(self.balance.order, self.labels),
             drop_last=self.drop_last,
             seed=self.seed,
             epoch=epoch,
             start=start,
             process=process,
         )
+
+
+def _checked(balance: Balance, path: str | Path, class_names: Sequence[str], shuffled: bool) -> Balance:
+    if balance.sampling != "none":
+        if not class_names:
+            raise InputError(
+                f"{path} has no classes that data.balance.sampling could balance: set it to none"
+            )
+        if not shuffled:
+            raise InputError(
+                "data.balance.sampling draws anew in each epoch: set data.loading.shuffle_train to true"
+            )
+    return balance

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
 __all__ = ["EpochBatches", "derived_seed"]
 
@@ -14,9 +15,10 @@ class EpochBatches:
     """The batches of one epoch, in an order that depends on (seed, epoch) alone.
 
     Args:
-        num_images: images of the data set.
+        num_images: images that the epoch shows.
         batch_size: images of a batch.
         shuffle: True for a random order, False for the order of the data set.
+        draw: makes the random order, (num_images,) numbers; None for a permutation.
         drop_last: leave out the last batch if it is not full.
         seed, epoch: decide the order.
         start: batches to leave out at the beginning, for a run that is resumed within an epoch.
@@ -35,6 +37,7 @@ class EpochBatches:
         batch_size: int,
         *,
         shuffle: bool = True,
+        draw: Callable[[torch.Generator], Tensor] | None = None,
         drop_last: bool = False,
         seed: int = 0,
         epoch: int = 0,
@@ -42,7 +45,7 @@ class EpochBatches:
         process: tuple[int, int] = (0, 1),
     ) -> None:
         self.num_images, self.batch_size = num_images, batch_size
-        self.shuffle, self.seed, self.epoch = shuffle, seed, epoch
+        self.shuffle, self.draw, self.seed, self.epoch = shuffle, draw, seed, epoch
         rank, processes = process
         batches = num_images // batch_size if drop_last else -(-num_images // batch_size)
         self.chosen = range(batches)[rank : batches - batches % processes : processes][start:]
@@ -54,7 +57,9 @@ class EpochBatches:
         order = torch.arange(self.num_images)
         if self.shuffle:
             generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
-            order = torch.randperm(self.num_images, generator=generator)
+            order = (
+                self.draw(generator) if self.draw else torch.randperm(self.num_images, generator=generator)
+            )
         for batch in self.chosen:
             yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
 

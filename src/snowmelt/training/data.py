@@ -8,6 +8,7 @@ import torch
 
 from snowmelt.config import Config
 from snowmelt.data import DiffusionDataLoader
+from snowmelt.data.balance import Balance
 from snowmelt.errors import InputError
 from snowmelt.formats import Shares
 from snowmelt.training.accelerator import is_first_process
@@ -50,5 +51,6 @@ def training_data(
         device=device,
         show_progress=is_first_process(),
         seed=config.compute.seed,
+        balance=Balance(data.balance.sampling, data.balance.beta),
         **data.augmentation.options(),
     )

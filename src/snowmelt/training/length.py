@@ -43,7 +43,7 @@ class Epoch:
         if accumulation < 1:
             raise InputError(f"accumulation must be a number of batches, at least 1, got {accumulation}")
         batches = data.batches_per_epoch(process)
-        images = min(batches * data.batch_size * process[1], data.num_train_images)
+        images = min(batches * data.batch_size * process[1], data.num_epoch_images)
         return cls(batches, images, steps=-(-batches // accumulation))
 
 

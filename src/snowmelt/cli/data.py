@@ -1,0 +1,61 @@
+"""``snowmelt data CONFIG`` and ``snowmelt data DATA``: what a network will see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.options import Overrides
+
+if TYPE_CHECKING:
+    from snowmelt.config import Config
+
+__all__ = ["data_command"]
+
+
+def data_command(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG|DATA", help="YAML file of a run; or images, as for snowmelt train."),
+    ],
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the picture goes. Default: data.png.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print figures for a program.")] = False,
+) -> None:
+    """Show what the network will see: how many images of which class, their values, copies, a picture.
+
+    All images are opened. Nothing is trained.
+    """
+    with exit_codes():
+        import torch
+
+        from snowmelt.data.survey import survey
+        from snowmelt.images import save_grid
+        from snowmelt.training.data import training_data
+
+        config = _config(source, overrides or [])
+        found = survey(training_data(config, torch.device("cpu")))
+        path = out or Path("data.png")
+        captions = [found.classes[label] for label in found.labels] if len(found.classes) > 1 else None
+        save_grid(found.pictures, path, nrow=8, captions=captions)
+        typer.echo(json.dumps(found.as_json(), indent=2) if as_json else f"{found}\n\nA picture: {path}")
+
+
+def _config(source: Path, overrides: Sequence[str]) -> Config:
+    """Return the configuration of a run; for images, one that takes them as they are."""
+    from snowmelt.config import load_config
+    from snowmelt.training.proposal import Look, minimal
+
+    if str(source) == "-" or source.suffix.lower() in (".yaml", ".yml"):
+        return load_config(source, [*overrides, "mode=train"])
+    look = Look.at(str(source))
+    as_they_are = {"image_size": look.side, "in_channels": look.in_channels}
+    words = [f"model.architecture.{key}={value}" for key, value in as_they_are.items()]
+    return load_config("-", [*minimal(look, "1h").words(), *words, *overrides])

@@ -1,0 +1,119 @@
+"""Classes of unequal size: how often an image is shown in an epoch, and how much it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from snowmelt.errors import InputError
+
+__all__ = ["ORDERS", "WEIGHTS", "Balance", "class_weights"]
+
+
+def inverse(counts: Tensor, beta: float) -> Tensor:
+    """Return 1 / n: all classes count alike."""
+    return 1 / counts
+
+
+def effective(counts: Tensor, beta: float) -> Tensor:
+    """Return (1 - beta) / (1 - beta^n) (Cui et al. 2019, arXiv 1901.05555, eq. 2): 1 / n while n is small.
+
+    From about n = 1 / (1 - beta) on, more images of a class are taken to show nothing new.
+    """
+    return (1 - beta) / (1 - beta**counts)
+
+
+# The weight of one image of a class of n images, in float64
+WEIGHTS: dict[str, Callable[[Tensor, float], Tensor]] = {"inverse": inverse, "effective": effective}
+
+
+def class_weights(counts: Tensor, name: str, beta: float) -> Tensor:
+    """Return how much an image of each class counts, (classes,) float64. The mean over all images is 1.
+
+    Args:
+        counts: images of each class; classes without images get 0.
+        name: a key of `WEIGHTS`.
+        beta: of ``effective``, in [0, 1).
+
+    >>> class_weights(torch.tensor([30, 10]), "inverse", 0.0)
+    tensor([0.6667, 2.0000], dtype=torch.float64)
+    """
+    counts = counts.double()
+    weights = torch.where(counts > 0, WEIGHTS[name](counts.clamp(min=1), beta), 0.0)
+    return weights * counts.sum() / (weights * counts).sum()
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How often the images of each class are shown.
+
+    Args:
+        sampling: a key of `ORDERS`.
+        beta: of ``effective``, in [0, 1).
+
+    Raises:
+        InputError: `sampling` is unknown, or `beta` out of range.
+
+    >>> labels = torch.tensor([0, 0, 0, 1])
+    >>> Balance("up").order(labels, Generator().manual_seed(0)).sort().values
+    tensor([0, 1, 2, 3, 3, 3])
+    >>> Balance("up").length(labels), Balance("down").length(labels), Balance("inverse").length(labels)
+    (6, 2, 4)
+    """
+
+    sampling: str = "none"
+    beta: float = 0.999
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        if self.sampling not in ORDERS:
+            raise InputError(f"sampling must be one of {', '.join(ORDERS)}, got {self.sampling!r}")
+        if not 0 <= self.beta < 1:
+            raise InputError(f"beta must lie in [0, 1), got {self.beta}")
+
+    def order(self, labels: Tensor, generator: Generator) -> Tensor:
+        """Return the numbers of the images of an epoch, in random order, (length,) int64."""
+        return ORDERS[self.sampling](self, labels, generator)
+
+    def length(self, labels: Tensor) -> int:
+        """Return how many images an epoch shows."""
+        counts = labels.bincount()
+        counts = counts[counts > 0]
+        each = {"up": counts.max(), "down": counts.min()}.get(self.sampling)
+        return len(labels) if each is None else len(counts) * int(each)
+
+
+def _all(balance: Balance, labels: Tensor, generator: Generator) -> Tensor:
+    return torch.randperm(len(labels), generator=generator)
+
+
+def _weighted(balance: Balance, labels: Tensor, generator: Generator) -> Tensor:
+    """Draw with replacement."""
+    weights = class_weights(labels.bincount(), balance.sampling, balance.beta)[labels]
+    return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
+
+
+def _alike(balance: Balance, labels: Tensor, generator: Generator) -> Tensor:
+    """Show equally many images of each class: all of them equally often, as nearly as possible."""
+    classes = labels.unique()
+    each = balance.length(labels) // len(classes)
+    chosen = []
+    for label in classes:
+        own = (labels == label).nonzero().flatten()
+        shuffled = own[torch.randperm(len(own), generator=generator)]
+        chosen.append(shuffled.repeat(-(-each // len(own)))[:each])
+    order = torch.cat(chosen)
+    return order[torch.randperm(len(order), generator=generator)]
+
+
+# What an epoch shows: all images; as many draws, weighted; equally many of each class, as many as the largest
+# or the smallest one has
+ORDERS: dict[str, Callable[[Balance, Tensor, Generator], Tensor]] = {
+    "none": _all,
+    **dict.fromkeys(WEIGHTS, _weighted),
+    "up": _alike,
+    "down": _alike,
+}
