@@ -123,7 +123,7 @@ def _warnings(
     if few:
         yield (
             f"Fewer than {FEW} images of a class ({some(few, 5)}) are learned by heart, or hardly at all. "
-            "Start from what others have trained (training.init), and look for copies (snowmelt evaluate --train)"
+            "Start from what others have trained (training.init), and look for copies (evaluate --train)"
         )
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[most] >= UNEQUAL * counts[least] and data.balance.sampling == "none":
