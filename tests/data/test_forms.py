@@ -110,7 +110,7 @@ def as_parquet(folder: Path, image: str = "image", label: str = "label", inside:
     features = {image: {"_type": "Image"}, label: {"_type": "ClassLabel", "names": list(NAMES)}}
     found = pictures()
     columns = {
-        image: [{"bytes": data, "path": None} for *_, data in found],
+        image: [{"bytes": data, "path": f"{number}.png"} for number, (*_, data) in enumerate(found)],
         label: [own for _, own, _ in found],
     }
     table = arrow.table(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})

@@ -161,7 +161,7 @@ class DiffusionDataLoader:
         self._decoded = False
         if self.batches_per_epoch() == 0:
             raise InputError(
-                f"{train_path} has {counted(self.num_epoch_images, 'image')} an epoch, fewer than batch_size "
+                f"{train_path} has {counted(self.num_epoch_images, 'image')}, fewer than batch_size "
                 f"({batch_size}), and drop_last leaves out batches that are not full: lower batch_size or "
                 "set drop_last to false"
             )
