@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from snowmelt.data import DiffusionDataLoader
-from snowmelt.data.order import EpochBatches
+from snowmelt.data.order import EpochBatches, place
 from snowmelt.errors import InputError
 
 CHANGES = {"horizontal_flip": True, "rotation_degrees": 30.0, "color_jitter": 0.5}
@@ -72,16 +72,20 @@ def test_starting_later_leaves_out_the_beginning_alone(num_images, batch_size, s
     assert list(EpochBatches(num_images, batch_size, seed=seed, start=start)) == whole[start:]
 
 
-@given(**sizes, processes=st.integers(1, 4))
-def test_processes_share_the_epoch_equally(num_images, batch_size, seed, processes):
-    whole = list(EpochBatches(num_images, batch_size, seed=seed))
-    parts = [
-        list(EpochBatches(num_images, batch_size, seed=seed, process=(rank, processes)))
-        for rank in range(processes)
-    ]
-    assert {len(part) for part in parts} == {len(whole) // processes}
-    together = [batch for step in zip(*parts, strict=True) for batch in step]
-    assert together == whole[: len(together)]
+@given(**sizes, processes=st.integers(1, 4), drop_last=st.booleans())
+def test_processes_share_each_batch_of_one_process(num_images, batch_size, seed, processes, drop_last):
+    """Together they see what one process with so large batches sees; one without an image looks at another's."""
+    options = {"seed": seed, "drop_last": drop_last}
+    whole = list(EpochBatches(num_images, batch_size * processes, **options))
+    shares = [EpochBatches(num_images, batch_size, **options, process=(r, processes)) for r in range(processes)]
+    assert {len(share) for share in shares} == {len(whole)}
+    for number, (together, *parts) in enumerate(zip(whole, *shares, strict=True)):
+        places = [place(number, batch_size, num_images, (rank, processes)) for rank in range(processes)]
+        counted = [part[: at.counted] for part, at in zip(parts, places, strict=True)]
+        assert [image for part in counted for image in part] == together
+        assert {len(at.whole) for at in places} == {len(together)}
+        assert all(1 <= len(part) == len(at.own) <= batch_size for part, at in zip(parts, places, strict=True))
+        assert max(map(len, counted)) - min(map(len, counted)) <= 1
 
 
 def test_the_order_changes_with_epoch_and_seed_and_with_nothing_else():

@@ -20,7 +20,9 @@ from snowmelt.core import PARAMETERIZATIONS, DiscreteSchedule, RectifiedFlow, ma
 from snowmelt.models import DiffusionModel
 from snowmelt.models.checkpoint_file import read_contents, write_contents
 from snowmelt.models.weights import CheckpointError
-from snowmelt.training.loss import denoising_loss, drop_labels
+from snowmelt.training.draws import draw
+from snowmelt.training.loss import denoising_loss, labels_to_learn
+from snowmelt.training.times import Times
 
 
 def digits(**options) -> DiffusionDataLoader:
@@ -107,12 +109,13 @@ def test_the_loss_of_a_silent_network_is_the_targets_variance():
 
 
 def test_labels_are_dropped_as_often_as_asked():
+    model = create_ddpm(8, 1, 4, norm_groups=2, num_classes=10, class_dropout_prob=0.2, attention_head_dim=4)
     labels = torch.arange(10).repeat(2000)
-    dropped = drop_labels(labels, null_class=10, prob=0.2)
-    assert (dropped == 10).float().mean().item() == pytest.approx(0.2, abs=0.015)
-    kept = dropped != 10
-    assert torch.equal(dropped[kept], labels[kept])
-    assert torch.equal(drop_labels(labels, 10, 0.0), labels)
+    learned = labels_to_learn(model, labels, draw(model, Times(), len(labels), 0).dropped)
+    assert (learned == 10).float().mean().item() == pytest.approx(0.2, abs=0.015)
+    kept = learned != 10
+    assert torch.equal(learned[kept], labels[kept])
+    assert torch.equal(labels_to_learn(model, labels), labels)
 
 
 # -- training ------------------------------------------------------------------------------------------

@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["EpochBatches", "derived_seed"]
+__all__ = ["EpochBatches", "Place", "derived_seed", "place"]
+
+
+class Place(NamedTuple):
+    """Where a batch stands in the order of its epoch.
+
+    Attributes:
+        whole: the positions of its images, in all processes together.
+        own: those of this process; never empty.
+        counted: how many of its own count. It is 0 where a batch has fewer images than there are processes:
+            then this one looks at the first image, only to keep step with the others.
+    """
+
+    whole: range
+    own: range
+    counted: int
+
+
+def place(batch: int, batch_size: int, num_images: int, process: tuple[int, int] = (0, 1)) -> Place:
+    """Return where a batch stands, which the processes share evenly.
+
+    Args:
+        batch: its number in the epoch.
+        batch_size: images of each process, if the batch is full.
+        num_images: of the epoch.
+        process: (rank, number of processes).
+
+    >>> [place(1, 4, 13, (rank, 2)).own for rank in (0, 1)]
+    [range(8, 10), range(10, 13)]
+    """
+    rank, processes = process
+    start = batch * batch_size * processes
+    whole = range(start, min(start + batch_size * processes, num_images))
+    first, last = (start + part * len(whole) // processes for part in (rank, rank + 1))
+    return Place(whole, range(first, last) or whole[:1], last - first)
 
 
 class EpochBatches:
@@ -16,13 +51,13 @@ class EpochBatches:
 
     Args:
         num_images: images that the epoch shows.
-        batch_size: images of a batch.
+        batch_size: images of a batch of each process.
         shuffle: True for a random order, False for the order of the data set.
         draw: makes the random order, (num_images,) numbers; None for a permutation.
-        drop_last: leave out the last batch if it is not full.
+        drop_last: leave out the last batch if it is not full, in all processes together.
         seed, epoch: decide the order.
         start: batches to leave out at the beginning, for a run that is resumed within an epoch.
-        process: (rank, number of processes). The processes take turns, and all get equally many batches.
+        process: (rank, number of processes). They share each batch, as `place` says, and so the whole epoch.
 
     >>> list(EpochBatches(5, batch_size=2, shuffle=False))
     [[0, 1], [2, 3], [4]]
@@ -46,9 +81,10 @@ class EpochBatches:
     ) -> None:
         self.num_images, self.batch_size = num_images, batch_size
         self.shuffle, self.draw, self.seed, self.epoch = shuffle, draw, seed, epoch
-        rank, processes = process
-        batches = num_images // batch_size if drop_last else -(-num_images // batch_size)
-        self.chosen = range(batches)[rank : batches - batches % processes : processes][start:]
+        self.process = process
+        together = batch_size * process[1]
+        batches = num_images // together if drop_last else -(-num_images // together)
+        self.chosen = range(batches)[start:]
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -61,7 +97,8 @@ class EpochBatches:
                 self.draw(generator) if self.draw else torch.randperm(self.num_images, generator=generator)
             )
         for batch in self.chosen:
-            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+            own = place(batch, self.batch_size, self.num_images, self.process).own
+            yield order[own.start : own.stop].tolist()
 
 
 def derived_seed(*numbers: int) -> int:

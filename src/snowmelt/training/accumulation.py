@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from snowmelt.data.batches import Batch
+from snowmelt.data.order import place
+from snowmelt.training.draws import draw
 from snowmelt.training.loss import batch_loss
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["add_gradients", "groups"]
 
 T = TypeVar("T")
+
+DRAWS = 2  # tells the seeds of draws from those of order and augmentation
 
 
 def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -32,19 +36,29 @@ def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def add_gradients(trainer: DiffusionTrainer, batches: Sequence[Batch]) -> Tensor:
-    """Add the gradient of the mean loss over all images of some batches, and return that loss, a scalar.
+def add_gradients(trainer: DiffusionTrainer, batches: Sequence[Batch]) -> tuple[Tensor, int]:
+    """Add the gradient of the mean loss over all images of some batches, in all processes together.
 
     It is that of one large batch, whatever the sizes of the parts. Only one part is in memory at a time, with
     what its gradient needs. Several processes exchange their gradients once, with the last part.
+
+    Returns:
+        The loss, a scalar whose mean over the processes is that of the images; and their number.
     """
-    images = sum(len(x0) for x0, *_ in batches)
+    done, data, process = trainer.progress, trainer.dataloader, trainer.process
+    numbers = range(done.batch, done.batch + len(batches))
+    places = [place(number, data.batch_size, trainer.an_epoch.images, process) for number in numbers]
+    first, images = places[0].whole.start, sum(len(each.whole) for each in places)
+    seed = getattr(data, "seed", 0), done.epoch, DRAWS, first
+    draws = draw(trainer.model, trainer.objective["times"], images, *seed)
     total = torch.zeros((), device=trainer.accelerator.device)
-    for index, (x0, *labels) in enumerate(batches, start=1):
+    for index, ((x0, *labels), each) in enumerate(zip(batches, places, strict=True), start=1):
+        own = draws.part(each.own.start - first, each.own.stop - first)
         alone = index < len(batches)
         with trainer.accelerator.no_sync(trainer.network) if alone else nullcontext():
-            loss = batch_loss(trainer, x0, *labels, class_dropout_prob=trainer.model.class_dropout_prob)
-            share = loss * (len(x0) / images)
+            loss = batch_loss(trainer, x0, *labels, draws=own)
+            # The processes take the mean of their gradients
+            share = loss * (each.counted * process[1] / images)
             trainer.accelerator.backward(share)
         total += share.detach()
-    return total
+    return total, images

@@ -12,6 +12,7 @@ from torch.nn.functional import mse_loss
 from snowmelt.core import Level
 from snowmelt.models import DiffusionModel
 from snowmelt.precision import autocast
+from snowmelt.training.draws import Draws
 from snowmelt.training.precision import settle_precision
 from snowmelt.training.times import Times
 from snowmelt.training.weightings import Weighting
@@ -19,7 +20,7 @@ from snowmelt.training.weightings import Weighting
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer
 
-__all__ = ["batch_loss", "denoising_loss", "drop_labels", "labels_to_learn"]
+__all__ = ["batch_loss", "denoising_loss", "labels_to_learn"]
 
 UNIFORM, USUAL = Weighting(), Times()
 
@@ -30,6 +31,8 @@ def denoising_loss(
     class_labels: Tensor | None = None,
     generator: torch.Generator | None = None,
     *,
+    t: Tensor | None = None,
+    eps: Tensor | None = None,
     augment_labels: Tensor | None = None,
     network: Callable[..., Tensor] | None = None,
     weighting: Weighting = UNIFORM,
@@ -46,8 +49,10 @@ def denoising_loss(
         model: on any noise schedule.
         x0: clean images (B, C, H, W) in [-1, 1].
         class_labels: (B,) integers, handed to the network as they are.
-        augment_labels: (B, augment_channels), how the images were changed, for a network that reads it.
         generator: of the times, on the CPU; with one, the noise is drawn from it too (for validation).
+        t: (B,) times in (0, 1], in place of drawn ones.
+        eps: noise like `x0`, in place of drawn noise.
+        augment_labels: (B, augment_channels), how the images were changed, for a network that reads it.
         network: stands for the model's network, which another library has wrapped.
         weighting: how much each noise level counts.
         times: how noise levels are drawn.
@@ -59,12 +64,12 @@ def denoising_loss(
     >>> round(loss.item(), 1)  # a new network predicts 0, and eps has variance 1
     1.0
     """
-    level = model.schedule(times.draw(model.schedule, len(x0), generator))
+    level = model.schedule(times.draw(model.schedule, len(x0), generator) if t is None else t)
     weight, lam = weighting(level, model.parameterization), level.lam
     time = model.time(level).to(x0.device, torch.float32, non_blocking=True)
     # Levels are made in float64 on the CPU, and move to the images in their shape and dtype; nobody waits
     level = Level(*(number.to(x0, non_blocking=True).view(-1, 1, 1, 1) for number in level))
-    eps = _noise_like(x0, generator)
+    eps = _noise_like(x0, generator) if eps is None else eps
     x_t = level.alpha * x0 + level.sigma * eps
     labels = (class_labels,) if augment_labels is None else (class_labels, augment_labels.to(x0.device))
     y = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, *labels)
@@ -87,40 +92,43 @@ def batch_loss(
     class_labels: Tensor,
     augment_labels: Tensor | None = None,
     *,
-    class_dropout_prob: float = 0.0,
+    draws: Draws | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return the loss of a trainer's network on a batch, on the device and in the precision of its run."""
+    """Return the loss of a trainer's network on a batch, on the device and in the precision of its run.
+
+    Args:
+        trainer: whose network it is.
+        x0, class_labels, augment_labels: the batch.
+        draws: what training has drawn for it.
+        generator: of validation, which has no draws.
+    """
     device = trainer.accelerator.device
     x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
-    labels = labels_to_learn(trainer.model, class_labels, class_dropout_prob)
+    labels = labels_to_learn(trainer.model, class_labels, draws.dropped if draws is not None else None)
+    options = {"network": trainer.forward, "augment_labels": augment_labels, **trainer.objective}
+    if draws is not None:
+        options |= {"t": draws.times, "eps": draws.noise(x0.shape[1:], device)}
+    if generator is None:
+        options["uncertainty"] = trainer.uncertainty
     with autocast(device, settle_precision(trainer).precision):
-        options = {"network": trainer.forward, "augment_labels": augment_labels, **trainer.objective}
-        if generator is None:
-            options["uncertainty"] = trainer.uncertainty
         return denoising_loss(trainer.model, x0, labels, generator, **options)
 
 
-def drop_labels(class_labels: Tensor, null_class: int, prob: float) -> Tensor:
-    """Return the labels, each replaced by the null class with probability `prob`.
+def labels_to_learn(
+    model: DiffusionModel, class_labels: Tensor, dropped: Tensor | None = None
+) -> Tensor | None:
+    """Return the labels that a step is taken with; None for a model without classes.
 
-    This is how one network learns both halves of classifier-free guidance (Ho & Salimans 2022, algorithm 1).
-
-    >>> drop_labels(torch.tensor([3, 1]), null_class=10, prob=0.0)
-    tensor([3, 1])
+    Those of `dropped`, (B,) booleans, become the null class. This is how one network learns both halves of
+    classifier-free guidance (Ho & Salimans 2022, algorithm 1).
     """
-    if prob == 0.0:
-        return class_labels
-    dropped = torch.rand(class_labels.shape, device=class_labels.device) < prob
-    return class_labels.masked_fill(dropped, null_class)
-
-
-def labels_to_learn(model: DiffusionModel, class_labels: Tensor, drop_prob: float) -> Tensor | None:
-    """Return the labels that a step is taken with; None for a model without classes."""
     if not model.num_classes:
         return None
     null_class = model.null_class
-    return class_labels if null_class is None else drop_labels(class_labels, null_class, drop_prob)
+    if null_class is None or dropped is None:
+        return class_labels
+    return class_labels.masked_fill(dropped.to(class_labels.device, non_blocking=True), null_class)
 
 
 def _noise_like(x0: Tensor, generator: torch.Generator | None) -> Tensor:

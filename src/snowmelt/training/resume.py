@@ -112,9 +112,18 @@ def check_meaning(checkpoint: Checkpoint, model: DiffusionModel, class_names: Se
 
 
 def data_order(dataloader: object, processes: int) -> dict[str, Any]:
-    """Return what decides which images a position in an epoch stands for."""
-    known = {name: getattr(dataloader, name, None) for name in DATA_ORDER}
-    return {**known, "processes": processes}
+    """Return what decides which images a position in an epoch stands for.
+
+    The batch size is that of all processes together, which share each batch.
+    """
+    return _of_all({**{name: getattr(dataloader, name, None) for name in DATA_ORDER}, "processes": processes})
+
+
+def _of_all(order: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an order in which the batch size is that of all processes; files of before state both."""
+    processes = order.get("processes", 1)
+    known = {name: value for name, value in order.items() if name != "processes"}
+    return {**known, "batch_size": known["batch_size"] * processes}
 
 
 def check_position(state: Mapping[str, Any], order: Mapping[str, Any], batches: int, source: object) -> None:
@@ -130,7 +139,7 @@ def check_position(state: Mapping[str, Any], order: Mapping[str, Any], batches: 
         CheckpointError: some images of the epoch would be seen twice, and others never.
     """
     batch = state.get("batch", 0)
-    lines = differences(state.get("data_order", order), order)
+    lines = differences(_of_all(state.get("data_order", order)), order)
     if batch and (lines or batch > batches):
         lines = lines or [f"{counted(batch, 'batch')} done there, {batches} in an epoch now"]
         epoch = state["epoch"]

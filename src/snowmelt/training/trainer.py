@@ -307,10 +307,9 @@ class DiffusionTrainer(BaseTrainer):
         batches = self.dataloader.train_loader(self.progress.epoch, self.progress.batch, self.process)
         for group in groups(batches, self.accumulation):
             self._optimizer.zero_grad(set_to_none=True)
-            loss = add_gradients(self, group)
+            loss, images = add_gradients(self, group)
             if self.gradient_clip_norm is not None:
                 clip_gradients(self, self.gradient_clip_norm)
-            images = sum(len(x0) for x0, *_ in group) * self.accelerator.num_processes
             self.set_rate(images)
             self._optimizer.step()
             if self.ema is not None:
