@@ -77,14 +77,18 @@ def test_processes_share_each_batch_of_one_process(num_images, batch_size, seed,
     """Together they see what one process with so large batches sees; one without an image looks at another's."""
     options = {"seed": seed, "drop_last": drop_last}
     whole = list(EpochBatches(num_images, batch_size * processes, **options))
-    shares = [EpochBatches(num_images, batch_size, **options, process=(r, processes)) for r in range(processes)]
+    shares = [
+        EpochBatches(num_images, batch_size, **options, process=(r, processes)) for r in range(processes)
+    ]
     assert {len(share) for share in shares} == {len(whole)}
     for number, (together, *parts) in enumerate(zip(whole, *shares, strict=True)):
         places = [place(number, batch_size, num_images, (rank, processes)) for rank in range(processes)]
         counted = [part[: at.counted] for part, at in zip(parts, places, strict=True)]
         assert [image for part in counted for image in part] == together
         assert {len(at.whole) for at in places} == {len(together)}
-        assert all(1 <= len(part) == len(at.own) <= batch_size for part, at in zip(parts, places, strict=True))
+        assert all(
+            1 <= len(part) == len(at.own) <= batch_size for part, at in zip(parts, places, strict=True)
+        )
         assert max(map(len, counted)) - min(map(len, counted)) <= 1
 
 

@@ -155,11 +155,29 @@ class Ema(Section):
 
 
 class Checkpointing(Section):
-    """Which checkpoints are written; `save_frequency` counts epochs."""
+    """Which checkpoints are written: the latest one every so many `minutes`, and others beside it.
+
+    Every `save_frequency` epochs, and every so many `images`, one more file is written. Of these, the
+    `keep_last` newest stay, or all; with `save_best_only`, none.
+    """
 
     save_frequency: Count = 10
+    minutes: Annotated[
+        FiniteFloat | None, Field(gt=0, description="minutes between two saves, above 0, or null for none")
+    ] = 10.0
+    images: Seen | None = None
     save_best_only: bool = False
+    keep_last: Annotated[
+        int | None, Field(ge=0, le=limits.IMAGES, description="a number of files, or null for all of them")
+    ] = None
     save_optimizer: bool = True
+
+    @field_validator("keep_last")
+    @classmethod
+    def _none_is_kept(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and info.data.get("save_best_only"):
+            raise ValueError("null, since save_best_only is true, which keeps none: state one of the two")
+        return value
 
 
 # Metrics of generated images: the keys of snowmelt.evaluation's METRICS
@@ -251,6 +269,9 @@ class Training(Section):
     evaluation: Evaluation = Evaluation()
     visualization: Visualization = Visualization()
     performance: Performance = Performance()
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        default=["tensorboard"], description="a list of tensorboard, wandb and mlflow; [] for none"
+    )
     resume: Resume = Resume()
 
     @model_validator(mode="before")

@@ -5,11 +5,29 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from snowmelt.training.state import Progress
+
 __all__ = ["BaseTrainer"]
 
 
 class BaseTrainer(ABC):
-    """Abstract: the interface of a trainer. `snowmelt.DiffusionTrainer` is the one of this library."""
+    """Abstract: the interface of a trainer. `snowmelt.DiffusionTrainer` is the one of this library.
+
+    Attributes:
+        progress: how far the run has come.
+    """
+
+    progress: Progress
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self.progress.epoch
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps so far."""
+        return self.progress.global_step
 
     @abstractmethod
     def train_epoch(self) -> dict[str, float]:

@@ -93,12 +93,14 @@ class Timer:
         self.counts = trainer.length is not None and trainer.length.by_clock
         self._before = perf_counter()
 
-    def tick(self) -> float:
-        """Count the seconds since the last tick, and return them."""
-        if not self.counts:
-            return 0.0
+    def tick(self, *numbers: float) -> tuple[float, ...]:
+        """Count the seconds since the last tick. All processes must call this.
+
+        Returns:
+            The seconds, 0 in a run that counts none, and the largest that the processes give of each number.
+        """
         now = perf_counter()
-        passed = largest(self.trainer.accelerator, now - self._before)
-        self._before = now
-        self.trainer.progress.seconds += passed
-        return passed
+        passed, self._before = now - self._before, now
+        told = largest(self.trainer.accelerator, passed if self.counts else 0.0, *numbers)
+        self.trainer.progress.seconds += told[0]
+        return told

@@ -1,8 +1,8 @@
 """What chance decides in a step: noise levels, noise, and which labels are dropped.
 
-All of it follows from the seed, the epoch and the place of the step in the epoch. It is drawn for the whole step,
-and each process and each of its batches takes the part of its own images. So it does not matter how many of
-them share a step, and nothing is remembered between two steps.
+All of it follows from the seed, the epoch and the place of the step in the epoch. It is drawn for the whole
+step, and each process and each of its batches takes the part of its own images. So it does not matter how
+many of them share a step, and nothing is remembered between two steps.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def draw(model: DiffusionModel, times: Times, num: int, *seed: int) -> Draws:
 
     >>> from snowmelt import create_ddpm
     >>> model = create_ddpm(8, 1, 32, num_classes=10)
-    >>> step = draw(model, Times(), 6, 0, 1)
-    >>> torch.equal(step.noise((3,), torch.device("cpu"))[2:4], step.part(2, 4).noise((3,), torch.device("cpu")))
+    >>> step, cpu = draw(model, Times(), 6, 0, 1), torch.device("cpu")
+    >>> torch.equal(step.noise((3,), cpu)[2:4], step.part(2, 4).noise((3,), cpu))
     True
     """
     generator = torch.Generator().manual_seed(derived_seed(*seed))

@@ -1,7 +1,7 @@
 """What a training run leaves behind: curves, pictures and settings.
 
 Everything stands in files that need no program to read: ``metrics.csv``, ``losses.png``, sample grids and
-film strips as PNG, ``hyperparameters.json``. TensorBoard gets the metrics, grids and settings too.
+film strips as PNG, ``hyperparameters.json``. Trackers, such as TensorBoard, get all of it too.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from torch import Tensor
 
 from snowmelt.files import atomic_write
-from snowmelt.images import Shape, film_strip, resize, save_grid, to_uint8
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from snowmelt.images import film_strip, save_grid
+from snowmelt.training.trackers import TRACKERS
 
 __all__ = ["DiffusionLogger"]
 
@@ -28,7 +26,7 @@ Row = dict[str, str]
 
 
 class DiffusionLogger:
-    """Writes metrics to CSV and TensorBoard, and pictures to PNG.
+    """Writes metrics to CSV, pictures to PNG, and both to trackers.
 
     Each row is in the file when `log_metrics` returns. Opened again on the same folder, it goes on where
     the file ends; a line that a kill left half written is dropped.
@@ -36,7 +34,9 @@ class DiffusionLogger:
     Args:
         log_dir: where metrics go; made if missing.
         samples_dir: where pictures go; ``log_dir/samples`` if None.
-        tensorboard: write event files into `log_dir` too.
+        tensorboard: False is another word for no `trackers`.
+        trackers: keys of `snowmelt.training.trackers.TRACKERS`, which get all of it too.
+        run: the name that trackers show.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder, DiffusionLogger(folder, tensorboard=False) as logger:
@@ -47,14 +47,21 @@ class DiffusionLogger:
     """
 
     def __init__(
-        self, log_dir: str | Path, samples_dir: str | Path | None = None, *, tensorboard: bool = True
+        self,
+        log_dir: str | Path,
+        samples_dir: str | Path | None = None,
+        *,
+        tensorboard: bool = True,
+        trackers: Sequence[str] = ("tensorboard",),
+        run: str = "diffusion",
     ) -> None:
         self.log_dir = Path(log_dir)
         self.samples_dir = Path(samples_dir) if samples_dir is not None else self.log_dir / "samples"
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._csv = self.log_dir / "metrics.csv"
         self._columns, self._rows = _read_table(self._csv)
-        self._board = self._open_board() if tensorboard else None
+        names = trackers if tensorboard else ()
+        self._trackers = [TRACKERS[name](self.log_dir, run) for name in names]
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int | None = None) -> None:
         """Add a row; metrics that were not there before become new columns.
@@ -83,10 +90,8 @@ class DiffusionLogger:
         else:
             with self._csv.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
-        if self._board is not None:
-            for name, value in metrics.items():
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
+        for tracker in self._trackers:
+            tracker.numbers(metrics, step)
 
     def rewind(self, step: int) -> None:
         """Forget the rows after `step`: those of a run that goes on from there, or that begins anew (0)."""
@@ -96,17 +101,16 @@ class DiffusionLogger:
         if len(kept) < len(self._rows):
             self._rows = kept
             self._rewrite()
-        if self._board is not None:
-            self._board.close()
-            self._board = self._open_board(purge_step=step + 1)
+        for tracker in self._trackers:
+            tracker.rewind(step)
 
     def log_hyperparameters(self, hyperparameters: Mapping[str, Any]) -> None:
         """Write the run's settings to ``hyperparameters.json``."""
         text = json.dumps(hyperparameters, indent=2, default=str)
         with atomic_write(self.log_dir / "hyperparameters.json", "w") as file:
             file.write(text + "\n")
-        if self._board is not None:
-            self._board.add_text("hyperparameters", f"```\n{text}\n```")
+        for tracker in self._trackers:
+            tracker.settings(hyperparameters)
 
     def log_images(
         self, images: Tensor, name: str, step: int, class_labels: Sequence[int] | None = None
@@ -115,15 +119,14 @@ class DiffusionLogger:
         captions = [str(label) for label in class_labels] if class_labels is not None else None
         path = self.samples_dir / f"{name}_{step:07d}.png"
         save_grid(images, path, nrow=_row_length(len(images), class_labels), captions=captions)
-        if self._board is not None:
-            plain = Shape(channels=min(3, images.shape[1]))  # a board shows no alpha
-            self._board.add_images(name, resize(to_uint8(images.cpu()), plain), step)
+        self._show(name, path, step)
         return path
 
     def log_film_strip(self, states: Sequence[Tensor], name: str, step: int) -> Path:
         """Write how images came about, one row an image, one column a state; return the picture's path."""
         path = self.samples_dir / f"{name}_{step:07d}.png"
         film_strip(states, path)
+        self._show(name, path, step)
         return path
 
     def numbers(self) -> list[dict[str, float]]:
@@ -156,12 +159,13 @@ class DiffusionLogger:
         path = self.log_dir / "losses.png"
         with atomic_write(path) as file:
             figure.savefig(file, format="png", dpi=120)
+        self._show("losses", path, max(int(row["step"]) for row in self._rows))
         return path
 
     def close(self) -> None:
-        """Close the event file; the other files are complete at any time."""
-        if self._board is not None:
-            self._board.close()
+        """Close the trackers; the files are complete at any time."""
+        for tracker in self._trackers:
+            tracker.close()
 
     def __enter__(self) -> Self:
         return self
@@ -171,10 +175,9 @@ class DiffusionLogger:
     ) -> None:
         self.close()
 
-    def _open_board(self, purge_step: int | None = None) -> SummaryWriter:
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self.log_dir), purge_step=purge_step)
+    def _show(self, name: str, path: Path, step: int) -> None:
+        for tracker in self._trackers:
+            tracker.picture(name, path, step)
 
     def _rewrite(self) -> None:
         with atomic_write(self._csv, "w") as file:

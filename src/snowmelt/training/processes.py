@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import distributed
 
 from snowmelt.data.order import derived_seed
 from snowmelt.errors import InputError
@@ -18,15 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["check_batches", "from_first", "largest", "of_all", "own_stream"]
 
 T = TypeVar("T")
-N = TypeVar("N", int, float)
 
 
 def check_batches(dataloader: DiffusionDataLoader, process: tuple[int, int]) -> None:
-    """Refuse data of fewer batches than processes."""
+    """Refuse data without a batch that is full in all processes, where others are left out."""
     if not dataloader.batches_per_epoch(process):
         raise InputError(
             f"{counted(dataloader.num_train_images, 'image')} in batches of {dataloader.batch_size}: too few "
-            f"for {counted(process[1], 'process')}; lower batch_size, or start fewer processes"
+            f"for {counted(process[1], 'process')}, since drop_last leaves out batches that are not full; "
+            "lower batch_size, start fewer processes, or set drop_last to false"
         )
 
 
@@ -40,12 +42,22 @@ def of_all(accelerator: Accelerator, value: T) -> list[T]:
     return values
 
 
-def largest(accelerator: Accelerator, value: N) -> N:
-    """Return the largest of the numbers that the processes give. All of them must call this."""
+def largest(accelerator: Accelerator, *numbers: float) -> tuple[float, ...]:
+    """Return the largest that the processes give of each number. All of them must call this.
+
+    It does not wait for what a GPU has yet to do.
+    """
     if accelerator.num_processes == 1:
-        return value
-    found = accelerator.gather(torch.tensor([value], device=accelerator.device)).max().item()
-    return type(value)(found)
+        return numbers
+    found = torch.tensor(numbers, dtype=torch.float64)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX, _on_cpu(distributed.group.WORLD))
+    return tuple(found.tolist())
+
+
+@cache
+def _on_cpu(world: Any) -> Any:
+    """Return a group of all processes that talk from memory to memory."""
+    return world if distributed.get_backend(world) == "gloo" else distributed.new_group(backend="gloo")
 
 
 def from_first(accelerator: Accelerator, value: T) -> T:
@@ -60,9 +72,10 @@ def from_first(accelerator: Accelerator, value: T) -> T:
 
 
 def own_stream(accelerator: Accelerator, step: int = 0) -> None:
-    """Give each process but the first a stream of times, noise and dropout of its own.
+    """Give each process but the first a stream of its own, which its network's dropout draws from.
 
-    The stream follows from the seed that all of them share, the process and the step.
+    The stream follows from the seed that all of them share, the process and the step. Noise levels and noise
+    are no part of it, as `snowmelt.training.draws` says.
     """
     if rank := accelerator.process_index:
         torch.manual_seed(derived_seed(torch.initial_seed() % 2**63, rank, step))

@@ -22,8 +22,9 @@ from snowmelt.training.advice import advice
 if TYPE_CHECKING:
     from snowmelt.training.logger import DiffusionLogger
 
-__all__ = ["write_training_report"]
+__all__ = ["REPORT", "write_training_report"]
 
+REPORT = "report.html"
 SHOWN = 4  # grids of samples, from the first to the last
 COLOURS = (INK, ACCENT)
 
@@ -51,7 +52,7 @@ def write_training_report(
         Chapter("How it learned", _learned(rows)),
         Chapter("What to do next", [*advice(rows), *next_steps]),
     ]
-    path = logger.log_dir / "report.html"
+    path = logger.log_dir / REPORT
     write_html_report(path, title, [chapter for chapter in chapters if chapter.blocks], facts)
     return path
 

@@ -16,8 +16,9 @@ from snowmelt.models.weights import name_file_in_errors
 from snowmelt.text import counted, some
 from snowmelt.training.averages import with_options
 from snowmelt.training.finite import check_checkpoint
-from snowmelt.training.processes import own_stream
-from snowmelt.training.state import Progress, set_random_state
+from snowmelt.training.processes import of_all, own_stream
+from snowmelt.training.saving import KINDS, LATEST, kept
+from snowmelt.training.state import Progress, random_state, set_random_state
 from snowmelt.training.times import Times
 from snowmelt.training.weightings import Weighting
 
@@ -32,9 +33,9 @@ USUAL = {"weighting": asdict(Weighting()), "times": asdict(Times())}  # of a fil
 
 
 def newest_first(folder: Path) -> Iterator[Path]:
-    """Yield the checkpoints of a run: the latest, then those of the saved epochs, last of all the best."""
-    epochs = sorted(folder.glob("epoch_*.pth"), key=lambda path: (len(path.name), path.name), reverse=True)
-    yield from (path for path in (folder / "latest.pth", *epochs, folder / "best_model.pth") if path.exists())
+    """Yield the checkpoints of a run: the latest, then those that it has kept, last of all the best."""
+    files = [path for kind in KINDS for path in kept(folder, kind)]
+    yield from (path for path in (folder / LATEST, *files, folder / "best_model.pth") if path.exists())
 
 
 def read_resumable(path: str | Path) -> Checkpoint:
@@ -157,26 +158,25 @@ def objective_of(trainer: DiffusionTrainer) -> dict[str, Any]:
     return {name: asdict(part) for name, part in trainer.objective.items()} | learned
 
 
-def saved_state(
-    trainer: DiffusionTrainer, random_states: Sequence[Mapping[str, Any]], *, save_optimizer: bool
-) -> dict[str, Any]:
-    """Return what `restore` needs beside the model and its average.
+def saved_state(trainer: DiffusionTrainer, *, save_optimizer: bool) -> dict[str, Any]:
+    """Return what `restore` needs beside the model and its average. All processes must call this.
 
     Args:
         trainer: at a position between two steps.
-        random_states: of the processes, in their order.
         save_optimizer: with the states of optimizer, learning rate schedule and loss scale.
     """
     order = data_order(trainer.dataloader, trainer.accelerator.num_processes)
+    own = random_state(), trainer.progress.loss_sum.cpu()
+    random_states, sums = zip(*of_all(trainer.accelerator, own), strict=True)
     state = {**trainer.progress.state_dict(), "data_order": order, "rng_state": random_states[0]}
     state |= {"objective": objective_of(trainer), "rate_start": trainer.rate.start.position}
+    if len(sums) > 1:
+        state |= {"loss_sum": torch.stack(sums).mean(), "loss_sums": sums, "rng_states": random_states}
     trainer.set_rate()
     if background := getattr(trainer.dataloader, "background", None):
         state["background"] = background
     if trainer.snapshots is not None:
         state["ema_tracked"] = trainer.snapshots.state_dict()
-    if len(random_states) > 1:
-        state["rng_states"] = list(random_states)
     for name, part in trainer.parts.items() if save_optimizer else ():
         state |= {f"{name}_type": type(part).__name__, f"{name}_state_dict": part.state_dict()}
     return state
@@ -230,9 +230,10 @@ def restore(
             trainer.progress.watched = ""  # the best one is yet to come: two objectives do not compare
     if trainer.logger is not None:
         trainer.logger.rewind(trainer.global_step)
-    states = state.get("rng_states", [state["rng_state"]])
+    states, rank = state.get("rng_states", [state["rng_state"]]), trainer.accelerator.process_index
     if len(states) == processes:
-        set_random_state(states[trainer.accelerator.process_index])
+        set_random_state(states[rank])
+        done.loss_sum = state.get("loss_sums", [done.loss_sum])[rank]
     else:
         set_random_state(states[0])
         own_stream(trainer.accelerator, trainer.global_step)

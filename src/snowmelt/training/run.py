@@ -35,17 +35,18 @@ from snowmelt.training.optimizers import make_optimizer
 from snowmelt.training.precision import settle_precision
 from snowmelt.training.processes import largest
 from snowmelt.training.rate_schedules import RateSchedule
-from snowmelt.training.report import write_training_report
+from snowmelt.training.report import REPORT, write_training_report
 from snowmelt.training.resume import newest_first, read_resumable, restore
 from snowmelt.training.state import Progress
 from snowmelt.training.times import Times
+from snowmelt.training.trackers import check_trackers
 from snowmelt.training.trainer import DiffusionTrainer
 from snowmelt.training.uncertainty import Uncertainty
 from snowmelt.training.weightings import Weighting, usual_weighting
 
 __all__ = ["TrainingRun"]
 
-LIBRARIES = ("accelerate", "jinja2", "matplotlib", "tensorboard")  # sampling does without them
+LIBRARIES = ("accelerate", "jinja2", "matplotlib")  # sampling does without them
 
 Measure = Callable[[DiffusionSampler], Mapping[str, float]]
 
@@ -92,6 +93,7 @@ class TrainingRun:
         for library in LIBRARIES:
             if find_spec(library) is None:
                 raise InputError(f"training needs {library}: pip install 'snowmelt[train]'")
+        check_trackers(self.config.training.trackers)
         if is_first_process() and not self.overwrite:
             self.check_folder()
         done = self.trainer.progress
@@ -110,7 +112,7 @@ class TrainingRun:
     def run(self) -> Path:
         """Train, and return the folder of the checkpoints."""
         config, training, trainer = self.config, self.config.training, self.trainer
-        if trainer.share >= 1:
+        if trainer.share >= 1 and (resolve_output_path(config, "logs") / REPORT).exists():
             return self.folder
         trainer.dataloader.prepare()  # before anything is written: an image may be broken
         with self._open_logger() as logger:
@@ -122,18 +124,22 @@ class TrainingRun:
                 logger.rewind(trainer.global_step)
                 save_config(config, logger.log_dir / "config.yaml")
                 logger.log_hyperparameters(config.model_dump(mode="json"))
-            if training.budget is not None:
+            if training.budget is not None and trainer.share < 1:
                 self._count_start(trainer)
             try:
+                saves = training.checkpointing
                 trainer.train(
                     training.epochs,
                     self.folder,
                     num_images=training.images,
                     num_steps=training.steps,
                     num_seconds=self.length.amount if training.budget is not None else None,
-                    save_frequency=training.checkpointing.save_frequency,
-                    save_best_only=training.checkpointing.save_best_only,
-                    save_optimizer=training.checkpointing.save_optimizer,
+                    save_frequency=saves.save_frequency,
+                    save_minutes=saves.minutes,
+                    save_images=saves.images,
+                    keep_last=saves.keep_last,
+                    save_best_only=saves.save_best_only,
+                    save_optimizer=saves.save_optimizer,
                     validate_frequency=training.validation.frequency if training.validation.enabled else None,
                     evaluate_frequency=training.evaluation.frequency if training.evaluation.enabled else None,
                     watch=training.validation.metric,
@@ -149,7 +155,7 @@ class TrainingRun:
     def _count_start(self, trainer: DiffusionTrainer) -> None:
         """Count the seconds since this process began: a budget is that of the whole command."""
         passed = time.time() - psutil.Process().create_time()
-        trainer.progress.seconds += largest(trainer.accelerator, passed)
+        trainer.progress.seconds += max(largest(trainer.accelerator, passed))
         if trainer.share >= 1:
             raise InputError(
                 f"training.budget is {self.config.training.budget}, and starting alone took "
@@ -258,7 +264,9 @@ class TrainingRun:
             remove_leftovers(folder)
         if self._resumed is None:
             _remove_run(self.folder, logs, samples)
-        with DiffusionLogger(logs, samples_dir=samples) as logger:
+        config = self.config
+        trackers, run = config.training.trackers, config.experiment
+        with DiffusionLogger(logs, samples_dir=samples, trackers=trackers, run=run) as logger:
             yield logger
 
     @cached_property
@@ -376,10 +384,11 @@ def _remove_run(checkpoints: Path, logs: Path, samples: Path) -> None:
     """Remove what an earlier run has written, and nothing else."""
     files = [
         *newest_first(checkpoints),
-        *(logs / name for name in ("metrics.csv", "losses.png", "report.html")),
+        *(logs / name for name in ("metrics.csv", "losses.png", REPORT)),
         checkpoints / SPLIT_NAME,
         *(checkpoints / FOLDER).glob("ema_*.safetensors"),
         *logs.glob("events.out.tfevents.*"),
+        *(logs / name for name in ("wandb.id", "mlflow.id")),
         *(path for name in ("samples", "denoising") for path in samples.glob(f"{name}_{'[0-9]' * 7}.png")),
     ]
     for path in files:

@@ -30,12 +30,12 @@ from snowmelt.training.learning_rate import LearningRate
 from snowmelt.training.length import Epoch, Length
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.old_words import old_words
-from snowmelt.training.processes import check_batches, largest, of_all, own_stream
+from snowmelt.training.processes import check_batches, own_stream
 from snowmelt.training.rate_schedules import RateSchedule
 from snowmelt.training.resume import read_resumable, restore, saved_state
 from snowmelt.training.saving import Saving
 from snowmelt.training.snapshots import Snapshots
-from snowmelt.training.state import Progress, named, random_state
+from snowmelt.training.state import Progress, named
 from snowmelt.training.times import Times
 from snowmelt.training.uncertainty import Uncertainty
 from snowmelt.training.validation import validation_loss
@@ -181,16 +181,6 @@ class DiffusionTrainer(BaseTrainer):
         own_stream(self.accelerator)
 
     @property
-    def epoch(self) -> int:
-        """Epochs completed."""
-        return self.progress.epoch
-
-    @property
-    def global_step(self) -> int:
-        """Optimizer steps so far."""
-        return self.progress.global_step
-
-    @property
     def share(self) -> float:
         """How much of the run is done, from 0 to 1; 0 while nobody has said how long it is."""
         return self.length.share(self.progress, self.an_epoch) if self.length is not None else 0.0
@@ -213,6 +203,9 @@ class DiffusionTrainer(BaseTrainer):
         num_steps: int | None = None,
         num_seconds: float | None = None,
         save_frequency: int = 1,
+        save_minutes: float | None = 10.0,
+        save_images: int | None = None,
+        keep_last: int | None = None,
         save_best_only: bool = False,
         save_optimizer: bool = True,
         validate_frequency: int | None = 1,
@@ -223,9 +216,9 @@ class DiffusionTrainer(BaseTrainer):
         """Train until the run is as long as asked, counting what came before a resume.
 
         A run may end within an epoch: whatever is done every so many epochs is done at its end too. Writes
-        ``latest.pth`` every `save_frequency` epochs and at the end, ``best_model.pth`` whenever the
-        watched metric is better than ever, and one file for each saved epoch unless `save_best_only`. On
-        Ctrl-C, SIGTERM or SIGHUP the step at hand is finished, ``latest.pth`` written, and `Interrupted` (a
+        ``latest.pth`` every `save_frequency` epochs, every `save_minutes` and at the end, ``best_model.pth``
+        whenever the watched metric is better than ever, and one file for each saved epoch. On Ctrl-C, SIGTERM
+        or SIGHUP the step at hand is finished, ``latest.pth`` written, and `Interrupted` (a
         KeyboardInterrupt) raised; a resumed run goes on at the next batch. A second Ctrl-C interrupts at
         once, and nothing is written.
 
@@ -235,7 +228,11 @@ class DiffusionTrainer(BaseTrainer):
                 its last step; so all that ever follows an epoch follows the first one.
             checkpoint_dir: where checkpoints go; None writes none.
             save_frequency: epochs between two saves, >= 1.
-            save_best_only: keep no file for each saved epoch.
+            save_minutes: between two saves of ``latest.pth``, or more, so that they take a hundredth of the
+                time at most; None for no saves by time.
+            save_images: also save a file, such as ``images_0000120000.pth``, every so many images.
+            keep_last: files of saved epochs, and of `save_images`, that stay; None for all.
+            save_best_only: keep none, as ``keep_last=0``.
             save_optimizer: without its state a checkpoint is smaller and cannot be resumed exactly.
             validate_frequency: epochs between two validations; None or 0 never validates.
             evaluate_frequency: epochs between two evaluations of generated images; None or 0 never evaluates.
@@ -254,7 +251,9 @@ class DiffusionTrainer(BaseTrainer):
         done, folder = self.progress, Path(checkpoint_dir) if checkpoint_dir is not None else None
         metrics: dict[str, float] = {}
         validates = bool(validate_frequency) and self.dataloader.val_loader() is not None
-        saving = Saving(self, folder, not save_best_only, save_optimizer, watch, maximize, validates)
+        keep = 0 if save_best_only else keep_last
+        options = save_minutes, save_images, keep, save_optimizer, watch, maximize, validates
+        saving = Saving(self, folder, *options)
 
         def is_due(frequency: int | None) -> bool:
             unknown = self.length is not None and self.length.by_clock and not done.ending
@@ -266,17 +265,17 @@ class DiffusionTrainer(BaseTrainer):
             while self.share < 1:
                 for images in clock.over(self.steps()):
                     advance(bar, images)
-                    timer.tick()
                     if done.global_step % STEPS_BETWEEN_LOSSES == 0 and self.show_progress:
                         show_metrics(bar, self, {**metrics, "train_loss": self._mean_loss()})
-                    saving.after_step()
+                    _, due, signum = timer.tick(saving.is_due(), interruption.signum)
+                    saving.after_step(is_due=bool(due))
                     if self.share >= 1:
                         break
-                    if signum := largest(self.accelerator, interruption.signum):
-                        self._mean_loss()  # or what is saved would be of no use
-                        saving.save("latest.pth")
-                        raise Interrupted(signum)
+                    if signum:
+                        saving.save()
+                        raise Interrupted(int(signum))
                 learning_rate = self.optimizer.param_groups[0]["lr"]
+                before = done.state_dict()
                 metrics = named("train", self._end_epoch())
                 try:
                     # Alone, a process may leave these at once; others would wait for it
@@ -289,13 +288,14 @@ class DiffusionTrainer(BaseTrainer):
                         if self.sample_images and is_due(self.sample_interval):
                             self._generate_samples(self.logger)
                 except Interrupted:
-                    self._log({**metrics, "learning_rate": learning_rate})
-                    saving.save("latest.pth")
+                    done.load_state_dict(before)  # a resumed run does all of it again
+                    self.rate.go_to(done.epoch)
+                    saving.save()
                     raise
                 show_metrics(bar, self, metrics)
                 self._log({**metrics, "learning_rate": learning_rate})
                 saving.after_epoch(metrics, is_due=is_due(save_frequency))
-                done.ending = max(done.ending, timer.tick())
+                done.ending = max(done.ending, *timer.tick())
         return metrics
 
     def steps(self) -> Iterator[int]:
@@ -339,8 +339,9 @@ class DiffusionTrainer(BaseTrainer):
         return {"loss": loss}
 
     def _mean_loss(self, loss_sum: Tensor | None = None) -> float:
-        """Return the mean loss of the epoch at hand, by default that of this process."""
-        loss: float = (self.progress.loss_sum if loss_sum is None else loss_sum).item() / self.progress.batch
+        """Return the mean loss of the epoch at hand, by default that of this process; 0 at its beginning."""
+        batches = max(1, self.progress.batch)
+        loss: float = (self.progress.loss_sum if loss_sum is None else loss_sum).item() / batches
         if not math.isfinite(loss):
             raise diverged(f"the training loss is {loss}", self.progress.epoch + 1)
         return loss
@@ -380,11 +381,11 @@ class DiffusionTrainer(BaseTrainer):
         Raises:
             FloatingPointError: the weights are not finite, or what else is saved. Nothing is written.
         """
+        self._mean_loss()
         check_trainer(self)
-        states = of_all(self.accelerator, random_state())
-        if not self.accelerator.is_main_process:
-            return
-        self.checkpoint(saved_state(self, states, save_optimizer=save_optimizer)).write(path)
+        state = saved_state(self, save_optimizer=save_optimizer)
+        if self.accelerator.is_main_process:
+            self.checkpoint(state).write(path)
 
     def checkpoint(self, training: Mapping[str, Any] | None = None) -> Checkpoint:
         """Return what is trained, with what resuming needs; its tensors are those that training changes."""

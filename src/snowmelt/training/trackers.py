@@ -1,0 +1,173 @@
+"""Where the curves and pictures of a run go beside its own files: TensorBoard, Weights & Biases, MLflow.
+
+TensorBoard is written by torch, which can take back what a resumed run repeats; the others through the trackers
+of Accelerate. Each is an optional library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from snowmelt.errors import InputError
+from snowmelt.files import atomic_write
+
+__all__ = ["TRACKERS", "Tracker", "check_trackers"]
+
+
+class Tracker(ABC):
+    """Abstract: gets what a run logs, in its first process.
+
+    Args:
+        folder: of the run's logs.
+        run: its name.
+    """
+
+    @abstractmethod
+    def __init__(self, folder: Path, run: str) -> None: ...
+
+    @abstractmethod
+    def numbers(self, row: Mapping[str, float], step: int) -> None:
+        """Take numbers by name."""
+
+    @abstractmethod
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """Take a picture of a PNG file."""
+
+    @abstractmethod
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        """Take the settings of the run."""
+
+    def rewind(self, step: int) -> None:  # noqa: B027
+        """Forget what came after `step`, where the library can."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is still to be written."""
+
+
+class TensorBoard(Tracker):
+    """Event files in the folder of the logs."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.folder = folder
+        self._open()
+
+    def numbers(self, row: Mapping[str, float], step: int) -> None:
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        self.writer.add_image(name, _pixels(path), step, dataformats="HWC")
+
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        text = json.dumps(settings, indent=2, default=str)
+        self.writer.add_text("hyperparameters", f"```\n{text}\n```")
+
+    def rewind(self, step: int) -> None:
+        self.writer.close()
+        self._open(purge_step=step + 1)
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def _open(self, purge_step: int | None = None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(self.folder), purge_step=purge_step)
+
+
+class WandB(Tracker):
+    """A run of Weights & Biases in the folder of the logs, in the project of the experiment.
+
+    A resumed run goes on with the same run; what it repeats is dropped. Without a network, ``WANDB_MODE=offline``
+    writes files, which ``wandb sync`` sends later.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        from accelerate.tracking import WandBTracker
+        from wandb.util import generate_id
+
+        number = _remembered(folder / "wandb.id", generate_id)
+        self.tracker = WandBTracker(run, dir=str(folder), id=number, resume="allow")
+        self.tracker.start()
+
+    def numbers(self, row: Mapping[str, float], step: int) -> None:
+        self.tracker.log(dict(row), step=step)
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        self.tracker.log_images({name: [_pixels(path)]}, step=step)
+
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        self.tracker.store_init_configuration(dict(settings))
+
+    def close(self) -> None:
+        self.tracker.finish()
+
+
+class MLflow(Tracker):
+    """A run of MLflow in the experiment of that name.
+
+    It goes where ``MLFLOW_TRACKING_URI`` says, or else into ``mlruns`` in the folder of the logs.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        import mlflow
+        from accelerate.tracking import MLflowTracker
+
+        if "MLFLOW_TRACKING_URI" not in os.environ:
+            mlflow.set_tracking_uri((folder / "mlruns").resolve().as_uri())
+        known = folder / "mlflow.id"
+        self.tracker = MLflowTracker(run, run_id=known.read_text() if known.exists() else None)
+        self.tracker.start()
+        _remembered(known, lambda: str(self.tracker.tracker.info.run_id))
+
+    def numbers(self, row: Mapping[str, float], step: int) -> None:
+        self.tracker.log(dict(row), step=step)
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        self.tracker.log_artifact(str(path), name)
+
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        from mlflow import log_dict  # as a file: parameters may not change when a run goes on
+
+        log_dict(dict(settings), "hyperparameters.json")
+
+    def close(self) -> None:
+        self.tracker.finish()
+
+
+TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
+
+
+def check_trackers(names: list[str]) -> None:
+    """Raise InputError if the library of a tracker is missing."""
+    for name in names:
+        if find_spec(name) is None:
+            extra = "train" if name == "tensorboard" else name
+            raise InputError(
+                f"training.trackers names {name}, which is not installed: pip install 'snowmelt[{extra}]', or "
+                "leave it out"
+            )
+
+
+def _pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def _remembered(path: Path, make: Callable[[], str]) -> str:
+    """Return what the file says; where there is none, it is made and written first."""
+    if not path.exists():
+        with atomic_write(path, "w") as file:
+            file.write(make())
+    return path.read_text(encoding="utf-8")
