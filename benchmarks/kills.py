@@ -1,9 +1,9 @@
 """Kill training runs at random moments, and compare what they end with: `make bench-kills`.
 
-A run of a small network on digits is trained once without a disturbance, in one process and in two. Then the
-same command is killed again and again at random moments, with SIGKILL or SIGTERM, in one of its processes or in
-all of them, and started again each time. In the end, its checkpoints, metrics and pictures must hold the same
-bytes.
+A run of a small network on digits is trained once without a disturbance, in one process and in two. Then
+the same command is killed again and again at random moments, with SIGKILL or SIGTERM, in one of its processes
+or in all of them, and started again each time. In the end, its checkpoints, metrics and pictures must hold the
+same bytes.
 
 Processes come from a server that has loaded the libraries, so that most moments lie within the training.
 """
@@ -28,14 +28,19 @@ CONFIG = Path(__file__).parents[1] / "configs" / "diffusion" / "digits.yaml"
 RUN = [  # everything that has a state, and everything that is written
     "compute.device=cpu",
     "compute.precision=fp32",
+    "data.paths.train=digits:test",
     "data.augmentation.translation=0.05",
+    "model.architecture.model_channels=8",
+    "model.architecture.channel_multipliers=[1]",
+    "model.architecture.norm_groups=4",
     "model.architecture.dropout=0.1",
     "training.epochs=null",
-    "training.images=4000",  # two epochs and a part of one
+    "training.images=1500",  # four epochs and a part of one
     "training.ema.snapshots=4",
     "training.validation.frequency=1",
-    "training.checkpointing={save_frequency: 1, minutes: 0.005, images: 1500, keep_last: 2, save_best_only: false}",
-    "training.visualization={interval: 2, num_samples: 10}",
+    "training.checkpointing={save_frequency: 2, minutes: 0.005, images: 400, keep_last: 2}",
+    "training.checkpointing.save_best_only=false",
+    "training.visualization={interval: 2, num_samples: 4}",
     "training.resume.enabled=true",
 ]
 BATCH = 64  # of all processes together

@@ -118,6 +118,21 @@ def start(forks: ForkServerContext) -> Callable[..., BaseProcess]:
 
 
 @pytest.fixture(scope="session")
+def torchrun(forks: ForkServerContext) -> Callable[[str], None]:
+    """Return what runs code in two processes, as `torchrun --nproc-per-node=2` does with a script."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    def torchrun(code: str) -> None:
+        once = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="forkserver", max_restarts=0,
+            run_id="one", rdzv_backend="c10d", rdzv_endpoint="localhost:0", monitor_interval=0.1,
+        )  # fmt: skip
+        elastic_launch(once, exec)(code, {})
+
+    return torchrun
+
+
+@pytest.fixture(scope="session")
 def k_diffusion() -> ModuleType:
     """The peer's `sampling` module, without its package's __init__, which imports half the world."""
     (folder,) = importlib.util.find_spec("k_diffusion").submodule_search_locations

@@ -271,19 +271,7 @@ def test_two_processes_make_the_images_of_one(checkpoint, tmp_path, undisturbed,
     assert (run_["processes"], run_["images"]) == (2, NUM)
 
 
-def torchrun(code: str) -> None:
-    """Run code in two processes, as `torchrun --nproc-per-node=2` does with a script."""
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    once = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="forkserver", max_restarts=0, run_id="one",
-        rdzv_backend="c10d", rdzv_endpoint="localhost:0", monitor_interval=0.1,
-    )  # fmt: skip
-    elastic_launch(once, exec)(code, {})
-
-
-@pytest.mark.usefixtures("forks")
-def test_a_process_that_dies_fails_the_job_and_the_next_run_finishes_it(checkpoint, tmp_path):
+def test_a_process_that_dies_fails_the_job_and_the_next_run_finishes_it(checkpoint, tmp_path, torchrun):
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     arguments = settings(checkpoint, tmp_path)

@@ -74,21 +74,19 @@ def test_starting_later_leaves_out_the_beginning_alone(num_images, batch_size, s
 
 @given(**sizes, processes=st.integers(1, 4), drop_last=st.booleans())
 def test_processes_share_each_batch_of_one_process(num_images, batch_size, seed, processes, drop_last):
-    """Together they see what one process with so large batches sees; one without an image looks at another's."""
+    """Together they see what one process with large batches sees; one without an image looks at another's."""
     options = {"seed": seed, "drop_last": drop_last}
     whole = list(EpochBatches(num_images, batch_size * processes, **options))
-    shares = [
-        EpochBatches(num_images, batch_size, **options, process=(r, processes)) for r in range(processes)
-    ]
+    team = [(rank, processes) for rank in range(processes)]
+    shares = [EpochBatches(num_images, batch_size, **options, process=process) for process in team]
     assert {len(share) for share in shares} == {len(whole)}
     for number, (together, *parts) in enumerate(zip(whole, *shares, strict=True)):
-        places = [place(number, batch_size, num_images, (rank, processes)) for rank in range(processes)]
+        places = [place(number, batch_size, num_images, process) for process in team]
         counted = [part[: at.counted] for part, at in zip(parts, places, strict=True)]
         assert [image for part in counted for image in part] == together
         assert {len(at.whole) for at in places} == {len(together)}
-        assert all(
-            1 <= len(part) == len(at.own) <= batch_size for part, at in zip(parts, places, strict=True)
-        )
+        assert [len(part) for part in parts] == [len(at.own) for at in places]
+        assert all(1 <= len(part) <= batch_size for part in parts)
         assert max(map(len, counted)) - min(map(len, counted)) <= 1
 
 

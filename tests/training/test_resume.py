@@ -367,18 +367,28 @@ def test_a_signal_saves_and_leaves_no_state_behind(tmp_path, signum):
     assert all(map(torch.equal, straight.model.state_dict().values(), trainer.model.state_dict().values()))
 
 
-def test_a_signal_while_images_are_measured_stops_at_once_and_saves(tmp_path):
+def test_a_signal_while_images_are_measured_stops_at_once_and_the_next_run_measures_them(tmp_path):
     left = []
 
     def evaluate(sampler):
         os.kill(os.getpid(), signal.SIGTERM)
         left.append("never")
 
-    trainer = make_trainer(evaluate=evaluate)
+    trainer = make_trainer(SCHEDULES["cosine"][0], evaluate=evaluate)
     with pytest.raises(Interrupted):
         trainer.train(3, tmp_path, evaluate_frequency=1)
     assert not left
-    assert read_contents(tmp_path / "latest.pth")["epoch"] == 1
+    state = read_contents(tmp_path / "latest.pth")
+    assert (state["epoch"], state["batch"]) == (0, 3)
+    assert rates(trainer) == pytest.approx(RATES)  # that of the first epoch
+    measured = []
+    resumed = make_trainer(SCHEDULES["cosine"][0], evaluate=lambda sampler: measured.append(1) or {})
+    resumed.load_checkpoint(tmp_path / "latest.pth")
+    resumed.train(3, evaluate_frequency=1)
+    assert len(measured) == 3
+    straight = make_trainer(SCHEDULES["cosine"][0])
+    straight.train(3)
+    assert all(map(torch.equal, straight.model.state_dict().values(), resumed.model.state_dict().values()))
 
 
 def test_torchrun_sends_each_signal_twice_and_the_second_does_not_count(monkeypatch):

@@ -1,7 +1,7 @@
 """Where the curves and pictures of a run go beside its own files: TensorBoard, Weights & Biases, MLflow.
 
-TensorBoard is written by torch, which can take back what a resumed run repeats; the others through the trackers
-of Accelerate. Each is an optional library.
+TensorBoard is written by torch, which can take back what a resumed run repeats; the others through the
+trackers of Accelerate. Each is an optional library.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class TensorBoard(Tracker):
 class WandB(Tracker):
     """A run of Weights & Biases in the folder of the logs, in the project of the experiment.
 
-    A resumed run goes on with the same run; what it repeats is dropped. Without a network, ``WANDB_MODE=offline``
-    writes files, which ``wandb sync`` sends later.
+    A resumed run goes on with the same run; what it repeats is dropped. Without a network,
+    ``WANDB_MODE=offline`` writes files, which ``wandb sync`` sends later.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
@@ -155,8 +155,8 @@ def check_trackers(names: list[str]) -> None:
         if find_spec(name) is None:
             extra = "train" if name == "tensorboard" else name
             raise InputError(
-                f"training.trackers names {name}, which is not installed: pip install 'snowmelt[{extra}]', or "
-                "leave it out"
+                f"training.trackers names {name}, which is not installed: pip install 'snowmelt[{extra}]', "
+                "or leave it out"
             )
 
 
