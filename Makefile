@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-training bench-recipes bench-eval bench-eyes clean
+.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-training bench-recipes bench-kills bench-machines bench-eval bench-eyes clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ bench-training: $(VENV)/.dev  ## our training step beside those of others, from 
 
 bench-recipes: $(VENV)/.dev  ## time to quality of the training recipe and of each of its ingredients: hours (needs npm)
 	$(BIN)/python benchmarks/recipes.py
+
+bench-kills: $(VENV)/.dev  ## kill training runs at random moments, and compare what they end with (docs/training.md)
+	$(BIN)/python benchmarks/kills.py
+
+bench-machines: $(VENV)/.dev  ## train on two machines, which are network namespaces of this one (needs root)
+	$(BIN)/python benchmarks/machines.py
 
 bench-eval: $(VENV)/.dev  ## FID, KID, precision and recall, compared with other libraries (docs/evaluation.md)
 	$(BIN)/python benchmarks/evaluation.py --large

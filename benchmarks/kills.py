@@ -2,8 +2,8 @@
 
 A run of a small network on digits is trained once without a disturbance, in one process and in two. Then
 the same command is killed again and again at random moments, with SIGKILL or SIGTERM, in one of its processes
-or in all of them, and started again each time. In the end, its checkpoints, metrics and pictures must hold the
-same bytes.
+or in all of them, and started again each time. In the end, its checkpoints, metrics and pictures must hold
+the same bytes.
 
 Processes come from a server that has loaded the libraries, so that most moments lie within the training.
 """

@@ -15,6 +15,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from snowmelt import DiffusionLogger
+from snowmelt.errors import InputError
+from snowmelt.training import trackers
+from snowmelt.training.trackers import TRACKERS, Tracker, check_trackers
 
 NAMES = st.sampled_from(["train_loss", "val_loss", "learning_rate", 'odd, "name"'])
 METRICS = st.dictionaries(NAMES, st.floats(), max_size=4)
@@ -135,6 +138,65 @@ def test_tensorboard_forgets_what_a_resumed_run_repeats(tmp_path):
         logger.log_metrics({"train_loss": 2.0}, 2)
     curve = [(event.step, event.value) for event in events(tmp_path).Scalars("train_loss")]
     assert curve == [(0, 1.0), (1, 1.0), (2, 2.0)]
+
+
+class Notes(Tracker):
+    """Notes what it gets, and where it was made."""
+
+    def __init__(self, folder, run):
+        self.seen = [("made", folder, run)]
+        made.append(self)
+
+    def numbers(self, row, step):
+        self.seen.append((dict(row), step))
+
+    def picture(self, name, path, step):
+        with Image.open(path) as picture:  # whole already
+            self.seen.append((name, picture.format, step))
+
+    def settings(self, settings):
+        self.seen.append(dict(settings))
+
+    def rewind(self, step):
+        self.seen.append(("rewind", step))
+
+    def close(self):
+        self.seen.append("closed")
+
+
+made: list[Notes] = []
+
+
+def test_every_tracker_gets_metrics_pictures_and_settings(tmp_path, monkeypatch):
+    made.clear()
+    for name in ("one", "other"):
+        monkeypatch.setitem(TRACKERS, name, Notes)
+    with DiffusionLogger(tmp_path, trackers=["one", "other"], run="owls") as logger:
+        logger.log_hyperparameters({"epochs": 3})
+        logger.log_metrics({"train_loss": 0.5}, step=7)
+        logger.log_images(torch.zeros(2, 1, 4, 4), "samples", step=7)
+        logger.log_film_strip([torch.zeros(2, 1, 4, 4)], "denoising", step=7)
+        logger.plot_losses()
+        logger.rewind(5)
+    assert [tracker.seen for tracker in made] == 2 * [
+        [
+            ("made", tmp_path, "owls"),
+            {"epochs": 3},
+            ({"train_loss": 0.5}, 7),
+            ("samples", "PNG", 7),
+            ("denoising", "PNG", 7),
+            ("losses", "PNG", 7),
+            ("rewind", 5),
+            "closed",
+        ]
+    ]
+
+
+def test_a_tracker_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    for name, extra in (("wandb", "wandb"), ("mlflow", "mlflow"), ("tensorboard", "train")):
+        with pytest.raises(InputError, match=rf"names {name}, which is not .*snowmelt\[{extra}\]"):
+            check_trackers([name])
 
 
 def test_without_tensorboard_there_are_no_event_files(tmp_path):

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from snowmelt import Checkpoint
+from snowmelt.errors import InputError
+from snowmelt.training.accelerator import make_accelerator
 
 # Of 1437 images, the last step of an epoch has one: one of two processes has none
 STEPS = [718, 718, 1]
@@ -69,3 +71,9 @@ def test_two_processes_learn_what_one_does_and_either_goes_on_with_the_others_ru
         torch.testing.assert_close(other.weights, expected.weights, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(other.ema["shadow"], expected.ema["shadow"], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(other.training["loss_sum"], expected.training["loss_sum"])
+
+
+def test_what_divides_the_weights_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(InputError, match="FSDP is asked for, .* Start with torchrun"):
+        make_accelerator("cpu")

@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from snowmelt.errors import InputError
 from snowmelt.precision import AUTO, candidate, check_precision
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from snowmelt.training.trainer import DiffusionTrainer
+
+# What tells Accelerate to divide the weights among processes
+DIVIDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
 
 __all__ = ["clip_gradients", "is_first_process", "make_accelerator"]
 
@@ -33,9 +41,16 @@ def make_accelerator(device: str | torch.device, precision: str = "fp32") -> Acc
 
     Raises:
         ValueError: the device is not there, or Accelerate chose another one.
+        InputError: Accelerate is told to divide the weights among the processes.
     """
     from accelerate import Accelerator
 
+    if asked := [name for key, name in DIVIDED.items() if os.environ.get(key, "").lower() in ("true", "1")]:
+        raise InputError(
+            f"{asked[0]} is asked for, which divides the weights among the processes; averages, muon and "
+            "checkpoints read whole ones. Start with torchrun, or choose no such thing in accelerate config. "
+            "training.performance.checkpoint_activations saves memory"
+        )
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {str(device)!r} was asked for, but no CUDA device is there: use 'cpu'")
