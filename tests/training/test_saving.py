@@ -57,7 +57,7 @@ def clock(monkeypatch):
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
-    ("minutes", "dearest", "steps"), [(2 / 60, 1, [2, 4]), (2 / 60, 0.25, [4]), (None, 1, [])]
+    ("minutes", "dearest", "steps"), [(2 / 60, 1, [2, 4]), (2 / 60, 0.25, [2]), (None, 1, [])]
 )
 def test_time_saves_and_saves_take_no_more_than_their_share_of_it(
     monkeypatch, tmp_path, minutes, dearest, steps
@@ -107,7 +107,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("write", range(2, 9, 2))
+@pytest.mark.parametrize("write", [1, 2, 3, 4])
 def test_killed_before_any_write_a_run_ends_with_the_same_bytes(tmp_path, monkeypatch, write):
     options = {"save_images": 200, "keep_last": 1, "save_frequency": 1}
     make_trainer(snapshots=2).train(2, tmp_path / "whole", **options)

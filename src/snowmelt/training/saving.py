@@ -40,7 +40,8 @@ class Saving:
         minutes: after which ``latest.pth`` is saved; None for never. Saves take more time where they would
             take more than a hundredth of it otherwise.
         images: after which a file of its own is saved too; None for never.
-        keep_last: files of their own that stay, of saved epochs and of `images` each; None for all.
+        keep_last: files of their own that stay, of saved epochs and of `images` each; None for all, 0 to
+            write none.
         save_optimizer: so that the files can be resumed from exactly.
         watch: what the best model is best in: ``"loss"``, or a metric of the evaluation.
         maximize: whether more of it is better.
@@ -66,19 +67,23 @@ class Saving:
             done.watched, done.best_metric = self.watch, -math.inf if self.maximize else math.inf
 
     def save(self, name: str = LATEST, *copies: str) -> None:
-        """Write a checkpoint, and the same under other names."""
+        """Write a checkpoint, and the same under other names; the latest one comes last."""
         if self.folder is None:
             return
         began = perf_counter()
         self.trainer.save_checkpoint(self.folder / name, save_optimizer=self.save_optimizer)
-        if self.trainer.accelerator.is_main_process:
-            for copy in copies:
-                atomic_copy(self.folder / name, self.folder / copy)
-            for kind in KINDS if self.keep_last is not None else ():
-                for old in kept(self.folder, kind)[self.keep_last :]:
-                    old.unlink()
-        self._saved = perf_counter()
-        self._cost = self._saved - began
+        for copy in copies if self.trainer.accelerator.is_main_process else ():
+            if copy == LATEST:
+                self._remove_old(self.folder)
+            atomic_copy(self.folder / name, self.folder / copy)
+        if LATEST in (name, *copies):
+            self._saved = perf_counter()
+            self._cost = self._saved - began
+
+    def _remove_old(self, folder: Path) -> None:
+        for kind in KINDS if self.keep_last else ():
+            for old in kept(folder, kind)[self.keep_last :]:
+                old.unlink()
 
     def is_due(self) -> bool:
         """Return whether time asks for a save, in the first process; the others do as it does.
@@ -103,7 +108,7 @@ class Saving:
                 snapshots.write(self.folder, trainer.checkpoint(), trainer.global_step)
         if self.images is not None and self._images // self.images > before[1] // self.images:
             self.save(*self._own("images", f"{self._images:010d}"), LATEST)
-        elif is_due:
+        elif is_due and self._share < 1:  # its end is saved anyway
             self.save()
 
     def after_epoch(self, metrics: Mapping[str, float], *, is_due: bool) -> None:

@@ -231,8 +231,8 @@ class DiffusionTrainer(BaseTrainer):
             save_minutes: between two saves of ``latest.pth``, or more, so that they take a hundredth of the
                 time at most; None for no saves by time.
             save_images: also save a file, such as ``images_0000120000.pth``, every so many images.
-            keep_last: files of saved epochs, and of `save_images`, that stay; None for all.
-            save_best_only: keep none, as ``keep_last=0``.
+            keep_last: files of saved epochs, and of `save_images`, that stay; None for all, 0 to write none.
+            save_best_only: another word for ``keep_last=0``.
             save_optimizer: without its state a checkpoint is smaller and cannot be resumed exactly.
             validate_frequency: epochs between two validations; None or 0 never validates.
             evaluate_frequency: epochs between two evaluations of generated images; None or 0 never evaluates.
