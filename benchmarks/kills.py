@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -69,6 +70,9 @@ def main() -> None:
     options = parser.parse_args()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    first = context.Process(target=time.sleep, args=(0,))  # waits until the server has loaded everything
+    first.start()
+    first.join()
     with tempfile.TemporaryDirectory() as folder:
         for processes in options.processes:
             chance = Random(options.seed)
@@ -90,6 +94,7 @@ def report(context: ForkServerContext, folder: Path, processes: int, kills: int,
         time.sleep(chance.random() * seconds)
         if signum := strike(team, chance):
             killed[signum.name] += 1
+            print(f"kill {killed.total()}: {signum.name}", file=sys.stderr, flush=True)
         else:  # it has ended before: it is compared, and begun anew
             compare(undisturbed, run)
             shutil.rmtree(run)
