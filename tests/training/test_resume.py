@@ -367,8 +367,11 @@ def test_a_signal_saves_and_leaves_no_state_behind(tmp_path, signum):
     assert all(map(torch.equal, straight.model.state_dict().values(), trainer.model.state_dict().values()))
 
 
-def test_a_signal_while_images_are_measured_stops_at_once_and_the_next_run_measures_them(tmp_path):
-    left = []
+@pytest.mark.parametrize(("epochs", "steps"), [(3, None), (None, 2)])  # 2: the run ends within an epoch
+def test_a_signal_while_images_are_measured_stops_at_once_and_the_next_run_measures_them(
+    tmp_path, epochs, steps
+):
+    left, length = [], {"num_epochs": epochs, "num_steps": steps, "evaluate_frequency": 1}
 
     def evaluate(sampler):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -376,18 +379,19 @@ def test_a_signal_while_images_are_measured_stops_at_once_and_the_next_run_measu
 
     trainer = make_trainer(SCHEDULES["cosine"][0], evaluate=evaluate)
     with pytest.raises(Interrupted):
-        trainer.train(3, tmp_path, evaluate_frequency=1)
+        trainer.train(checkpoint_dir=tmp_path, **length)
     assert not left
     state = read_contents(tmp_path / "latest.pth")
-    assert (state["epoch"], state["batch"]) == (0, 3)
+    assert (state["epoch"], state["batch"]) == (0, steps or 3)
     assert rates(trainer) == pytest.approx(RATES)  # that of the first epoch
     measured = []
     resumed = make_trainer(SCHEDULES["cosine"][0], evaluate=lambda sampler: measured.append(1) or {})
     resumed.load_checkpoint(tmp_path / "latest.pth")
-    resumed.train(3, evaluate_frequency=1)
-    assert len(measured) == 3
+    assert resumed.train(**length)["train_loss"] > 0
+    assert len(measured) == (epochs or 1)
+    assert resumed.global_step == (steps or 9)
     straight = make_trainer(SCHEDULES["cosine"][0])
-    straight.train(3)
+    straight.train(epochs, num_steps=steps)
     assert all(map(torch.equal, straight.model.state_dict().values(), resumed.model.state_dict().values()))
 
 

@@ -100,7 +100,7 @@ class TrainingRun:
         if self._resumed is not None:
             steps = f" and {counted(done.batch, 'step')}" if done.batch else ""
             self._say(f"Resumed from {self._resumed} after {counted(done.epoch, 'epoch')}{steps}")
-            if self.trainer.share >= 1:
+            if self.trainer.is_done:
                 key = "budget" if self.length.by_clock else self.length.unit
                 amount = getattr(self.config.training, key)
                 self._say(f"Nothing is left to train: training.{key} is {amount}; raise it to go on")
@@ -112,7 +112,7 @@ class TrainingRun:
     def run(self) -> Path:
         """Train, and return the folder of the checkpoints."""
         config, training, trainer = self.config, self.config.training, self.trainer
-        if trainer.share >= 1 and (resolve_output_path(config, "logs") / REPORT).exists():
+        if trainer.is_done and (resolve_output_path(config, "logs") / REPORT).exists():
             return self.folder
         trainer.dataloader.prepare()  # before anything is written: an image may be broken
         with self._open_logger() as logger:
@@ -124,7 +124,7 @@ class TrainingRun:
                 logger.rewind(trainer.global_step)
                 save_config(config, logger.log_dir / "config.yaml")
                 logger.log_hyperparameters(config.model_dump(mode="json"))
-            if training.budget is not None and trainer.share < 1:
+            if training.budget is not None and not trainer.is_done:
                 self._count_start(trainer)
             try:
                 saves = training.checkpointing

@@ -27,6 +27,7 @@ class Progress:
         best_metric: its best value so far.
         seconds: what a run by the clock has taken so far; other runs do not count them.
         ending: what its end will take, in seconds: all that follows an epoch.
+        unfinished: whether what follows an epoch, or the end of the run, was interrupted and is yet to be done.
         precision: in which the network runs; empty until it is chosen.
     """
 
@@ -39,6 +40,7 @@ class Progress:
     best_metric: float = math.inf
     seconds: float = 0.0
     ending: float = 0.0
+    unfinished: bool = False
     precision: str = ""
 
     @property

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -95,9 +96,8 @@ class WandB(Tracker):
 
     def __init__(self, folder: Path, run: str) -> None:
         from accelerate.tracking import WandBTracker
-        from wandb.util import generate_id
 
-        number = _remembered(folder / "wandb.id", generate_id)
+        number = _remembered(folder / "wandb.id", lambda: uuid4().hex)
         self.tracker = WandBTracker(run, dir=str(folder), id=number, resume="allow")
         self.tracker.start()
 
@@ -149,7 +149,7 @@ class MLflow(Tracker):
 TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
 
 
-def check_trackers(names: list[str]) -> None:
+def check_trackers(names: Sequence[str]) -> None:
     """Raise InputError if the library of a tracker is missing."""
     for name in names:
         if find_spec(name) is None:

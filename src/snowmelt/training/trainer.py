@@ -186,6 +186,11 @@ class DiffusionTrainer(BaseTrainer):
         return self.length.share(self.progress, self.an_epoch) if self.length is not None else 0.0
 
     @property
+    def is_done(self) -> bool:
+        """Whether the run is as long as asked, and what follows its last step is done too."""
+        return self.share >= 1 and not self.progress.unfinished
+
+    @property
     def use_ema(self) -> bool:
         """Whether an average of the weights is kept."""
         return self.ema is not None
@@ -262,8 +267,8 @@ class DiffusionTrainer(BaseTrainer):
         check_trainer(self)
         clock, timer = make_clock(self, self.length), Timer(self)
         with Interruption() as interruption, make_bar(self, self.length) as bar:
-            while self.share < 1:
-                for images in clock.over(self.steps()):
+            while not self.is_done:
+                for images in () if done.unfinished else clock.over(self.steps()):
                     advance(bar, images)
                     if done.global_step % STEPS_BETWEEN_LOSSES == 0 and self.show_progress:
                         show_metrics(bar, self, {**metrics, "train_loss": self._mean_loss()})
@@ -275,7 +280,7 @@ class DiffusionTrainer(BaseTrainer):
                         saving.save()
                         raise Interrupted(int(signum))
                 learning_rate = self.optimizer.param_groups[0]["lr"]
-                before = done.state_dict()
+                before, done.unfinished = done.state_dict(), False
                 metrics = named("train", self._end_epoch())
                 try:
                     # Alone, a process may leave these at once; others would wait for it
@@ -288,12 +293,14 @@ class DiffusionTrainer(BaseTrainer):
                         if self.sample_images and is_due(self.sample_interval):
                             self._generate_samples(self.logger)
                 except Interrupted:
-                    done.load_state_dict(before)  # a resumed run does all of it again
+                    done.load_state_dict({**before, "unfinished": True})  # a resumed run does it all again
                     self.rate.go_to(done.epoch)
                     saving.save()
                     raise
                 show_metrics(bar, self, metrics)
-                self._log({**metrics, "learning_rate": learning_rate})
+                if self.logger is not None:
+                    row = {**metrics, "learning_rate": learning_rate}
+                    self.logger.log_metrics(row, self.global_step, self.epoch)
                 saving.after_epoch(metrics, is_due=is_due(save_frequency))
                 done.ending = max(done.ending, *timer.tick())
         return metrics
@@ -364,10 +371,6 @@ class DiffusionTrainer(BaseTrainer):
         if logger is not None:
             step = self.global_step if step is None else step
             log_samples(self.sampler, logger, step, self.num_samples, self.guidance_scale)
-
-    def _log(self, row: Mapping[str, float]) -> None:
-        if self.logger is not None:
-            self.logger.log_metrics(row, step=self.global_step, epoch=self.epoch)
 
     @old_words(
         epoch="the checkpoint holds trainer.epoch by itself",
