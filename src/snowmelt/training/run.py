@@ -124,7 +124,7 @@ class TrainingRun:
                 logger.rewind(trainer.global_step)
                 save_config(config, logger.log_dir / "config.yaml")
                 logger.log_hyperparameters(config.model_dump(mode="json"))
-            if training.budget is not None and not trainer.is_done:
+            if training.budget is not None and trainer.share < 1:
                 self._count_start(trainer)
             try:
                 saves = training.checkpointing

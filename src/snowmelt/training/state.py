@@ -27,7 +27,7 @@ class Progress:
         best_metric: its best value so far.
         seconds: what a run by the clock has taken so far; other runs do not count them.
         ending: what its end will take, in seconds: all that follows an epoch.
-        unfinished: whether what follows an epoch, or the end of the run, was interrupted and is yet to be done.
+        unfinished: whether what follows an epoch, or the last step, was interrupted and is yet to be done.
         precision: in which the network runs; empty until it is chosen.
     """
 

@@ -284,8 +284,7 @@ class DiffusionTrainer(BaseTrainer):
                 metrics = named("train", self._end_epoch())
                 try:
                     # Alone, a process may leave these at once; others would wait for it
-                    alone = self.accelerator.num_processes == 1
-                    with interruption.at_once() if alone else nullcontext():
+                    with interruption.at_once() if self.accelerator.num_processes == 1 else nullcontext():
                         if is_due(validate_frequency):
                             metrics |= named("val", self.validate_epoch())
                         if is_due(evaluate_frequency):
