@@ -75,5 +75,5 @@ def test_two_processes_learn_what_one_does_and_either_goes_on_with_the_others_ru
 
 def test_what_divides_the_weights_is_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(InputError, match="FSDP is asked for, .* Start with torchrun"):
+    with pytest.raises(InputError, match=r"FSDP is asked for, .* Start with torchrun"):
         make_accelerator("cpu")

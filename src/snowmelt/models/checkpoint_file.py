@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -57,13 +58,25 @@ def write_contents(contents: Mapping[str, Any], path: Path) -> None:
             file.write(data)
         return
     with atomic_write(path, "w+b") as file:
-        torch.save(contents, file)
+        torch.save(_interned(contents), file)
         file.seek(0)
         if refused := torch.serialization.get_unsafe_globals_in_checkpoint(file):
             raise TypeError(
                 f"{path} was not written, for it could not be read again: a checkpoint holds tensors, "
                 f"numbers, strings, lists and dictionaries, got {some(refused)}"
             )
+
+
+def _interned(value: Any) -> Any:
+    """Return a value whose equal strings are one object.
+
+    Pickle writes an object once, so without this, equal contents would have other bytes after a resume.
+    """
+    if type(value) is str:
+        return sys.intern(value)
+    if type(value) is dict:
+        return {_interned(key): _interned(each) for key, each in value.items()}
+    return type(value)(map(_interned, value)) if type(value) in (list, tuple) else value
 
 
 def read_contents(path: Path) -> dict[str, Any]:

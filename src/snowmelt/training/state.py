@@ -28,6 +28,7 @@ class Progress:
         seconds: what a run by the clock has taken so far; other runs do not count them.
         ending: what its end will take, in seconds: all that follows an epoch.
         unfinished: whether what follows an epoch, or the last step, was interrupted and is yet to be done.
+        learning_rate: of the last step.
         precision: in which the network runs; empty until it is chosen.
     """
 
@@ -41,6 +42,7 @@ class Progress:
     seconds: float = 0.0
     ending: float = 0.0
     unfinished: bool = False
+    learning_rate: float = 0.0
     precision: str = ""
 
     @property

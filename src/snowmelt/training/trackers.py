@@ -7,9 +7,9 @@ trackers of Accelerate. Each is an optional library.
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,12 @@ class WandB(Tracker):
         from accelerate.tracking import WandBTracker
 
         number = _remembered(folder / "wandb.id", lambda: uuid4().hex)
-        self.tracker = WandBTracker(run, dir=str(folder), id=number, resume="allow")
-        self.tracker.start()
+        self._tracker = WandBTracker(run, dir=str(folder), id=number, resume="allow")
+
+    @cached_property
+    def tracker(self) -> Any:
+        """That of Accelerate, started when it is first needed: the trainer has chosen the device by then."""
+        return _started(self._tracker)
 
     def numbers(self, row: Mapping[str, float], step: int) -> None:
         self.tracker.log(dict(row), step=step)
@@ -115,21 +119,20 @@ class WandB(Tracker):
 
 
 class MLflow(Tracker):
-    """A run of MLflow in the experiment of that name.
-
-    It goes where ``MLFLOW_TRACKING_URI`` says, or else into ``mlruns`` in the folder of the logs.
-    """
+    """A run of MLflow in the experiment of that name, where ``MLFLOW_TRACKING_URI`` says."""
 
     def __init__(self, folder: Path, run: str) -> None:
-        import mlflow
+        self.known, self.run = folder / "mlflow.id", run
+
+    @cached_property
+    def tracker(self) -> Any:
+        """That of Accelerate, started when it is first needed."""
         from accelerate.tracking import MLflowTracker
 
-        if "MLFLOW_TRACKING_URI" not in os.environ:
-            mlflow.set_tracking_uri((folder / "mlruns").resolve().as_uri())
-        known = folder / "mlflow.id"
-        self.tracker = MLflowTracker(run, run_id=known.read_text() if known.exists() else None)
-        self.tracker.start()
-        _remembered(known, lambda: str(self.tracker.tracker.info.run_id))
+        number = self.known.read_text(encoding="utf-8") if self.known.exists() else None
+        tracker = _started(MLflowTracker(self.run, run_id=number))
+        _remembered(self.known, lambda: str(tracker.tracker.info.run_id))
+        return tracker
 
     def numbers(self, row: Mapping[str, float], step: int) -> None:
         self.tracker.log(dict(row), step=step)
@@ -138,9 +141,11 @@ class MLflow(Tracker):
         self.tracker.log_artifact(str(path), name)
 
     def settings(self, settings: Mapping[str, Any]) -> None:
-        from mlflow import log_dict  # as a file: parameters may not change when a run goes on
+        from mlflow import log_dict
 
-        log_dict(dict(settings), "hyperparameters.json")
+        run = self.tracker.tracker.info.run_id
+        # As a file: parameters may not change when a run goes on
+        log_dict(dict(settings), "hyperparameters.json", run_id=run)
 
     def close(self) -> None:
         self.tracker.finish()
@@ -158,6 +163,15 @@ def check_trackers(names: Sequence[str]) -> None:
                 f"training.trackers names {name}, which is not installed: pip install 'snowmelt[{extra}]', "
                 "or leave it out"
             )
+
+
+def _started(tracker: Any) -> Any:
+    """Start a tracker of Accelerate, which needs its state of the processes."""
+    from accelerate import PartialState
+
+    PartialState()
+    tracker.start()
+    return tracker
 
 
 def _pixels(path: Path) -> np.ndarray:

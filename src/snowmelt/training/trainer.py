@@ -279,7 +279,6 @@ class DiffusionTrainer(BaseTrainer):
                     if signum:
                         saving.save()
                         raise Interrupted(int(signum))
-                learning_rate = self.optimizer.param_groups[0]["lr"]
                 before, done.unfinished = done.state_dict(), False
                 metrics = named("train", self._end_epoch())
                 try:
@@ -298,7 +297,7 @@ class DiffusionTrainer(BaseTrainer):
                     raise
                 show_metrics(bar, self, metrics)
                 if self.logger is not None:
-                    row = {**metrics, "learning_rate": learning_rate}
+                    row = {**metrics, "learning_rate": done.learning_rate}
                     self.logger.log_metrics(row, self.global_step, self.epoch)
                 saving.after_epoch(metrics, is_due=is_due(save_frequency))
                 done.ending = max(done.ending, *timer.tick())
@@ -322,6 +321,7 @@ class DiffusionTrainer(BaseTrainer):
                 update_average(self.ema, self.optimizer)
             if self.snapshots is not None:
                 self.snapshots.update()
+            self.progress.learning_rate = self.optimizer.param_groups[0]["lr"]
             self.progress.add_step(images, loss, len(group))
             yield images
 
