@@ -220,4 +220,4 @@ def test_a_run_says_once_how_long_it_will_take(tmp_path):
 
 def test_too_few_batches_for_the_processes_are_bad_input(tmp_path, monkeypatch):
     monkeypatch.setattr(DiffusionTrainer, "process", property(lambda self: (0, 3)))
-    assert "too few for" in train(tmp_path, exit_code=2)
+    assert "too few for" in train(tmp_path, "data.loading.drop_last=true", exit_code=2)

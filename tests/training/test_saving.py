@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.optim import SGD
+from torch.optim import AdamW
 
 from snowmelt import DiffusionDataLoader, DiffusionTrainer, create_ddpm
 from snowmelt.models.checkpoint_file import read_contents
@@ -21,11 +21,10 @@ STEPS = 6  # of an epoch
 def make_trainer(**options) -> DiffusionTrainer:
     """A trainer of six steps of 60 images an epoch."""
     torch.manual_seed(0)
-    model = create_ddpm(
-        8, 1, 4, (1,), norm_groups=2, attention_head_dim=4, layers_per_block=1, num_timesteps=20
-    )
+    shape = {"norm_groups": 2, "attention_head_dim": 4, "layers_per_block": 1, "dropout": 0.1}
+    model = create_ddpm(8, 1, 4, (1,), num_timesteps=20, **shape)
     data = DiffusionDataLoader("digits:test", "digits:test", image_size=8, in_channels=1, batch_size=60)
-    return DiffusionTrainer(model, data, SGD(model.parameters(), lr=0.1), **options)
+    return DiffusionTrainer(model, data, AdamW(model.parameters(), lr=1e-3), **options)
 
 
 def names(folder: Path) -> list[str]:

@@ -117,7 +117,8 @@ class Saving:
         Without validation, the training loss chooses among the epochs that are saved anyway.
         """
         done = self.trainer.progress
-        loss = metrics.get("val_loss") if self.validates else metrics["train_loss"] if is_due else None
+        otherwise = metrics["train_loss"] if is_due and not self.validates else None
+        loss = metrics.get("val_loss", otherwise)
         watched = loss if self.watch == "loss" else metrics.get(f"eval_{self.watch}")
         best = from_first(self.trainer.accelerator, watched)
         names = ["best_model.pth"] if done.is_best(best, maximize=self.maximize) else []
