@@ -202,7 +202,8 @@ def _described(checkpoint: Checkpoint, config: Config) -> Checkpoint:
 
     stated = config.model.options(stated_only=True)
     if checkpoint.spec is not None:
-        saved = {"schedule": "ddpm", "network": "unet", **checkpoint.spec.to_config()}
+        unsaid = {"schedule": "ddpm", "network": "unet", "learned_variance": False}
+        saved = {**unsaid, **checkpoint.spec.to_config()}
         for name, value in stated.items():
             if value != saved.get(name, value):
                 warnings.warn(

@@ -104,8 +104,9 @@ _OF_BETAS = {"num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_t
 class Diffusion(Section):
     """The noise schedule, and what the network predicts.
 
-    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys and `zero_terminal_snr`. One of these
-    without a schedule means it. The other schedules are continuous in time and read `schedule_options` only.
+    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys and `zero_terminal_snr`, and with
+    `learned_variance` the network says how much noise a step of ancestral sampling adds. One of these without
+    a schedule means it. The other schedules are continuous in time and read `schedule_options` only.
     """
 
     schedule: Literal["ddpm", "flow", "edm", "vp", "cosine", "ve"] = "cosine"
@@ -119,6 +120,7 @@ class Diffusion(Section):
         Field(description="eps, x0, v, flow, edm, or null for x0 on patches, else for that of the schedule"),
     ] = None
     zero_terminal_snr: bool = False
+    learned_variance: bool = False
 
     @model_validator(mode="before")
     @classmethod

@@ -130,8 +130,8 @@ class Checkpoint:
         """Return the checkpoint in a file or folder. No code in it is ever run.
 
         Args:
-            path: a file of `write`; a state dict that torch.save or safetensors wrote; or a folder of
-                diffusers with a UNet2DModel, or a pipeline of one.
+            path: a file of `write`; a state dict that torch.save or safetensors wrote, also one of
+                guided-diffusion; or a folder of diffusers with a UNet2DModel, or a pipeline of one.
 
         What wrappers leave in names (``module.``, ``_orig_mod.``) is taken out.
 
@@ -159,6 +159,10 @@ class Checkpoint:
                 f"{path} is damaged: its contents are not those that were written. Copy it again, or take "
                 "another one"
             )
+        from snowmelt.models.adm import adm_checkpoint, is_adm
+
+        if contents.keys() == {"model_state_dict"} and is_adm(contents["model_state_dict"]):
+            return adm_checkpoint(contents["model_state_dict"], path)
         return cls._from_contents(contents, path)
 
     def write(self, path: str | PathLike[str]) -> None:

@@ -38,6 +38,8 @@ class DiffusionModel(nn.Module):
         null_class: the label that stands for no condition; None where the network knows none. Without one, a
             model with classes always needs labels, and its labels cannot guide.
         class_dropout_prob: how often training replaces a label by the null class, in [0, 1).
+        learned_variance: y has as many channels again as x, which say how much noise a step of ancestral
+            sampling adds (Nichol & Dhariwal 2021, eq. 15). Training learns them.
         decoder: latents (B, C, H, W) -> images (B, C', H', W') in [-1, 1]; None where images themselves are
             denoised.
         spec: how snowmelt builds this model; kept in checkpoints. None for other people's networks.
@@ -69,6 +71,7 @@ class DiffusionModel(nn.Module):
         num_classes: int | None = None,
         null_class: int | None = None,
         class_dropout_prob: float = 0.0,
+        learned_variance: bool = False,
         decoder: Callable[[Tensor], Tensor] | None = None,
         spec: ModelSpec | None = None,
     ) -> None:
@@ -91,6 +94,7 @@ class DiffusionModel(nn.Module):
         self.num_classes = num_classes or None
         self.null_class = null_class
         self.class_dropout_prob = class_dropout_prob
+        self.learned_variance = learned_variance
         self.decoder = decoder
         self.spec = spec
 
@@ -119,8 +123,15 @@ class DiffusionModel(nn.Module):
         dtype = torch.promote_types(x_t.dtype, torch.float32)
         time = x_t.new_full((len(x_t),), self.time(level), dtype=dtype)
         labels = self.labels_or_null(class_labels, len(x_t), x_t.device)
-        y = self.network(self.parameterization.input_scale(level) * x_t, time, labels)
+        y, _ = self.split(self.network(self.parameterization.input_scale(level) * x_t, time, labels))
         return self.parameterization.x0(x_t, shaped_as(x_t, y).to(x_t.dtype), level)
+
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the network's prediction, and what it says of the variance; None if it says nothing."""
+        if not self.learned_variance:
+            return output, None
+        y, variance = output.chunk(2, dim=1)
+        return y, variance
 
     def labels_or_null(self, class_labels: Tensor | None, count: int, device: torch.device) -> Tensor | None:
         """Return the labels; without any, the null class's for a model with classes.
@@ -159,6 +170,7 @@ class DiffusionModel(nn.Module):
             num_classes=self.num_classes,
             null_class=self.null_class,
             class_dropout_prob=self.class_dropout_prob,
+            learned_variance=self.learned_variance,
             decoder=decoder,
         )
 

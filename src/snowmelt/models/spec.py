@@ -37,6 +37,7 @@ _OWN = (
     "class_dropout_prob",
     "parameterization",
 )
+_VARIANCE = "learned_variance"  # younger than the others, so that files say it only where it is true
 _KINDS = {
     network: {name: kind for name, kind in get_type_hints(made.__init__).items() if name != "return"}
     for network, made in NETWORKS.items()
@@ -64,6 +65,8 @@ class ModelSpec:
         schedule: a key of `snowmelt.core.SCHEDULES`.
         schedule_options: as for `snowmelt.core.make_schedule`.
         parameterization: what the network predicts; None takes the usual one of the schedule.
+        learned_variance: its output has as many channels again, which say how much noise a step of ancestral
+            sampling adds (Nichol & Dhariwal 2021); of discrete schedules.
         network: a key of `snowmelt.networks.NETWORKS`.
         network_options: of its constructor.
 
@@ -80,6 +83,7 @@ class ModelSpec:
     schedule: str = "ddpm-linear"
     schedule_options: Mapping[str, Any] = field(default_factory=dict)
     parameterization: str | None = None
+    learned_variance: bool = False
     network: str = "unet"
     network_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -98,6 +102,11 @@ class ModelSpec:
         _check("class_dropout_prob", self.class_dropout_prob, float)
         _check("schedule", self.schedule, str)
         _check("parameterization", self.parameterization, str | None)
+        _check(_VARIANCE, self.learned_variance, bool)
+        if self.learned_variance and not self.schedule.startswith(DISCRETE):
+            raise ValueError(
+                f"learned_variance is of the steps of a discrete schedule (ddpm), and {self.schedule} has none"
+            )
         for name, value in self.schedule_options.items():
             _check(name, value, int if name == "num_timesteps" else bool | float | Sequence[float] | None)
         if len(self.network_options.get("channel_multipliers", ())) > limits.STAGES:
@@ -144,6 +153,7 @@ class ModelSpec:
             num_classes=self.num_classes,
             null_class=self.num_classes if self.has_null_class else None,
             class_dropout_prob=self.class_dropout_prob,
+            learned_variance=self.learned_variance,
             spec=self,
         )
 
@@ -152,6 +162,7 @@ class ModelSpec:
         options = {
             "num_classes": self.num_classes,
             "has_null_class": self.has_null_class,
+            **({"out_channels": 2 * self.in_channels} if self.learned_variance else {}),
             **self.network_options,
         }
         make = partial(NETWORKS[self.network], self.image_size, self.in_channels, **options)
@@ -180,7 +191,7 @@ class ModelSpec:
                 Without ``network``, it is a U-Net.
         """
         rest = {**config}
-        own = {name: rest.pop(name) for name in _OWN if name in rest}
+        own = {name: rest.pop(name) for name in (*_OWN, _VARIANCE) if name in rest}
         size = own.get("image_size", 32)
         own["image_size"] = tuple(size) if isinstance(size, Sequence) else (size, size)
         own["num_classes"] = own.get("num_classes") or None
@@ -199,6 +210,7 @@ class ModelSpec:
         height, width = self.image_size
         own = {name: getattr(self, name) for name in _OWN}
         own["image_size"] = height if height == width else [height, width]
+        own |= {_VARIANCE: True} if self.learned_variance else {}
         if self.schedule.startswith(DISCRETE):
             schedule = {"beta_schedule": self.schedule.removeprefix(DISCRETE), **self.schedule_options}
         else:

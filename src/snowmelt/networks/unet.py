@@ -62,6 +62,7 @@ _COUNTS = (
     "layers_per_block",
     "mid_attention_norm_groups",
     "attention_head_dim",
+    "attention_heads",
     "norm_groups",
     "patch_size",
 )
@@ -88,6 +89,7 @@ class UNet(nn.Module):
         mid_attention_norm_groups: groups of the norm before it. None: `norm_groups`, but no norm at all with
             ``scale_shift``, as diffusers has it.
         attention_head_dim: channels of one attention head; None for one head of all channels.
+        attention_heads: in its place, the number of heads of every attention.
         norm_groups: groups of every other norm.
         norm_eps: added to the variance in every norm.
         dropout: probability, inside the residual blocks.
@@ -140,6 +142,7 @@ class UNet(nn.Module):
         mid_attention: bool = True,
         mid_attention_norm_groups: int | None = None,
         attention_head_dim: int | None = 8,
+        attention_heads: int | None = None,
         norm_groups: int = 32,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
@@ -186,7 +189,11 @@ class UNet(nn.Module):
             dropout=dropout,
             scale_shift=scale_shift,
         )
-        attend = partial(Attention, head_dim=attention_head_dim, groups=norm_groups, eps=norm_eps)
+
+        def attend(count: int, groups: int | None = norm_groups) -> Attention:
+            head_dim = count // attention_heads if attention_heads else attention_head_dim
+            return Attention(count, head_dim, groups, norm_eps)
+
         down: Callable[[int, int], nn.Module] = (
             partial(Downsample, padding=downsample_padding)
             if downsample == "conv"
@@ -335,7 +342,8 @@ def _check_stages(channels: list[int], attended: list[bool], config: dict[str, A
     with_attention = {i: count for i, count in stages.items() if attended[i]} | middle
     _check_divides("norm_groups", config["norm_groups"], stages)
     _check_divides("mid_attention_norm_groups", config["mid_attention_norm_groups"], middle)
-    _check_divides("attention_head_dim", config["attention_head_dim"], with_attention)
+    heads = "attention_heads" if config["attention_heads"] else "attention_head_dim"
+    _check_divides(heads, config[heads], with_attention)
 
 
 def _check_divides(name: str, value: int | None, stages: dict[int, int]) -> None:

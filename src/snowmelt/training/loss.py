@@ -13,6 +13,7 @@ from snowmelt.core import Level
 from snowmelt.models import DiffusionModel
 from snowmelt.precision import autocast
 from snowmelt.training.draws import Draws
+from snowmelt.training.learned_variance import variance_loss
 from snowmelt.training.precision import settle_precision
 from snowmelt.training.times import Times
 from snowmelt.training.weightings import Weighting
@@ -43,7 +44,8 @@ def denoising_loss(
 
     The parameterization says what is predicted. With uniform weights and the schedule's own times, eps gives
     DDPM's L_simple (Ho et al. 2020, eq. 14), F the loss of EDM (Karras et al. 2022, eq. 8), and the velocity
-    flow matching (Lipman et al. 2023, eq. 23).
+    flow matching (Lipman et al. 2023, eq. 23). A model with learned variance adds what teaches it
+    (`snowmelt.training.learned_variance`).
 
     Args:
         model: on any noise schedule.
@@ -64,7 +66,9 @@ def denoising_loss(
     >>> round(loss.item(), 1)  # a new network predicts 0, and eps has variance 1
     1.0
     """
-    level = model.schedule(times.draw(model.schedule, len(x0), generator) if t is None else t)
+    if t is None:
+        t = times.draw(model.schedule, len(x0), generator)
+    level = model.schedule(t)
     weight, lam = weighting(level, model.parameterization), level.lam
     time = model.time(level).to(x0.device, torch.float32, non_blocking=True)
     # Levels are made in float64 on the CPU, and move to the images in their shape and dtype; nobody waits
@@ -72,17 +76,21 @@ def denoising_loss(
     eps = _noise_like(x0, generator) if eps is None else eps
     x_t = level.alpha * x0 + level.sigma * eps
     labels = (class_labels,) if augment_labels is None else (class_labels, augment_labels.to(x0.device))
-    y = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, *labels)
+    output = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, *labels)
+    y, variance = model.split(output.to(x0.dtype))
     target = model.parameterization.target(x0, eps, level)
-    if weight is None and uncertainty is None:
-        return mse_loss(y.to(x0.dtype), target)
-    error = (y.to(x0.dtype) - target).square().flatten(1).mean(1)
+    if weight is None and uncertainty is None and variance is None:
+        return mse_loss(y, target)
+    error = (y - target).square().flatten(1).mean(1)
     if weight is not None:
         error = weight.to(x0, non_blocking=True) * error
     if uncertainty is not None:
         # Karras et al. 2024 (EDM2), eq. 14
         u = uncertainty(lam.to(x0.device, torch.float32, non_blocking=True))
         error = error / u.exp() + u
+    if variance is not None:
+        predicted = model.parameterization.x0(x_t, y.detach(), level)
+        error = error + variance_loss(model, t, x0, predicted, variance)
     return error.mean()
 
 

@@ -173,6 +173,10 @@ def unet_config(options: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError("only a U-Net can be written as a UNet2DModel; expected network 'unet'")
     if options["patch_size"] != 1:
         raise refusal("patch_size", options["patch_size"], "1: a UNet2DModel works on pixels")
+    if options["attention_heads"] is not None:
+        raise refusal("attention_heads", options["attention_heads"], "attention_head_dim, the same everywhere")
+    if (made := options["out_channels"]) not in (None, options["in_channels"]):
+        raise refusal("out_channels", made, "as many as in_channels: a DDPMPipeline learns no variance")
     widths = [options["model_channels"] * multiplier for multiplier in options["channel_multipliers"]]
     attention = options["use_attention"]
     attended = [attention] * len(widths) if isinstance(attention, bool) else attention
@@ -180,7 +184,7 @@ def unet_config(options: Mapping[str, Any]) -> dict[str, Any]:
         **_DEFAULTS,
         "sample_size": _size(options["image_size"]),
         **{name: options[ours] for ours, name in _SAME.items()},
-        "out_channels": options["out_channels"] or options["in_channels"],
+        "out_channels": options["in_channels"],
         "block_out_channels": widths,
         "down_block_types": [_block(_DOWN, yes, options["downsample"]) for yes in attended],
         "up_block_types": [_block(_UP, yes, options["upsample"]) for yes in reversed(attended)],
