@@ -113,8 +113,10 @@ def test_export_says_that_there_is_no_ema(work, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["import", "none", "--out", "made.pth"], "is not a folder"),
-        (["import", "raw.safetensors", "--out", "made.pth"], "is not a folder"),
+        (["import", "none", "--out", "made.pth"], "is not there"),
+        (["import", "raw.safetensors", "--out", "made.pth"], "is no state dict of guided-diffusion"),
+        (["import", "pipeline", "--out", "made.pth", "--flag", "image_size=8"], "is a folder"),
+        (["import", "bare.pth", "--out", "made.pth", "--flag", "image_size"], "expected NAME=VALUE"),
         (["import", "pipeline", "--out", "made"], "--out is a file *.safetensors or *.pth here, got 'made'"),
         (["export", "--to", "diffusers", "none", "made"], "Checkpoint not found"),
         (["export", "--to", "diffusers", "bare.pth", "made"], "weights but not the model's configuration"),

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from snowmelt.adapters.adm import from_adm, read_adm
     from snowmelt.adapters.diffusers.networks import decoder, from_dit, from_unet2d, from_unet2d_condition
     from snowmelt.adapters.edm import from_edm
     from snowmelt.adapters.flow import from_flow
@@ -17,22 +18,26 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "decoder": "snowmelt.adapters.diffusers.networks",
+    "from_adm": "snowmelt.adapters.adm",
     "from_dit": "snowmelt.adapters.diffusers.networks",
     "from_edm": "snowmelt.adapters.edm",
     "from_flow": "snowmelt.adapters.flow",
     "from_k_diffusion": "snowmelt.adapters.k_diffusion",
     "from_unet2d": "snowmelt.adapters.diffusers.networks",
     "from_unet2d_condition": "snowmelt.adapters.diffusers.networks",
+    "read_adm": "snowmelt.adapters.adm",
 }
 
 __all__ = [
     "decoder",
+    "from_adm",
     "from_dit",
     "from_edm",
     "from_flow",
     "from_k_diffusion",
     "from_unet2d",
     "from_unet2d_condition",
+    "read_adm",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,28 +24,40 @@ class Format(StrEnum):
 
 
 def import_command(
-    folder: Annotated[
+    source: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="A diffusers folder: a UNet2DModel, or a pipeline with one."),
+        typer.Argument(
+            metavar="FOLDER|FILE",
+            help="A diffusers folder: a UNet2DModel, or a pipeline with one. Or a file of guided-diffusion.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write: *.safetensors or *.pth")],
+    flags: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--flag",
+            metavar="NAME=VALUE",
+            help="How a file of guided-diffusion was trained, such as image_size=64; once for each flag.",
+        ),
+    ] = None,
 ) -> None:
-    """Turn a model of diffusers into a checkpoint, to sample, edit, evaluate or train it further."""
+    """Turn a model of another library into a checkpoint, to sample, edit, evaluate or train it further."""
     with user_errors():
+        from snowmelt.adapters import read_adm
         from snowmelt.models import Checkpoint
         from snowmelt.sampling import DiffusionSampler
 
         expect_suffix(out, ".safetensors", ".pth")
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder} is not a folder; expected one of diffusers, with model_index.json or config.json"
-            )
-        checkpoint = Checkpoint.read(folder)
+        if not source.exists():
+            raise InputError(f"{source} is not there; expected a diffusers folder or a guided-diffusion file")
+        if source.is_dir() and flags:
+            raise InputError(f"--flag is for a file of guided-diffusion, and {source} is a folder")
+        checkpoint = Checkpoint.read(source) if source.is_dir() else read_adm(source, **_values(flags))
         sampler = DiffusionSampler.from_pretrained(checkpoint, use_ema=checkpoint.ema is not None)
         model = sampler.model
         labels = [0] if model.num_classes else None
         if not next(sampler.trajectory(1, labels)).x_t.isfinite().all():
-            raise InputError(f"{folder} was not imported: its network answers with NaN or infinity")
+            raise InputError(f"{source} was not imported: its network answers with NaN or infinity")
         checkpoint.write(out)  # only now: what is written can be sampled from
         classes = f", {counted(model.num_classes, 'class')}" if model.num_classes else ""
         averaged = ", with averaged weights" if checkpoint.ema is not None else ""
@@ -54,6 +66,19 @@ def import_command(
             f"{out}: {shape} images{classes}, {model.schedule!r}, predicts "
             f"{model.parameterization.name}{averaged}"
         )
+
+
+def _values(flags: list[str] | None) -> dict[str, Any]:
+    """Return flags by name, with values as YAML reads them."""
+    import yaml
+
+    values = {}
+    for flag in flags or ():
+        name, is_there, value = flag.partition("=")
+        if not is_there:
+            raise InputError(f"--flag {flag}: expected NAME=VALUE, such as image_size=64")
+        values[name.strip().replace("-", "_")] = yaml.safe_load(value)
+    return values
 
 
 def export_command(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,7 +114,7 @@ def train_from(config: Config, *, overwrite: bool = False, dry_run: bool = False
         run = TrainingRun(
             config,
             device,
-            partial(_training_metrics, config, device) if evaluated else None,
+            (lambda: _training_metrics(run.config, device)) if evaluated else None,
             maximize=_more_is_better(config.training.validation.metric),
             overwrite=overwrite,
         )

@@ -104,9 +104,10 @@ _OF_BETAS = {"num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_t
 class Diffusion(Section):
     """The noise schedule, and what the network predicts.
 
-    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys and `zero_terminal_snr`, and with
-    `learned_variance` the network says how much noise a step of ancestral sampling adds. One of these without
-    a schedule means it. The other schedules are continuous in time and read `schedule_options` only.
+    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys, `zero_terminal_snr` and
+    `learned_variance`, with which the network says how much noise a step of ancestral sampling adds. One of
+    these without a schedule means it. The other schedules are continuous in time and read `schedule_options`
+    only.
     """
 
     schedule: Literal["ddpm", "flow", "edm", "vp", "cosine", "ve"] = "cosine"
@@ -153,6 +154,23 @@ class Model(Section):
     architecture: Architecture = Architecture()
     diffusion: Diffusion = Diffusion()
     conditioning: Conditioning = Conditioning()
+
+    def completed(self, options: Mapping[str, Any]) -> Model:
+        """Return this model, in which what nobody states is that of another one.
+
+        The number of classes stays that of the data.
+
+        Args:
+            options: of the other one, as `options` returns them.
+        """
+        sections = {}
+        for name, section in self:
+            known = {key: options[key] for key in type(section).model_fields.keys() & options.keys()}
+            known.pop("num_classes", None)
+            sections[name] = {**known, **section.model_dump(exclude_unset=True)}
+        if "network" in options:
+            sections["architecture"] = {"type": options["network"], **sections["architecture"]}
+        return Model.model_validate(sections)
 
     def options(self, *, stated_only: bool = False) -> dict[str, Any]:
         """Return the model as `snowmelt.models.ModelSpec.from_config` takes it.

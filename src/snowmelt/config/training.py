@@ -6,12 +6,21 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from snowmelt import limits
 from snowmelt.config.section import (
     Batch,
     Count,
+    Name,
     NonNegative,
     NullIsNone,
     Positive,
@@ -26,6 +35,7 @@ __all__ = [
     "Checkpointing",
     "Ema",
     "Evaluation",
+    "Init",
     "Loss",
     "Optimizer",
     "Performance",
@@ -38,6 +48,8 @@ __all__ = [
 ]
 
 
+# A folder's name may be a number
+ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)]
 UNITS = ("epochs", "images", "steps", "budget")  # of the length of a run
 EPOCHS = 100  # of a run whose length is not stated
 WIDTH = 0.1  # of an average for which nothing is stated, a share of the run
@@ -242,6 +254,26 @@ def _duration(text: str | None) -> str | None:
     return text
 
 
+class Init(Section):
+    """A model to start from: our checkpoint, a folder of diffusers, or a file of guided-diffusion.
+
+    Unstated keys of `model` are those of that model. `classes` says for a class of the data which one of the
+    file it starts as. Patterns are names of the network's parameters, or of a part of it, with ``*`` for
+    anything: `freeze` keeps them as they are, `rates` multiplies their learning rate, and `unfreeze` lets
+    them learn from a share of the run on. Of several that match, the last one counts.
+    """
+
+    path: Name
+    classes: dict[ClassName, str | Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    freeze: list[Name] = Field(default_factory=list)
+    rates: dict[str, Positive] = Field(default_factory=dict)
+    unfreeze: dict[str, Share] = Field(default_factory=dict)
+
+
+def _as_path(init: Any) -> Any:
+    return {"path": init} if isinstance(init, str) else init
+
+
 class Training(Section):
     """How to train. The run ends after so many `epochs`, or `images`, or `steps` of the optimizer.
 
@@ -257,6 +289,11 @@ class Training(Section):
     steps: Seen | None = None
     budget: Annotated[
         str | None, AfterValidator(_duration), Field(description="a time such as 90s, 30m or 1h30m")
+    ] = None
+    init: Annotated[
+        Init | None,
+        BeforeValidator(_as_path),
+        Field(description="a checkpoint or folder to start from, a section with its path, or null"),
     ] = None
     accumulation: Batch = 1
     loss: Loss = Loss()

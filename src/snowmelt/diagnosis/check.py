@@ -117,7 +117,7 @@ def _understood(model: object) -> tuple[Network, Dialect | None]:
     tell = find_time(convention)
     schedule = _schedule_name(model.schedule)
     claim = Dialect(model.parameterization, known.get(tell, name), "[-1, 1]", schedule, model.schedule, tell)
-    return model.network, claim
+    return model.predict, claim
 
 
 def _schedule_name(schedule: NoiseSchedule) -> str:

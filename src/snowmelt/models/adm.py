@@ -93,6 +93,8 @@ def adm_checkpoint(weights: Weights, source: Path | None = None, **flags: Any) -
     if unknown := [flag for flag in flags if flag not in FLAGS]:
         raise InputError(f"{unknown[0]} is no flag of guided-diffusion; expected {listed(list(FLAGS))}")
     name = source or "the state dict"
+    if not is_adm(weights):
+        raise InputError(f"{name} is no state dict of guided-diffusion: it has no time_embed.0, out.2, ...")
     try:
         places, options = _layout(weights)
         usual = {**FLAGS, "image_size": _usual_size(options["use_attention"])}
@@ -111,7 +113,7 @@ def adm_checkpoint(weights: Weights, source: Path | None = None, **flags: Any) -
     if taken:
         warnings.warn(
             f"{name} does not say all of how it was trained. As in published models, {listed(taken)} were "
-            "taken. State what differs: snowmelt import FILE --flag NAME=VALUE, or snowmelt.adapters.from_adm",
+            "taken. State what differs: snowmelt import FILE --flag NAME=VALUE, or adapters.from_adm",
             stacklevel=3,
         )
     return Checkpoint(arranged, spec, num_classes=spec.num_classes, source=source)
@@ -156,8 +158,8 @@ def _layout(weights: Weights) -> tuple[dict[str, str], dict[str, Any]]:
 def _stages(weights: Weights) -> list[list[list[str]]]:
     """Return the kinds of layers in each block of each stage on the way up, from the lowest one on.
 
-    On the way down, a residual block that halves the size looks like any other. On the way up, what doubles it
-    stands behind another block, and ends the stage.
+    On the way down, a residual block that halves the size looks like any other. On the way up, what doubles
+    it stands behind another block, and ends the stage.
     """
     stages: list[list[list[str]]] = [[]]
     for number in count():
@@ -187,13 +189,13 @@ def _ends(weights: Weights, widths: list[int]) -> dict[str, Any]:
     features = weights["time_embed.0.weight"].shape[1]
     if out_channels not in (in_channels, 2 * in_channels) or in_channels == 6:
         raise InputError(
-            f"it makes {out_channels} channels of {in_channels}, as networks for super-resolution do; expected "
-            "images from images, with as many channels again for a learned variance"
+            f"it makes {out_channels} channels of {in_channels}, as networks for super-resolution do; "
+            "expected images from images, with as many channels again for a learned variance"
         )
     if widths[0] != features:
         raise InputError(
-            f"its first stage is {widths[0]} wide, and its time has {features} features; our U-Net has as many "
-            "of both"
+            f"its first stage is {widths[0]} wide, and its time has {features} features; our U-Net has as "
+            "many of both"
         )
     unit = widths[0] if all(width % widths[0] == 0 for width in widths) else gcd(*widths)
     scaled = len(weights["output_blocks.0.0.emb_layers.1.weight"]) == 2 * widths[-1]

@@ -20,7 +20,8 @@ class DDPMModel(DiffusionModel):
     """A `DiffusionModel` on a discrete schedule, with DDPM's loop at hand.
 
     `snowmelt.DiffusionSampler` samples with any plan, EMA weights, per-image seeds and checks of its
-    arguments; `denoise_step` and `sample` are algorithm 2 of the paper and nothing more.
+    arguments; `denoise_step` and `sample` are algorithm 2 of the paper and nothing more. They alone use a
+    learned variance: a plan's noise is the same for all pixels.
     """
 
     schedule: DiscreteSchedule
@@ -47,11 +48,18 @@ class DDPMModel(DiffusionModel):
             raise ValueError(f"index must lie in 0..{self.schedule.num_timesteps - 1}, got {index}")
         s = self.schedule(self.schedule.t_of_index(index))
         t = self.schedule(self.schedule.t_of_index(index - 1))
-        x0 = self._clipped(guidance_scale)(x_t, s, class_labels)
+        # Under guidance, the variance is that of the labels alone, and takes an evaluation of its own
+        known, variance = self.answer(x_t, s, class_labels) if self.learned_variance else (None, None)
+        if known is None or guidance_scale not in (0.0, 1.0):
+            known = self._clipped(guidance_scale)(x_t, s, class_labels)
+        x0 = known.clamp(-1, 1)
         # DDPM eq. 6 and 7: the posterior's mean and variance, with beta = 1 - alpha_s^2 / alpha_t^2
         beta = 1 - (s.alpha / t.alpha) ** 2
         mean = (t.alpha * beta * x0 + s.alpha / t.alpha * t.sigma**2 * x_t) / s.sigma**2
-        std = t.sigma * math.sqrt(beta) / s.sigma
+        std: float | Tensor = t.sigma * math.sqrt(beta) / s.sigma
+        if variance is not None and t.sigma > 0:
+            # Nichol & Dhariwal 2021, eq. 15: the variance is beta^f beta'^(1-f), and beta / beta' is (s / t)^2
+            std = std * (s.sigma / t.sigma) ** ((variance.to(x_t.dtype) + 1) / 2)
         return mean + std * (torch.randn_like(x_t) if noise is None else noise)
 
     @torch.no_grad()
@@ -60,6 +68,10 @@ class DDPMModel(DiffusionModel):
     ) -> Tensor:
         """Return samples (num_samples, C, H, W) in [-1, 1] by ancestral sampling at every trained index."""
         x_t = torch.randn(num_samples, *self.image_shape, device=self.device)
+        if self.learned_variance:
+            for index in reversed(range(self.schedule.num_timesteps)):
+                x_t = self.denoise_step(x_t, index, class_labels, guidance_scale)
+            return x_t
         return integrate(make_preset(self.schedule, "ddpm"), self._clipped(guidance_scale), x_t, class_labels)
 
     def _clipped(self, guidance_scale: float) -> Denoiser:

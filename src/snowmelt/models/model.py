@@ -120,11 +120,22 @@ class DiffusionModel(nn.Module):
 
     def forward(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
         """Return E[x0 | x_t], shaped and typed like `x_t`; without labels, for the null class."""
+        return self.answer(x_t, level, class_labels)[0]
+
+    def answer(
+        self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return E[x0 | x_t], and what the network says of the variance; None if it says nothing."""
         dtype = torch.promote_types(x_t.dtype, torch.float32)
         time = x_t.new_full((len(x_t),), self.time(level), dtype=dtype)
         labels = self.labels_or_null(class_labels, len(x_t), x_t.device)
-        y, _ = self.split(self.network(self.parameterization.input_scale(level) * x_t, time, labels))
-        return self.parameterization.x0(x_t, shaped_as(x_t, y).to(x_t.dtype), level)
+        x = self.parameterization.input_scale(level) * x_t
+        y, variance = self.split(self.network(x, time, labels))
+        return self.parameterization.x0(x_t, shaped_as(x_t, y).to(x_t.dtype), level), variance
+
+    def predict(self, x: Tensor, time: Tensor, class_labels: Tensor | None) -> Tensor:
+        """Return the network's answer without what it says of the variance."""
+        return self.split(self.network(x, time, class_labels))[0]
 
     def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the network's prediction, and what it says of the variance; None if it says nothing."""

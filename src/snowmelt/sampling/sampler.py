@@ -23,6 +23,7 @@ from snowmelt.sampling.memory import auto_batch_size, batches_with_backoff
 from snowmelt.sampling.microbatch import MicroBatches, default_micro_batch
 from snowmelt.sampling.noise import SeededNoise
 from snowmelt.sampling.request import Request, check_count, check_request
+from snowmelt.sampling.variance import warn_of_fixed_variance
 
 __all__ = ["DiffusionSampler"]
 
@@ -94,6 +95,7 @@ class DiffusionSampler:
         self.ema = ema
         self.method = Method.of(method, **keywords)
         self.plan = self.method.plan(model.schedule)
+        warn_of_fixed_variance(model, self.plan)
         self.guidance = make_guidance(guidance)
         self.threshold = threshold
         self.micro_batch = check_count("micro_batch", usual if micro_batch is None else micro_batch)
@@ -114,8 +116,8 @@ class DiffusionSampler:
         """Build model and sampler from a checkpoint alone. Warns where it has no averaged weights.
 
         Args:
-            path: a checkpoint that `DiffusionTrainer` wrote (``.pth`` or ``.safetensors``), a folder with
-                a UNet2DModel or a pipeline of one, or a `Checkpoint` that has been read.
+            path: a checkpoint that `DiffusionTrainer` wrote (``.pth`` or ``.safetensors``), a folder with a
+                UNet2DModel or a pipeline of one, guided-diffusion's file, or a `Checkpoint` that has been read.
             device: where to sample.
             use_ema: load the averaged weights too.
             options: as for the constructor. A model may have its own method, threshold and guidance, as one
@@ -137,8 +139,8 @@ class DiffusionSampler:
 
     def with_method(self, method: Method | Plan | str | Mapping[str, Any]) -> DiffusionSampler:
         """Return a sampler that differs in its method alone; the model is shared."""
-        settings = {name: getattr(self, name) for name in _SETTINGS}
-        return DiffusionSampler(self.model, self.device, self.ema, method=method, **settings)
+        settings = {name: getattr(self, name) for name in _SETTINGS} | {"method": method}
+        return DiffusionSampler(self.model, self.device, self.ema, **settings)
 
     def sample(
         self,

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from snowmelt.errors import InputError
+from snowmelt.training.layers import BEGIN
 from snowmelt.training.length import Epoch, Length
 from snowmelt.training.rate_schedules import RateSchedule
 from snowmelt.training.state import Progress
@@ -21,7 +22,8 @@ CONSTANT = RateSchedule()
 class LearningRate:
     """The rate of every parameter group: its own, times the share of a schedule, times that of a warm-up.
 
-    Both are functions of the position: how much is done of the run since `start`.
+    Both are functions of the position: how much is done of the run since `start`. Groups that begin later
+    (`snowmelt.training.layers`) have a rate of 0 until then.
 
     A schedule of torch may change the groups' own rates once an epoch. It computes each from the one before.
     So a state that another run has saved would carry that run's rates on, a rate of 0 for ever. Here the
@@ -74,7 +76,8 @@ class LearningRate:
         # Goyal et al. 2017, section 2.2: the gradual warm-up
         warm = min(1.0, (seen + images) / self.warmup) if self.warmup else 1.0
         share = self.schedule.share(self._done(done, epoch, length), seen) * warm
-        self._give([rate if share == 1.0 else rate * share for rate in self._rates])
+        run = length.share(done, epoch) if length is not None else 0.0
+        self._give([rate if share == 1.0 else rate * share for rate in self._rates], run)
 
     def _done(self, done: Progress, epoch: Epoch, length: Length | None) -> float:
         """Return how much of the schedule's length is done since its start."""
@@ -105,6 +108,6 @@ class LearningRate:
             for _ in range(epoch):
                 self.end_epoch()
 
-    def _give(self, rates: list[float]) -> None:
+    def _give(self, rates: list[float], run: float = 1.0) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+            group["lr"] = rate if run >= group.get(BEGIN, 0.0) else 0.0

@@ -37,6 +37,7 @@ from snowmelt.training.processes import largest
 from snowmelt.training.rate_schedules import RateSchedule
 from snowmelt.training.report import REPORT, write_training_report
 from snowmelt.training.resume import newest_first, read_resumable, restore
+from snowmelt.training.start import Start
 from snowmelt.training.state import Progress
 from snowmelt.training.times import Times
 from snowmelt.training.trackers import check_trackers
@@ -55,7 +56,7 @@ class TrainingRun:
     """What `snowmelt train` does.
 
     Args:
-        config: what to train, on what, and how.
+        config: what to train, on what, and how; with `training.init`, that model says the rest of its own.
         device: where.
         evaluation: makes, of the data, the function that measures generated images while training; None
             measures nothing.
@@ -75,12 +76,23 @@ class TrainingRun:
         maximize: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self.config = config
+        self._stated = config
         self.device = device
         self.evaluation = evaluation
         self.maximize = maximize
         self.overwrite = overwrite
         self._resumed: Path | None = None
+
+    @cached_property
+    def start(self) -> Start:
+        """What training starts from."""
+        init = self._stated.training.init is not None
+        return Start(self._stated, self._resumable() if init else None)
+
+    @property
+    def config(self) -> Config:
+        """What to train, on what, and how."""
+        return self.start.config
 
     def check(self) -> None:
         """Do all that can fail before any work is done: open the data, build the model, read the checkpoint.
@@ -106,6 +118,8 @@ class TrainingRun:
                 self._say(f"Nothing is left to train: training.{key} is {amount}; raise it to go on")
         elif self.config.training.resume.enabled:
             self._say(f"No checkpoint in {self.folder} yet: training starts at the beginning")
+        for line in self.start.lines:
+            self._say(line)
         if reason := settle_precision(self.trainer).reason:
             self._say(reason)
 
@@ -222,7 +236,7 @@ class TrainingRun:
     @property
     def folder(self) -> Path:
         """Where the checkpoints go."""
-        return resolve_output_path(self.config, "checkpoints")
+        return resolve_output_path(self._stated, "checkpoints")
 
     @property
     def split_file(self) -> Path:
@@ -279,7 +293,7 @@ class TrainingRun:
         torch.backends.cudnn.benchmark = training.performance.cudnn_benchmark
 
         data = training_data(config, self.device, self._earlier_split)
-        options = config.model.options()
+        options = self.start.model_options()
         # A single class tells nothing
         number = options.setdefault("num_classes", data.num_classes if data.num_classes > 1 else None)
         if number is not None and number != data.num_classes:
@@ -291,16 +305,21 @@ class TrainingRun:
         if data.augmentation is not None and data.augmentation.conditioned:
             options["augment_channels"] = data.augmentation.channels
         model = ModelSpec.from_config(options).build().to(self.device)
+        self.start.load_into(model, data.class_names)
         if training.performance.checkpoint_activations:
             checkpoint_activations(model.get_submodule("network"))
         uncertainty = Uncertainty().to(self.device) if training.loss.uncertainty else None
         optimizer = make_optimizer(
             training.optimizer.type,
-            [*model.parameters(), *(uncertainty.parameters() if uncertainty is not None else ())],
+            [
+                *(parameter for parameter in model.parameters() if parameter.requires_grad),
+                *(uncertainty.parameters() if uncertainty is not None else ()),
+            ],
             training.optimizer.learning_rate,
             training.optimizer.betas,
             training.optimizer.weight_decay,
         )
+        self.start.set_rates(optimizer, model)
         trainer = DiffusionTrainer(
             model,
             data,
@@ -329,15 +348,20 @@ class TrainingRun:
             config=config.model_dump(mode="json"),
         )
         trainer.length = self.length
-        if training.resume.enabled:
-            self._resume(trainer)
+        self._resume(trainer)
         return trainer
 
+    def _resumable(self) -> Checkpoint | None:
+        """Return the checkpoint to go on from: the named one, or the newest of this folder that is whole."""
+        resume = self._stated.training.resume
+        if not resume.enabled:
+            return None
+        return read_resumable(resume.checkpoint) if resume.checkpoint else _newest_whole(self.folder)
+
     def _resume(self, trainer: DiffusionTrainer) -> None:
-        """Go on from the checkpoint that is named, or from the newest one of this folder that is whole."""
+        """Go on from a checkpoint, if there is one."""
         resume = self.config.training.resume
-        named = Path(resume.checkpoint) if resume.checkpoint else None
-        checkpoint = read_resumable(named) if named is not None else _newest_whole(self.folder)
+        checkpoint = self._resumable()
         if checkpoint is None:
             return
         restore(

@@ -174,7 +174,7 @@ def unet_config(options: Mapping[str, Any]) -> dict[str, Any]:
     if options["patch_size"] != 1:
         raise refusal("patch_size", options["patch_size"], "1: a UNet2DModel works on pixels")
     if options["attention_heads"] is not None:
-        raise refusal("attention_heads", options["attention_heads"], "attention_head_dim, the same everywhere")
+        raise refusal("attention_heads", options["attention_heads"], "attention_head_dim")
     if (made := options["out_channels"]) not in (None, options["in_channels"]):
         raise refusal("out_channels", made, "as many as in_channels: a DDPMPipeline learns no variance")
     widths = [options["model_channels"] * multiplier for multiplier in options["channel_multipliers"]]
