@@ -9,6 +9,7 @@ from snowmelt.models.ddpm import DDPMModel
 from snowmelt.models.ema import EMA
 from snowmelt.models.model import DiffusionModel
 from snowmelt.models.spec import ModelSpec
+from snowmelt.models.transfer_weights import transfer
 from snowmelt.models.weights import CheckpointError, CheckpointNotFoundError, load_weights
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "create_ddpm",
     "create_model",
     "load_weights",
+    "transfer",
 ]

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from snowmelt.config import Config
 from snowmelt.errors import InputError
 from snowmelt.models import Checkpoint, DiffusionModel, ModelSpec
-from snowmelt.models.transfer import transfer
+from snowmelt.models.transfer_weights import transfer
 from snowmelt.training.layers import freeze, set_rates
 
 __all__ = ["Start"]
