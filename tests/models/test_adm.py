@@ -185,9 +185,7 @@ def hybrid_loss(theirs, betas, x0, index, eps, labels):
         else:
             coefficient = before[k].sqrt() * betas[k] / (1 - bars[k])
             true = coefficient * clean + alphas[k].sqrt() * (1 - before[k]) / (1 - bars[k]) * noisy
-            nats = torch.distributions.kl_divergence(
-                Normal(true, low.sqrt()), Normal(mean, variance.sqrt())
-            )
+            nats = torch.distributions.kl_divergence(Normal(true, low.sqrt()), Normal(mean, variance.sqrt()))
         losses.append(simple + 0.001 * len(betas) * nats.mean() / math.log(2))
     return torch.stack(losses).mean()
 

@@ -86,11 +86,13 @@ def test_averaged_weights_are_the_start():
 
 def test_classes_move_with_their_names():
     source, model = create(num_classes=3), create(num_classes=4)
-    lines = started(source, model, ["bird", "cat", "dog", "pony"], {"pony": "horse"}, ["cat", "dog", "horse"])
+    names, before = ["bird", "cat", "dog", "pony"], ["cat", "dog", "horse"]
+    lines = started(source, model, names, {"pony": "horse"}, before)
     # cat, dog and pony, then what is not known, and the null class
     same(said(model, (1, 2, 3, 0, 4)), said(source, (0, 1, 2, 3, 3)))
     assert lines[1] == (
-        "Classes: 2 kept by name (cat, dog); 1 mapped (pony from horse); 1 new, as the file's null class (bird)"
+        "Classes: 2 kept by name (cat, dog); 1 mapped (pony from horse); "
+        "1 new, as the file's null class (bird)"
     )
 
 
@@ -121,7 +123,10 @@ def test_classes_come_and_go():
 
 @pytest.mark.parametrize(
     ("classes", "problem"),
-    [({"kat": 0}, "the data has no class kat; expected one such as cat"), ({"cat": "dig"}, "file has no class")],
+    [
+        ({"kat": 0}, "the data has no class kat; expected one such as cat"),
+        ({"cat": "dig"}, "file has no class"),
+    ],
 )
 def test_an_unknown_class_is_refused(classes, problem):
     with pytest.raises(InputError, match=problem):
@@ -158,7 +163,9 @@ def test_what_must_be_learned_anew_is_said():
 def test_less_than_half_is_refused_with_the_list():
     model = create_ddpm(8, 1, 8, (1, 2), layers_per_block=1, norm_groups=2, attention_head_dim=4)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(InputError, match=r"(?s)has \d+% of this network.*fits: .*does not fit: .*\(file ") as error:
+    with pytest.raises(
+        InputError, match=r"(?s)has \d+% of this network.*fits: .*does not fit: .*\(file "
+    ) as error:
         started(create(num_classes=None), model)
     assert "model.architecture" in str(error.value)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

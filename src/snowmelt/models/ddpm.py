@@ -58,7 +58,7 @@ class DDPMModel(DiffusionModel):
         mean = (t.alpha * beta * x0 + s.alpha / t.alpha * t.sigma**2 * x_t) / s.sigma**2
         std: float | Tensor = t.sigma * math.sqrt(beta) / s.sigma
         if variance is not None and t.sigma > 0:
-            # Nichol & Dhariwal 2021, eq. 15: the variance is beta^f beta'^(1-f), and beta / beta' is (s / t)^2
+            # Nichol & Dhariwal 2021, eq. 15: variance beta^f beta'^(1-f), where beta / beta' = (s / t)^2
             std = std * (s.sigma / t.sigma) ** ((variance.to(x_t.dtype) + 1) / 2)
         return mean + std * (torch.randn_like(x_t) if noise is None else noise)
 

@@ -169,7 +169,8 @@ def _check_share(checkpoint: Checkpoint, own: Mapping[str, Tensor], taken: Seque
     raise InputError(
         f"{checkpoint.source or 'the checkpoint'} has {share:.0%} of this network's weights, and a start "
         f"needs {LEAST:.0%}. Leave the keys of model.architecture out, so that they are those of the file, "
-        f"or take another file:\n  fits: {some(fitting, MOST) or 'nothing'}\n  does not fit: {some(other, MOST)}"
+        f"or take another file:\n  fits: {some(fitting, MOST) or 'nothing'}\n"
+        f"  does not fit: {some(other, MOST)}"
     )
 
 

@@ -117,7 +117,7 @@ class DiffusionSampler:
 
         Args:
             path: a checkpoint that `DiffusionTrainer` wrote (``.pth`` or ``.safetensors``), a folder with a
-                UNet2DModel or a pipeline of one, guided-diffusion's file, or a `Checkpoint` that has been read.
+                UNet2DModel or a pipeline of one, guided-diffusion's file, or a `Checkpoint`.
             device: where to sample.
             use_ema: load the averaged weights too.
             options: as for the constructor. A model may have its own method, threshold and guidance, as one

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
 from snowmelt.config import Config
@@ -75,14 +76,17 @@ class Start:
 
     def _left(self, spec: ModelSpec) -> dict[str, Any]:
         """Return those options of a spec that the configuration does not make meaningless."""
-        options: Mapping[str, Any] = {"schedule": "ddpm", "network": "unet", **spec.to_config()}
+        with torch.device("meta"):  # the same network without memory, for the options that a file leaves out
+            network = spec.make_network().config
+        usual = {"schedule": "ddpm", "network": "unet", **network}
+        options: Mapping[str, Any] = {**usual, **spec.to_config()}
         stated = self._stated.model.options(stated_only=True)
         if stated.get("network", spec.network) != spec.network:
             raise InputError(
                 f"model.architecture.type is {stated['network']}, and the model to start from is a "
                 f"{spec.network}: none of its weights fit. Leave the key out, or take another file"
             )
-        left_out = {"num_classes"}  # those of the data
+        left_out = {"num_classes", "out_channels"}  # those of the data, and those that follow from the rest
         if stated.get("schedule", options["schedule"]) != options["schedule"]:
             left_out |= _OF_SCHEDULE
         elif stated.keys() & _OF_SCHEDULE:
