@@ -1,0 +1,214 @@
+"""Thirty images of a class: from nothing, and from what was trained on another vendor's emoji.
+
+The emoji are cut into halves by what they show. A network is pretrained on Twitter's drawings of the first
+half, and tuned on 30 images of a class of Google's drawings of the same half. What it generates is compared
+with Google's drawings of the second half, which no network has seen by any vendor. Every run has a fixed CPU
+time on one thread. ``make bench-transfer`` pretrains for 20 minutes and tunes for 5; ``--only`` runs some.
+Rows, checkpoints and images are written into ``--out``, and a pretrained network that is there is used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from eyes import package
+from PIL import Image
+from recipes import CPU, changed, save_as_folders
+
+from snowmelt import DiffusionSampler
+from snowmelt.config import load_config
+from snowmelt.evaluation import TensorSource, extract_features, make_extractor
+from snowmelt.evaluation.answers.novelty import novelty
+from snowmelt.evaluation.answers.usefulness import usefulness
+from snowmelt.evaluation.metrics import c2st, kid
+from snowmelt.files import atomic_write
+from snowmelt.images import from_uint8, save_grid, to_uint8
+from snowmelt.training.length import Length
+from snowmelt.training.proposal import Look, propose
+from snowmelt.training.run import TrainingRun
+
+SIDE, A_CLASS, MADE = 32, 30, 60  # pixels, tuning images of a class, generated images of a class
+METHOD, GUIDANCE = "dpmpp_2m:12", 2.0
+# What tuning is told of its start; None starts from nothing
+ARMS: dict[str, dict[str, Any] | None] = {
+    "from nothing": None,
+    "tuned": {},
+    "tuned, way down frozen": {"freeze": ["conv_in", "down_blocks"]},
+    "tuned, way down at a tenth of the rate": {"rates": {"conv_in": 0.1, "down_blocks": 0.1}},
+    "tuned, way down from the middle on": {"unfreeze": {"conv_in": 0.5, "down_blocks": 0.5}},
+}
+ALONE, LONG = "pretrained alone", "from nothing, with the time of both"
+
+
+def emoji(vendor: str) -> TensorSource:
+    """Return a vendor's emoji on white, in the categories that both vendors have drawn."""
+    folders = {each: package(f"emoji-datasource-{each}@16.0.0") for each in ("twitter", "google")}
+    known = json.loads((folders[vendor] / "emoji.json").read_text())
+    paths = {
+        each["image"]: [folder / "img" / name / "64" / each["image"] for name, folder in folders.items()]
+        for each in known
+    }
+    shared = [each for each in known if all(path.exists() for path in paths[each["image"]])]
+    names = sorted({each["category"] for each in shared})
+    images = []
+    for each in shared:
+        picture = Image.open(folders[vendor] / "img" / vendor / "64" / each["image"]).convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        images.append(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
+    labels = [names.index(each["category"]) for each in shared]
+    return TensorSource(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), labels, names)
+
+
+def part(source: TensorSource, rows: torch.Tensor) -> TensorSource:
+    """Return some images of a source."""
+    assert source.labels is not None
+    return TensorSource(source.take(rows.tolist()), source.labels[rows], source.class_names)
+
+
+def parts() -> tuple[TensorSource, TensorSource, TensorSource]:
+    """Return what is pretrained on, what is tuned on, and what nobody sees, in the classes that have enough."""
+    twitter, google = emoji("twitter"), emoji("google")
+    assert google.labels is not None
+    order = torch.randperm(len(google), generator=torch.Generator().manual_seed(0))
+    first, second = order.chunk(2)
+    labels = google.labels
+    enough = [k for k in range(len(google.class_names or ())) if (labels[first] == k).sum() >= 2 * A_CLASS]
+    few = torch.cat([first[labels[first] == k][:A_CLASS] for k in enough])
+    rest = second[torch.isin(labels[second], torch.tensor(enough))]
+    return part(twitter, first), part(google, few), part(google, rest)
+
+
+def train(config: dict[str, Any], minutes: float, folder: Path) -> TrainingRun:
+    """Train for some minutes of CPU time."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    run = TrainingRun(load_config(path), CPU)
+    trainer = run.trainer
+    trainer.length = Length.of(seconds=60 * minutes)
+    while trainer.share < 1:
+        began = time.process_time()
+        for _ in trainer.steps():
+            trainer.progress.seconds += time.process_time() - began
+            began = time.process_time()
+            if trainer.share >= 1:
+                break
+        else:
+            trainer.progress.end_epoch()
+    return run
+
+
+class Judge:
+    """Measures what a sampler makes.
+
+    Args:
+        tuned_on: the few images.
+        unseen: those that nobody sees.
+    """
+
+    def __init__(self, tuned_on: TensorSource, unseen: TensorSource) -> None:
+        self.few, self.unseen, self.extractor = tuned_on, unseen, make_extractor("imagenet")
+        self.of_few, self.of_unseen = (extract_features(each, self.extractor) for each in (tuned_on, unseen))
+
+    def __call__(self, made: TensorSource) -> dict[str, float]:
+        """Return the figures of generated images, or of others beside them."""
+        features = extract_features(made, self.extractor)
+        news = novelty(features, self.of_few, self.of_unseen)
+        useful = usefulness(made, self.few, self.unseen, extractor=self.extractor, seeds=range(3), steps=300)
+        gain = useful.gain.balanced_accuracy
+        return {
+            "c2st": c2st(features, self.of_unseen).value,
+            "kid x 100": 100 * kid(features, self.of_unseen, subsets=20).value,
+            "nearest": news.distances.median().item(),
+            "copies": news.copy_rate.value,
+            "useful": gain.value,
+            "useful from": gain.low,
+            "useful to": gain.high,
+        }
+
+
+def sampled(sampler: DiffusionSampler, names: list[str], wanted: list[str]) -> TensorSource:
+    """Return generated images of some of a network's classes."""
+    labels = [label for name in wanted for label in [names.index(name)] * MADE]
+    made = sampler.with_method(METHOD).sample(
+        len(labels), labels, guidance_scale=GUIDANCE, seeds=range(len(labels))
+    )
+    shown = [label for label in range(len(wanted)) for _ in range(MADE)]
+    return TensorSource(to_uint8(made), shown, wanted)
+
+
+def main() -> None:
+    """Run the arms, write rows as they come, and print them as a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--pretrain", type=float, default=20.0, help="minutes of CPU time")
+    parser.add_argument("--tune", type=float, default=5.0, help="minutes of CPU time")
+    parser.add_argument("--only", nargs="*", default=[ALONE, *ARMS, LONG], choices=[ALONE, *ARMS, LONG])
+    parser.add_argument("--out", type=Path, default=Path("outputs/transfer"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    large, few, unseen = parts()
+    used = sorted(set(few.labels.tolist()))
+    wanted = [few.class_names[label] for label in used]
+    few, unseen = (
+        TensorSource(s.images, [used.index(int(k)) for k in s.labels], wanted) for s in (few, unseen)
+    )
+    judge = Judge(few, unseen)
+    rows: list[dict[str, Any]] = []
+
+    def note(name: str, made: TensorSource, minutes: float) -> None:
+        save_grid(from_uint8(made.images[:: MADE // 10]), arguments.out / f"{name}.png", nrow=10)
+        rows.append({"run": name, "minutes": minutes, **judge(made)})
+        print(json.dumps(rows[-1]), flush=True)
+        with atomic_write(arguments.out / "transfer.csv", "w") as file:
+            writer = csv.DictWriter(file, list(rows[-1]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name, source in (("large", large), ("few", few)):
+            save_as_folders(source, folder / name)
+        proposal = propose(Look.at(folder / "large"), "1h", CPU, lambda spec, *_: 40.0)
+        config = changed(dict(proposal.config), {"training.visualization.enabled": False})
+        config = changed(config, {"data.loading.batch_size": 16, "compute.precision": "fp32"})
+        start = arguments.out / f"pretrained_{arguments.pretrain:g}.pth"
+        names = sorted({str(name).replace(" ", "") for name in large.class_names})
+        if not start.exists():
+            train(config, arguments.pretrain, folder).trainer.checkpoint().write(start)
+        plain = [name.replace(" ", "") for name in wanted]
+        for name in arguments.only:
+            if name == ALONE:
+                note(name, sampled(DiffusionSampler.from_pretrained(start), names, plain), arguments.pretrain)
+                continue
+            init = ARMS.get(name)
+            tuning = changed(config, {"data.paths.train": str(folder / "few")})
+            if init is not None:
+                tuning = changed({**tuning, "model": {}}, {"training.init": {"path": str(start), **init}})
+            minutes = arguments.tune + arguments.pretrain * (name == LONG)
+            trainer = train(tuning, minutes, folder).trainer
+            trainer.checkpoint().write(arguments.out / f"{name}.pth")
+            note(name, sampled(trainer.sampler, sorted(plain), plain), minutes)
+    print(table(rows))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as Markdown."""
+    heads = list(rows[0])
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
+    for row in rows:
+        cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
