@@ -14,6 +14,7 @@ import csv
 import json
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ import torch
 import yaml
 from eyes import package
 from PIL import Image
-from recipes import CPU, changed, save_as_folders
+from recipes import CPU, FIXED, _width, changed, save_as_folders
 
-from snowmelt import DiffusionSampler
+from snowmelt import Checkpoint, DiffusionSampler, DiffusionTrainer
 from snowmelt.config import load_config
 from snowmelt.evaluation import TensorSource, extract_features, make_extractor
 from snowmelt.evaluation.answers.novelty import novelty
@@ -65,34 +66,37 @@ def emoji(vendor: str) -> TensorSource:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
         images.append(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
     labels = [names.index(each["category"]) for each in shared]
+    names = [name.replace(" ", "") for name in names]  # as folders are called
     return TensorSource(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), labels, names)
 
 
-def part(source: TensorSource, rows: torch.Tensor) -> TensorSource:
-    """Return some images of a source."""
-    assert source.labels is not None
-    return TensorSource(source.take(rows.tolist()), source.labels[rows], source.class_names)
-
-
 def parts() -> tuple[TensorSource, TensorSource, TensorSource]:
-    """Return what is pretrained on, what is tuned on, and what nobody sees, in the classes that have enough."""
+    """Return what is pretrained on, what is tuned on, and what nobody sees.
+
+    The last two are in those classes that have enough images.
+    """
     twitter, google = emoji("twitter"), emoji("google")
     assert google.labels is not None
+    assert google.class_names is not None
     order = torch.randperm(len(google), generator=torch.Generator().manual_seed(0))
     first, second = order.chunk(2)
-    labels = google.labels
-    enough = [k for k in range(len(google.class_names or ())) if (labels[first] == k).sum() >= 2 * A_CLASS]
-    few = torch.cat([first[labels[first] == k][:A_CLASS] for k in enough])
-    rest = second[torch.isin(labels[second], torch.tensor(enough))]
-    return part(twitter, first), part(google, few), part(google, rest)
+    of_first, of_second = google.labels[first], google.labels[second]
+    enough = [k for k in range(len(google.class_names)) if (of_first == k).sum() >= 2 * A_CLASS]
+    few = torch.cat([first[of_first == k][:A_CLASS] for k in enough])
+    rest = second[torch.isin(of_second, torch.tensor(enough))]
+    names = [google.class_names[k] for k in enough]
+    of_google = [
+        TensorSource(google.images[rows], [enough.index(int(k)) for k in google.labels[rows]], names)
+        for rows in (few, rest)
+    ]
+    return TensorSource(twitter.images[first], of_first, twitter.class_names), *of_google
 
 
-def train(config: dict[str, Any], minutes: float, folder: Path) -> TrainingRun:
+def train(config: dict[str, Any], minutes: float, folder: Path) -> DiffusionTrainer:
     """Train for some minutes of CPU time."""
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    run = TrainingRun(load_config(path), CPU)
-    trainer = run.trainer
+    trainer = TrainingRun(load_config(path), CPU).trainer
     trainer.length = Length.of(seconds=60 * minutes)
     while trainer.share < 1:
         began = time.process_time()
@@ -103,7 +107,7 @@ def train(config: dict[str, Any], minutes: float, folder: Path) -> TrainingRun:
                 break
         else:
             trainer.progress.end_epoch()
-    return run
+    return trainer
 
 
 class Judge:
@@ -135,14 +139,34 @@ class Judge:
         }
 
 
-def sampled(sampler: DiffusionSampler, names: list[str], wanted: list[str]) -> TensorSource:
-    """Return generated images of some of a network's classes."""
-    labels = [label for name in wanted for label in [names.index(name)] * MADE]
-    made = sampler.with_method(METHOD).sample(
-        len(labels), labels, guidance_scale=GUIDANCE, seeds=range(len(labels))
-    )
-    shown = [label for label in range(len(wanted)) for _ in range(MADE)]
-    return TensorSource(to_uint8(made), shown, wanted)
+def sampled(model: Checkpoint, wanted: Sequence[str]) -> TensorSource:
+    """Return as many generated images of each of these classes."""
+    assert model.class_names is not None
+    labels = [label for label in range(len(wanted)) for _ in range(MADE)]
+    of_model = [model.class_names.index(wanted[label]) for label in labels]
+    sampler = DiffusionSampler.from_pretrained(model, method=METHOD)
+    made = sampler.sample(len(labels), of_model, guidance_scale=GUIDANCE, seeds=range(len(labels)))
+    return TensorSource(to_uint8(made), labels, wanted)
+
+
+def runs(
+    names: Sequence[str], config: dict[str, Any], arguments: argparse.Namespace, folder: Path
+) -> Iterator[tuple[str, float, Checkpoint]]:
+    """Yield each run's name, its minutes and what it has trained."""
+    start = arguments.out / f"pretrained_{arguments.pretrain:g}.pth"
+    if not start.exists():
+        train(config, arguments.pretrain, folder).checkpoint().write(start)
+    for name in names:
+        if name == ALONE:
+            yield name, arguments.pretrain, Checkpoint.read(start)
+            continue
+        tuning = changed(config, {"data.paths.train": str(folder / "few")})
+        if (init := ARMS.get(name)) is not None:
+            tuning = changed({**tuning, "model": {}}, {"training.init": {"path": str(start), **init}})
+        minutes = arguments.tune + arguments.pretrain * (name == LONG)
+        trained = train(tuning, minutes, folder).checkpoint()
+        trained.write(arguments.out / f"{name}.pth")
+        yield name, minutes, trained
 
 
 def main() -> None:
@@ -156,47 +180,24 @@ def main() -> None:
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     large, few, unseen = parts()
-    used = sorted(set(few.labels.tolist()))
-    wanted = [few.class_names[label] for label in used]
-    few, unseen = (
-        TensorSource(s.images, [used.index(int(k)) for k in s.labels], wanted) for s in (few, unseen)
-    )
     judge = Judge(few, unseen)
-    rows: list[dict[str, Any]] = []
-
-    def note(name: str, made: TensorSource, minutes: float) -> None:
-        save_grid(from_uint8(made.images[:: MADE // 10]), arguments.out / f"{name}.png", nrow=10)
-        rows.append({"run": name, "minutes": minutes, **judge(made)})
-        print(json.dumps(rows[-1]), flush=True)
-        with atomic_write(arguments.out / "transfer.csv", "w") as file:
-            writer = csv.DictWriter(file, list(rows[-1]))
-            writer.writeheader()
-            writer.writerows(rows)
-
+    rows: list[dict[str, Any]] = [{"run": "the tuning images", "minutes": 0.0, **judge(few)}]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name, source in (("large", large), ("few", few)):
             save_as_folders(source, folder / name)
-        proposal = propose(Look.at(folder / "large"), "1h", CPU, lambda spec, *_: 40.0)
-        config = changed(dict(proposal.config), {"training.visualization.enabled": False})
-        config = changed(config, {"data.loading.batch_size": 16, "compute.precision": "fp32"})
-        start = arguments.out / f"pretrained_{arguments.pretrain:g}.pth"
-        names = sorted({str(name).replace(" ", "") for name in large.class_names})
-        if not start.exists():
-            train(config, arguments.pretrain, folder).trainer.checkpoint().write(start)
-        plain = [name.replace(" ", "") for name in wanted]
-        for name in arguments.only:
-            if name == ALONE:
-                note(name, sampled(DiffusionSampler.from_pretrained(start), names, plain), arguments.pretrain)
-                continue
-            init = ARMS.get(name)
-            tuning = changed(config, {"data.paths.train": str(folder / "few")})
-            if init is not None:
-                tuning = changed({**tuning, "model": {}}, {"training.init": {"path": str(start), **init}})
-            minutes = arguments.tune + arguments.pretrain * (name == LONG)
-            trainer = train(tuning, minutes, folder).trainer
-            trainer.checkpoint().write(arguments.out / f"{name}.pth")
-            note(name, sampled(trainer.sampler, sorted(plain), plain), minutes)
+        # A machine on which the narrowest network of the images' own size is the right one
+        proposal = propose(Look.at(folder / "large"), "1h", CPU, lambda spec, *_: 40.0 * (_width(spec) == 32))
+        config = changed(dict(proposal.config), {"training.visualization.enabled": False, **FIXED})
+        for name, minutes, trained in runs(arguments.only, config, arguments, folder):
+            made = sampled(trained, few.class_names or ())
+            save_grid(from_uint8(made.images[:: MADE // 10]), arguments.out / f"{name}.png", nrow=10)
+            rows.append({"run": name, "minutes": minutes, **judge(made)})
+            print(json.dumps(rows[-1]), flush=True)
+            with atomic_write(arguments.out / "transfer.csv", "w") as file:
+                writer = csv.DictWriter(file, list(rows[-1]))
+                writer.writeheader()
+                writer.writerows(rows)
     print(table(rows))
 
 

@@ -253,6 +253,8 @@ def test_a_file_is_known_by_its_names_and_says_what_it_took(tmp_path):
         ({"extra.weight": torch.zeros(1)}, {}, r"it has extra\.weight"),
         ({"out.2.weight": torch.zeros(5, 32, 3, 3)}, {}, "it makes 5 channels of 3"),
         ({"time_embed.0.weight": torch.zeros(128, 64)}, {}, "time has 64 features"),
+        ({"input_blocks.0.0.weight": torch.zeros(3)}, {}, "weights of other shapes"),
+        ({"out.2.bias": torch.full((3,), torch.nan)}, {}, r"out\.2\.bias are not finite"),
     ],
 )
 def test_what_cannot_be_is_refused(change, flags, problem):

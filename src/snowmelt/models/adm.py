@@ -22,6 +22,7 @@ from torch import Tensor
 from snowmelt.errors import InputError
 from snowmelt.models.checkpoint import Checkpoint
 from snowmelt.models.spec import ModelSpec
+from snowmelt.models.weights import not_finite
 from snowmelt.text import listed
 
 __all__ = ["FLAGS", "adm_checkpoint", "is_adm"]
@@ -95,6 +96,8 @@ def adm_checkpoint(weights: Weights, source: Path | None = None, **flags: Any) -
     name = source or "the state dict"
     if not is_adm(weights):
         raise InputError(f"{name} is no state dict of guided-diffusion: it has no time_embed.0, out.2, ...")
+    if spoilt := next(not_finite(weights), None):
+        raise InputError(f"{name}: the weights {spoilt} are not finite (NaN or infinity)")
     try:
         places, options = _layout(weights)
         usual = {**FLAGS, "image_size": _usual_size(options["use_attention"])}
@@ -109,6 +112,8 @@ def adm_checkpoint(weights: Weights, source: Path | None = None, **flags: Any) -
         ) from error
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+    except (IndexError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(f"{name} has weights of other shapes than guided-diffusion's: {error}") from error
     taken = [f"{flag}={value}" for flag, value in usual.items() if flag not in flags and value is not None]
     if taken:
         warnings.warn(

@@ -106,6 +106,7 @@ def create_ddpm(
     *,
     parameterization: str = "eps",
     zero_terminal_snr: bool = False,
+    learned_variance: bool = False,
     betas: Sequence[float] | None = None,
     network: str = "unet",
     has_null_class: bool = True,
@@ -123,6 +124,7 @@ def create_ddpm(
         beta_end: last variance (not read by ``cosine``).
         parameterization: what the network predicts: ``eps``, ``x0``, ``v``, ``flow`` or ``edm``.
         zero_terminal_snr: end in pure noise; needs a parameterization other than ``eps``.
+        learned_variance: the network says too how much noise an ancestral step adds (Nichol & Dhariwal 2021).
         betas: the variances themselves, where no named schedule has them; `num_timesteps` is their number
             then, and `beta_schedule`, `beta_start` and `beta_end` are not read.
 
@@ -153,6 +155,7 @@ def create_ddpm(
         network=network,
         has_null_class=has_null_class,
         device=device,
+        learned_variance=learned_variance,
         **network_options,
     )
     return cast(DDPMModel, model)

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from snowmelt.errors import InputError
 from snowmelt.models import EMA
+from snowmelt.training.layers import BEGIN
 from snowmelt.training.rate_schedules import RATE_SCHEDULES
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def prepare_optimizer(trainer: DiffusionTrainer) -> None:
         "no snapshots of averages (training.ema.snapshots: 0)": trainer.snapshots is not None,
         "a constant learning rate (training.scheduler.type: constant)": (
             trainer.scheduler is not None or schedule is not RATE_SCHEDULES["constant"]
+        ),
+        "no layers that begin later (training.init.unfreeze)": any(
+            BEGIN in group for group in optimizer.param_groups
         ),
         "betas above 0": any(group["betas"][0] <= 0 for group in optimizer.param_groups),
     }

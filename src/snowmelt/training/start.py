@@ -67,6 +67,7 @@ class Start:
             return
         if self._checkpoint is not None:
             self.lines += transfer(self._checkpoint, model, class_names, self._init.classes)
+            self._checkpoint = None  # its memory
         self.lines += freeze(model, self._init.freeze)
 
     def set_rates(self, optimizer: Optimizer, model: DiffusionModel) -> None:
