@@ -187,7 +187,9 @@ def main() -> None:
         for name, source in (("large", large), ("few", few)):
             save_as_folders(source, folder / name)
         # A machine on which the narrowest network of the images' own size is the right one
-        proposal = propose(Look.at(str(folder / "large")), "1h", CPU, lambda spec, *_: 40.0 * (_width(spec) == 32))
+        proposal = propose(
+            Look.at(str(folder / "large")), "1h", CPU, lambda spec, *_: 40.0 * (_width(spec) == 32)
+        )
         config = changed(dict(proposal.config), {"training.visualization.enabled": False, **FIXED})
         for name, minutes, trained in runs(arguments.only, config, arguments, folder):
             made = sampled(trained, few.class_names or ())
