@@ -114,7 +114,7 @@ def train_from(config: Config, *, overwrite: bool = False, dry_run: bool = False
         run = TrainingRun(
             config,
             device,
-            (lambda: _training_metrics(run.config, device)) if evaluated else None,
+            (lambda data: _training_metrics(run.config, device, data)) if evaluated else None,
             maximize=_more_is_better(config.training.validation.metric),
             overwrite=overwrite,
         )
