@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Generator
 
+from snowmelt import create_model
+from snowmelt.config import Config
 from snowmelt.data.balance import ORDERS, WEIGHTS, Balance, class_weights
 from snowmelt.errors import InputError
+from snowmelt.training import denoising_loss
+from snowmelt.training.run import TrainingRun
 
+TINY = {
+    "image_size": 8,
+    "in_channels": 1,
+    "model_channels": 4,
+    "channel_multipliers": [1],
+    "layers_per_block": 1,
+    "norm_groups": 2,
+    "attention_head_dim": 4,
+}
 COUNTS = (300, 30, 3)
 LABELS = torch.arange(3).repeat_interleave(torch.tensor(COUNTS))
+
+
+def unequal(folder: Path) -> Path:
+    """Six black and two white images."""
+    for name, count, colour in (("black", 6, 0), ("white", 2, 255)):
+        (folder / name).mkdir(exist_ok=True)
+        for i in range(count):
+            Image.new("L", (8, 8), colour).save(folder / name / f"{i}.png")
+    return folder
 
 
 def shown(sampling: str, epochs: int = 1, labels: torch.Tensor = LABELS, **options: float) -> torch.Tensor:
@@ -80,7 +105,49 @@ def test_labels_without_images_are_never_shown(sampling):
 
 
 def test_unknown_words_are_refused():
-    with pytest.raises(InputError, match="one of none, inverse, effective, up, down, got 'over'"):
+    with pytest.raises(
+        InputError, match="sampling must be one of none, inverse, effective, up, down, got 'over'"
+    ):
         Balance("over")
+    with pytest.raises(InputError, match="weights must be one of none, inverse, effective, got 'up'"):
+        Balance(weights="up")
     with pytest.raises(InputError, match=r"beta must lie in \[0, 1\), got 1.0"):
         Balance("effective", beta=1.0)
+
+
+def test_a_weighted_loss_is_that_of_images_as_often_as_their_weight():
+    """Class 0 has one image, class 1 three: inverse weights count the one like the three together."""
+    model = create_model(8, 1, 4, [1], num_classes=2, norm_groups=2, attention_head_dim=4, schedule="cosine")
+    labels, generator = torch.tensor([0, 1, 1, 1]), Generator().manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2, generator=generator)
+    x0, eps = torch.randn(2, 4, 1, 8, 8, generator=generator)
+    t = torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=torch.float64)
+    often = [0, 0, 0, 1, 2, 3]
+    repeated = denoising_loss(model, x0[often], labels[often], t=t[often], eps=eps[often])
+    weights = Balance(weights="inverse").of_classes(labels)
+    weighted = denoising_loss(model, x0, labels, t=t, eps=eps, importance=weights[labels])
+    torch.testing.assert_close(weighted, repeated)
+    assert not torch.isclose(weighted, denoising_loss(model, x0, labels, t=t, eps=eps))
+
+
+def test_a_run_counts_and_shows_its_images_as_its_file_says(tmp_path):
+    def loss(**balance: object) -> tuple[float, int]:
+        settings = {
+            "mode": "train",
+            "compute": {"precision": "fp32"},
+            "model": {"architecture": TINY, "conditioning": {"num_classes": 2}},
+            "data": {
+                "paths": {"train": str(unequal(tmp_path))},
+                "loading": {"batch_size": 8, "cache": "none"},
+                "balance": balance,
+            },
+        }
+        trainer = TrainingRun(Config.model_validate(settings), torch.device("cpu")).trainer
+        return trainer.train(num_epochs=1)["train_loss"], trainer.progress.images
+
+    plain, images = loss()
+    assert images == 8
+    assert loss(weights="inverse")[0] != plain
+    assert loss(sampling="up")[1] == 12
+    assert loss(sampling="down")[1] == 4

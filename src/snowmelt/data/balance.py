@@ -48,14 +48,15 @@ def class_weights(counts: Tensor, name: str, beta: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Balance:
-    """How often the images of each class are shown.
+    """How often the images of each class are shown, and how much each counts in the loss.
 
     Args:
         sampling: a key of `ORDERS`.
+        weights: a key of `WEIGHTS`, or ``none``.
         beta: of ``effective``, in [0, 1).
 
     Raises:
-        InputError: `sampling` is unknown, or `beta` out of range.
+        InputError: `sampling` or `weights` is unknown, or `beta` out of range.
 
     >>> labels = torch.tensor([0, 0, 0, 1])
     >>> Balance("up").order(labels, Generator().manual_seed(0)).sort().values
@@ -65,18 +66,26 @@ class Balance:
     """
 
     sampling: str = "none"
+    weights: str = "none"
     beta: float = 0.999
 
     def __post_init__(self) -> None:
-        """Check both."""
-        if self.sampling not in ORDERS:
-            raise InputError(f"sampling must be one of {', '.join(ORDERS)}, got {self.sampling!r}")
+        """Check all of it."""
+        for name, known in (("sampling", [*ORDERS]), ("weights", ["none", *WEIGHTS])):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if not 0 <= self.beta < 1:
             raise InputError(f"beta must lie in [0, 1), got {self.beta}")
 
     def order(self, labels: Tensor, generator: Generator) -> Tensor:
         """Return the numbers of the images of an epoch, in random order, (length,) int64."""
         return ORDERS[self.sampling](self, labels, generator)
+
+    def of_classes(self, labels: Tensor) -> Tensor | None:
+        """Return how much an image of each class counts in the loss, (classes,) float32; None for alike."""
+        if self.weights == "none":
+            return None
+        return class_weights(labels.bincount(), self.weights, self.beta).float()
 
     def length(self, labels: Tensor) -> int:
         """Return how many images an epoch shows."""

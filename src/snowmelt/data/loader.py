@@ -41,7 +41,7 @@ class DiffusionDataLoader:
         num_workers: threads that decode images, and read batches ahead; with 0, the thread that asks does it.
         pin_memory: copy faster to a CUDA device; without such a device it changes nothing.
         shuffle_train: a new order each epoch.
-        balance: how often each class is shown, where classes are of unequal size.
+        balance: how often each class is shown and how much it counts, where classes are of unequal size.
         drop_last: leave out the last training batch if it is not full.
         cache: where the images are decoded to before the first batch: ``memory``, ``disk``, ``none``, or
             ``auto``, as `snowmelt.data.cache.keep` says.
@@ -62,6 +62,7 @@ class DiffusionDataLoader:
         num_classes: number of classes in the training data; 0 where it has none.
         class_names: their names, in natural order of the folders (2 before 10).
         num_epoch_images: images that an epoch shows.
+        class_weights: how much an image of each class counts in the loss; None for all alike.
         source: the training images as they were opened.
         division: which image belongs to which part; None without a `split`.
         image_shape: (C, H, W).
@@ -144,6 +145,7 @@ class DiffusionDataLoader:
         self.num_train_images = len(self._train)
         self.balance = _checked(balance, train_path, self.class_names, shuffle_train)
         self.num_epoch_images = balance.length(self.labels)
+        self.class_weights = balance.of_classes(self.labels)
         self.image_shape = (in_channels, height, width)
         self.background = shape.background
         self.batch_size = batch_size
@@ -237,13 +239,10 @@ class DiffusionDataLoader:
 
 
 def _checked(balance: Balance, path: str | Path, class_names: Sequence[str], shuffled: bool) -> Balance:
-    if balance.sampling != "none":
-        if not class_names:
-            raise InputError(
-                f"{path} has no classes that data.balance.sampling could balance: set it to none"
-            )
-        if not shuffled:
-            raise InputError(
-                "data.balance.sampling draws anew in each epoch: set data.loading.shuffle_train to true"
-            )
+    if balance != ALIKE and not class_names:
+        raise InputError(f"{path} has no classes that data.balance could balance: leave that section out")
+    if balance.sampling != "none" and not shuffled:
+        raise InputError(
+            "data.balance.sampling draws anew in each epoch: set data.loading.shuffle_train to true"
+        )
     return balance

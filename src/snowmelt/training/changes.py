@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from snowmelt.config import Config
-from snowmelt.config.data import Augmentation
+from snowmelt.config.data import Augmentation, Balance
 from snowmelt.config.training import Training
 from snowmelt.differences import differences
 from snowmelt.models import Checkpoint
@@ -46,6 +46,7 @@ def settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
     loading = config.get("data", {}).get("loading", {})
     data["loading"] = {k: v for k, v in loading.items() if k not in ("num_workers", "pin_memory", "cache")}
     data["paths"] = {"train": config.get("data", {}).get("paths", {}).get("train")}
+    data["balance"] = Balance().model_dump(mode="json") | config.get("data", {}).get("balance", {})
     data["split"] = config.get("data", {}).get("split")
     seed = config.get("compute", {}).get("seed")
     return {"compute.seed": seed, "model": config.get("model", {}), "data": data, "training": training}

@@ -51,6 +51,6 @@ def training_data(
         device=device,
         show_progress=is_first_process(),
         seed=config.compute.seed,
-        balance=Balance(data.balance.sampling, data.balance.beta),
+        balance=Balance(**data.balance.model_dump()),
         **data.augmentation.options(),
     )

@@ -39,6 +39,7 @@ def denoising_loss(
     weighting: Weighting = UNIFORM,
     times: Times = USUAL,
     uncertainty: Callable[[Tensor], Tensor] | None = None,
+    importance: Tensor | None = None,
 ) -> Tensor:
     """Return the mean squared error of the network's prediction at random times and noise, a scalar.
 
@@ -59,6 +60,7 @@ def denoising_loss(
         weighting: how much each noise level counts.
         times: how noise levels are drawn.
         uncertainty: u(lam), to learn beside the network; see `snowmelt.training.Uncertainty`.
+        importance: (B,), how much each image counts; None for all alike.
 
     >>> from snowmelt import create_ddpm
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
@@ -79,7 +81,7 @@ def denoising_loss(
     output = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, *labels)
     y, variance = model.split(output.to(x0.dtype))
     target = model.parameterization.target(x0, eps, level)
-    if weight is None and uncertainty is None and variance is None:
+    if weight is None and uncertainty is None and variance is None and importance is None:
         return mse_loss(y, target)
     error = (y - target).square().flatten(1).mean(1)
     if weight is not None:
@@ -91,7 +93,7 @@ def denoising_loss(
     if variance is not None:
         predicted = model.parameterization.x0(x_t, y.detach(), level)
         error = error + variance_loss(model, t, x0, predicted, variance)
-    return error.mean()
+    return (error if importance is None else importance * error).mean()
 
 
 def batch_loss(
@@ -119,6 +121,8 @@ def batch_loss(
         options |= {"t": draws.times, "eps": draws.noise(x0.shape[1:], device)}
     if generator is None:
         options["uncertainty"] = trainer.uncertainty
+        if (class_weights := getattr(trainer.dataloader, "class_weights", None)) is not None:
+            options["importance"] = class_weights.to(device, non_blocking=True)[class_labels]
     with autocast(device, settle_precision(trainer).precision):
         return denoising_loss(trainer.model, x0, labels, generator, **options)
 

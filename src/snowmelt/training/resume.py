@@ -117,7 +117,11 @@ def data_order(dataloader: object, processes: int) -> dict[str, Any]:
 
     The batch size is that of all processes together, which share each batch.
     """
-    return _of_all({**{name: getattr(dataloader, name, None) for name in DATA_ORDER}, "processes": processes})
+    order = {name: getattr(dataloader, name, None) for name in DATA_ORDER}
+    balance = getattr(dataloader, "balance", None)
+    if balance is not None and balance.sampling != "none":
+        order |= {"sampling": balance.sampling, "beta": balance.beta}
+    return _of_all({**order, "processes": processes})
 
 
 def _of_all(order: Mapping[str, Any]) -> dict[str, Any]:
