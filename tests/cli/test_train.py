@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -207,6 +208,9 @@ def test_a_dry_run_says_what_is_ahead_and_writes_nothing(tmp_path):
     assert "360 images, 10 classes: 7 epochs of 2 steps" in said
     assert "parameters" in said
     assert "the 14 steps of this run" in said
+    assert re.search(r"Memory at the peak of these steps: [\d,]+ MiB on cpu", said)
+    assert "muon, none from a rate of 0.01 at once; averaged over a decay of 0.99" in said
+    assert "Between the steps: a checkpoint every epoch and a save every 10 minutes" in said
     assert not (tmp_path / "run").exists()
     assert "set it to 10" in train(
         tmp_path / "run", "--dry-run", "model.conditioning.num_classes=3", exit_code=2

@@ -106,6 +106,7 @@ def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: b
 def train_from(config: Config, *, overwrite: bool = False, dry_run: bool = False) -> None:
     """Check everything that can fail, then train the model of a configuration."""
     from snowmelt.device import resolve_device
+    from snowmelt.training.forecast import forecast
     from snowmelt.training.run import TrainingRun
 
     with as_input_errors():  # nothing has been done yet
@@ -120,7 +121,7 @@ def train_from(config: Config, *, overwrite: bool = False, dry_run: bool = False
         )
         run.check()
     if dry_run:
-        typer.echo(run.forecast())
+        typer.echo(forecast(run))
     else:
         run.run()
 

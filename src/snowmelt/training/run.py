@@ -26,7 +26,6 @@ from snowmelt.precision import AUTO
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import counted, duration, seconds_in
 from snowmelt.training.accelerator import is_first_process
-from snowmelt.training.bar import make_clock
 from snowmelt.training.changes import changes
 from snowmelt.training.data import training_data
 from snowmelt.training.length import Length
@@ -175,15 +174,6 @@ class TrainingRun:
                 f"training.budget is {self.config.training.budget}, and starting alone took "
                 f"{duration(passed)}: give more time"
             )
-
-    def forecast(self) -> str:
-        """Take a few steps in memory, write nothing, and return what the run holds and how long it takes."""
-        clock = make_clock(self.trainer, self.length)
-        clock.say = None
-        for _ in clock.over(self.trainer.steps()):
-            if clock.is_done():
-                break
-        return f"{self.summary()}\n{clock.sentence()}"
 
     def summary(self) -> str:
         """Return the numbers of parameters, images and steps, and the precision, in a sentence."""
