@@ -322,7 +322,7 @@ def test_a_device_that_is_not_there_is_bad_input(trained, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.paths.train=no/such/folder"], "is neither a folder nor one of"),
+        (["data.paths.train=no/such/folder"], "is neither a file nor a folder, nor one of"),
         (["data.paths.train=digits:validation"], "digits:train"),
         (["model.conditioning.num_classes=3"], "set it to 10"),
         (["model.architecture.image_size=9", "model.architecture.channel_multipliers=[1,2]"], "9"),

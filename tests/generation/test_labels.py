@@ -60,7 +60,7 @@ def test_names_that_the_model_knows_decide_the_labels(tmp_path):
         ({"a": 2, "b": 1}, 3, None, r"has 2 classes \(a, b\), but the model has 3"),
         ({"a": 2, "b": 1}, 2, ["a", "c"], "has the classes b, which the model was not trained on"),
         ({"a": 2, "b": 2}, 2, None, "is balanced already: each class has 2 images"),
-        ({}, 2, None, "has no class folders"),
+        ({}, 2, None, "holds no images in a known layout"),
     ],
 )
 def test_folders_that_do_not_fit_are_refused(tmp_path, counts, classes, names, message):

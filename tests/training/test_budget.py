@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -89,6 +89,7 @@ def look(side, channels=3, classes=None):
     return Look("pictures", 1000, side, channels, classes or {})
 
 
+@settings(max_examples=20)  # each looks at dozens of networks
 @given(st.integers(8, 600), st.integers(1, 600), st.integers(1, 60))
 def test_more_time_never_gives_a_smaller_image(side, minutes, more):
     less, most = (

@@ -50,6 +50,7 @@ def make_run(folder: Path, init, model=None, **training) -> TrainingRun:
                 "betas": [0.0, 0.0],
                 "gradient_clip_norm": None,
             },
+            "scheduler": {"type": "none", "warmup": 0},
             "ema": {"decay": 0.5},
             "visualization": {"enabled": False},
             **training,

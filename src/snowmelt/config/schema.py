@@ -130,7 +130,7 @@ def known_keys(section: type[BaseModel] = Config, parent: str = "") -> Iterator[
     The keys of a list's items come after the list's own key, as if the list were a section.
 
     >>> [path for path, field in known_keys(Data)][:4]
-    ['paths', 'paths.train', 'paths.val', 'loading']
+    ['paths', 'paths.train', 'paths.val', 'split']
     """
     for name, field in section.model_fields.items():
         yield parent + name, field

@@ -21,9 +21,7 @@ def check_one_shape(sources: Sequence[ImageSource]) -> None:
         InputError: they have different shapes.
     """
     shapes = [
-        (source.shape.channels, *(source.shape.size or ()))
-        if isinstance(source, SampledSource)
-        else tuple(source.take([0]).shape[1:])
+        source.image_shape if isinstance(source, SampledSource) else tuple(source.take([0]).shape[1:])
         for source in sources
     ]
     if len(set(shapes)) > 1:

@@ -49,24 +49,32 @@ class SampledSource(ImageSource):
     ) -> None:
         sampler.check(request)
         super().__init__(name, len(request), request.class_labels, class_names)
-        self.sampler, self.request = sampler, request
-        channels, height, width = sampler.model.image_shape
-        self.shape = Shape((height, width), min(channels, 3), background)
+        self.sampler, self.request, self.background = sampler, request, background
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of the images of a model without a decoder; none is made for it."""
+        channels, *size = self.sampler.model.image_shape
+        return (min(channels, 3), *size)
 
     def content_hash(self) -> str:
         """Return the SHA-256 of what decides the images: `DiffusionSampler.identity`."""
-        laid_on = (self.shape.background,) if self.sampler.model.image_shape[0] == 4 else ()
+        laid_on = (self.background,) if self.sampler.model.image_shape[0] == 4 else ()
         return content_digest(self.sampler.identity(self.request), *laid_on)
 
     def batches(self, batch_size: int, num_workers: int = 0) -> Iterator[Tensor]:
         """Sample and yield all images in order, uint8 (B, C, H, W)."""
         made = self.sampler.batches(self.request, batch_size=batch_size)
-        return _rebatched((resize(to_uint8(batch).cpu(), self.shape) for batch in made), batch_size)
+        return _rebatched(map(self._opaque, made), batch_size)
 
     def take(self, indices: Sequence[int]) -> Tensor:
         """Sample some of the images alone, uint8 (len(indices), C, H, W)."""
-        made = torch.cat(list(self.sampler.batches(self._requested(indices))))
-        return resize(to_uint8(made).cpu(), self.shape)
+        return self._opaque(torch.cat(list(self.sampler.batches(self._requested(indices)))))
+
+    def _opaque(self, made: Tensor) -> Tensor:
+        pixels = to_uint8(made).cpu()
+        channels, height, width = pixels.shape[1:]
+        return resize(pixels, Shape((height, width), min(channels, 3), self.background))
 
     def _keep(self, indices: Sequence[int]) -> None:
         self.request = self._requested(indices)
