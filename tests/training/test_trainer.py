@@ -159,6 +159,13 @@ def test_validation_is_repeatable_and_leaves_no_trace(use_ema):
     assert all(torch.equal(a, b) for a, b in zip(before[1], after, strict=True))
 
 
+def test_the_loss_of_validation_does_not_depend_on_its_batches():
+    trainer = make_trainer(digits(val_path="digits:test"))
+    whole = trainer.validate_epoch()["loss"]
+    trainer.dataloader.batch_size = 7
+    assert trainer.validate_epoch()["loss"] == pytest.approx(whole, rel=1e-5)
+
+
 def test_without_validation_data_there_is_no_validation():
     assert make_trainer().validate_epoch() == {}
 

@@ -142,6 +142,7 @@ def test_an_uncertainty_that_would_not_learn_is_refused():
 
 def test_validation_measures_errors_whatever_was_learned():
     trainer = make_trainer()
+    trainer.dataloader.num_val_images = 4
     trainer.dataloader.val_loader = lambda: iter(
         [(torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.long))]
     )

@@ -61,6 +61,7 @@ class DiffusionDataLoader:
         labels: (num_train_images,) int64, the class of each training image; 0 where there are none.
         num_classes: number of classes in the training data; 0 where it has none.
         class_names: their names, in natural order of the folders (2 before 10).
+        num_val_images: images to validate on; 0 where there are none.
         num_epoch_images: images that an epoch shows.
         class_weights: how much an image of each class counts in the loss; None for all alike.
         source: the training images as they were opened.
@@ -143,6 +144,7 @@ class DiffusionDataLoader:
             self._val = of_classes(labelled(val), val_path, self.class_names, train_path)
         self.num_classes = len(self.class_names)
         self.num_train_images = len(self._train)
+        self.num_val_images = len(self._val) if self._val is not None else 0
         self.balance = _checked(balance, train_path, self.class_names, shuffle_train)
         self.num_epoch_images = balance.length(self.labels)
         self.class_weights = balance.of_classes(self.labels)

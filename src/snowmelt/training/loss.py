@@ -102,29 +102,28 @@ def batch_loss(
     class_labels: Tensor,
     augment_labels: Tensor | None = None,
     *,
-    draws: Draws | None = None,
-    generator: torch.Generator | None = None,
+    draws: Draws,
+    learns: bool = True,
 ) -> Tensor:
     """Return the loss of a trainer's network on a batch, on the device and in the precision of its run.
 
     Args:
         trainer: whose network it is.
         x0, class_labels, augment_labels: the batch.
-        draws: what training has drawn for it.
-        generator: of validation, which has no draws.
+        draws: what was drawn for it.
+        learns: False for validation, which drops no label, and weights neither classes nor uncertainty.
     """
     device = trainer.accelerator.device
     x0, class_labels = (batch.to(device, non_blocking=True) for batch in (x0, class_labels))
-    labels = labels_to_learn(trainer.model, class_labels, draws.dropped if draws is not None else None)
+    labels = labels_to_learn(trainer.model, class_labels, draws.dropped if learns else None)
     options = {"network": trainer.forward, "augment_labels": augment_labels, **trainer.objective}
-    if draws is not None:
-        options |= {"t": draws.times, "eps": draws.noise(x0.shape[1:], device)}
-    if generator is None:
+    if learns:
         options["uncertainty"] = trainer.uncertainty
         if (class_weights := getattr(trainer.dataloader, "class_weights", None)) is not None:
             options["importance"] = class_weights.to(device, non_blocking=True)[class_labels]
+    eps = draws.noise(x0.shape[1:], device)
     with autocast(device, settle_precision(trainer).precision):
-        return denoising_loss(trainer.model, x0, labels, generator, **options)
+        return denoising_loss(trainer.model, x0, labels, t=draws.times, eps=eps, **options)
 
 
 def labels_to_learn(

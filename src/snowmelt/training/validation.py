@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from snowmelt.training.draws import draw
 from snowmelt.training.loss import batch_loss
 
 if TYPE_CHECKING:
@@ -21,13 +22,16 @@ def validation_loss(trainer: DiffusionTrainer) -> float | None:
     loader = trainer.dataloader.val_loader()
     if loader is None:
         return None
-    generator = torch.Generator().manual_seed(0)
+    # For all images at once, so that it does not matter how many are in a batch
+    draws = draw(trainer.model, trainer.objective["times"], trainer.dataloader.num_val_images, 0)
+    done = 0
     one = torch.ones((), device=trainer.accelerator.device)
     total = torch.zeros(2, device=trainer.accelerator.device)  # of losses, of images
     trainer.model.eval()
     with trainer.ema.applied() if trainer.ema is not None else nullcontext():
         for x0, class_labels in loader:
-            loss = batch_loss(trainer, x0, class_labels, generator=generator)
+            own, done = draws.part(done, done + len(x0)), done + len(x0)
+            loss = batch_loss(trainer, x0, class_labels, draws=own, learns=False)
             total += torch.stack([loss, one]) * len(x0)
     loss_sum, count = total.tolist()
     mean: float = loss_sum / count
