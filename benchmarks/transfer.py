@@ -116,9 +116,11 @@ class Judge:
     Args:
         tuned_on: the few images.
         unseen: those that nobody sees.
+        useful: train classifiers too, which takes minutes for each run.
     """
 
-    def __init__(self, tuned_on: TensorSource, unseen: TensorSource) -> None:
+    def __init__(self, tuned_on: TensorSource, unseen: TensorSource, *, useful: bool) -> None:
+        self.useful = useful
         self.few, self.unseen, self.extractor = tuned_on, unseen, make_extractor("imagenet")
         self.of_few, self.of_unseen = (extract_features(each, self.extractor) for each in (tuned_on, unseen))
 
@@ -126,17 +128,17 @@ class Judge:
         """Return the figures of generated images, or of others beside them."""
         features = extract_features(made, self.extractor)
         news = novelty(features, self.of_few, self.of_unseen)
-        useful = usefulness(made, self.few, self.unseen, extractor=self.extractor, seeds=range(3), steps=300)
-        gain = useful.gain.balanced_accuracy
-        return {
+        figures = {
             "c2st": c2st(features, self.of_unseen).value,
             "kid x 100": 100 * kid(features, self.of_unseen, subsets=20).value,
             "nearest": news.distances.median().item(),
             "copies": news.copy_rate.value,
-            "useful": gain.value,
-            "useful from": gain.low,
-            "useful to": gain.high,
         }
+        if not self.useful:
+            return figures
+        useful = usefulness(made, self.few, self.unseen, extractor=self.extractor, seeds=range(3), steps=300)
+        gain = useful.gain.balanced_accuracy
+        return {**figures, "useful": gain.value, "useful from": gain.low, "useful to": gain.high}
 
 
 def sampled(model: Checkpoint, wanted: Sequence[str]) -> TensorSource:
@@ -175,12 +177,13 @@ def main() -> None:
     parser.add_argument("--pretrain", type=float, default=20.0, help="minutes of CPU time")
     parser.add_argument("--tune", type=float, default=5.0, help="minutes of CPU time")
     parser.add_argument("--only", nargs="*", default=[ALONE, *ARMS, LONG], choices=[ALONE, *ARMS, LONG])
+    parser.add_argument("--no-usefulness", action="store_true", help="train no classifiers")
     parser.add_argument("--out", type=Path, default=Path("outputs/transfer"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     large, few, unseen = parts()
-    judge = Judge(few, unseen)
+    judge = Judge(few, unseen, useful=not arguments.no_usefulness)
     rows: list[dict[str, Any]] = [{"run": "the tuning images", "minutes": 0.0, **judge(few)}]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
