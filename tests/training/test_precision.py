@@ -12,8 +12,10 @@ from torch.optim import SGD
 from snowmelt import DiffusionSampler, DiffusionTrainer, create_ddpm
 from snowmelt.models.checkpoint_file import read_contents, write_contents
 from snowmelt.precision import Choice
+from snowmelt.training.draws import draw
 from snowmelt.training.loss import batch_loss
 from snowmelt.training.precision import settle_precision
+from snowmelt.training.times import Times
 
 from .test_trainer import digits, make_trainer, same, straight
 
@@ -139,5 +141,6 @@ def test_a_compiler_that_fails_is_left_out_with_its_reason(monkeypatch, tmp_path
 def test_an_error_of_the_network_itself_is_no_fault_of_the_compiler(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda network: network)
     trainer = make_trainer(compile_model=True)
+    draws = draw(trainer.model, Times(), 1, 0)
     with pytest.raises(RuntimeError, match="to have 1 channels"):
-        batch_loss(trainer, torch.zeros(1, 2, 8, 8), torch.tensor([0]))
+        batch_loss(trainer, torch.zeros(1, 2, 8, 8), torch.tensor([0]), draws=draws)

@@ -28,7 +28,8 @@ SHAPE = (1, 4, 4)
 class GaussianImages:
     """Stands for a `DiffusionDataLoader`."""
 
-    batch_size, num_train_images, num_epoch_images, class_names = 256, 2048, 2048, None
+    batch_size, class_names = 256, None
+    num_train_images = num_epoch_images = num_val_images = 2048
 
     def __init__(self) -> None:
         pixels = torch.randn(self.num_train_images, *SHAPE, generator=torch.Generator().manual_seed(1))
