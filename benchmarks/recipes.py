@@ -23,7 +23,7 @@ import yaml
 from eyes import emoji
 from matplotlib.figure import Figure
 
-from snowmelt import DiffusionSampler
+from snowmelt import DiffusionSampler, DiffusionTrainer
 from snowmelt.config import load_config
 from snowmelt.evaluation import Features, TensorSource, extract_features, make_extractor
 from snowmelt.evaluation.ladder.spoiling import SPOILINGS
@@ -113,26 +113,41 @@ def run(
     name: str, config: dict[str, Any], minutes: float, judge: Judge, folder: Path
 ) -> Iterator[dict[str, Any]]:
     """Train for some minutes of CPU time, and yield a row at each mark."""
+    marks = list(MARKS)
+    for trainer in training(config, minutes, folder):
+        if trainer.share >= marks[0]:
+            images, done = sampled(trainer.sampler, judge), trainer.progress
+            grid = from_uint8(images[:: len(images) // 50])
+            save_grid(grid, folder / f"{name}_{marks[0]}.png", nrow=10)
+            row = {"recipe": name, "minutes": done.seconds / 60, "images": done.images}
+            yield {**row, "kid": judge(TensorSource(images))}
+            marks.pop(0)
+
+
+def training(config: dict[str, Any], minutes: float, folder: Path) -> Iterator[DiffusionTrainer]:
+    """Train for some minutes of CPU time, and yield the trainer after each step.
+
+    What the caller does then is not counted.
+    """
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     trainer = TrainingRun(load_config(path), CPU).trainer
     trainer.length = Length.of(seconds=60 * minutes)
-    done, marks = trainer.progress, list(MARKS)
-    while marks:
+    while True:
         began = time.process_time()
         for _ in trainer.steps():
-            done.seconds += time.process_time() - began
-            if trainer.share >= marks[0]:
-                images = sampled(trainer.sampler, judge)
-                grid = from_uint8(images[:: len(images) // 50])
-                save_grid(grid, folder / f"{name}_{marks[0]}.png", nrow=10)
-                row = {"recipe": name, "minutes": done.seconds / 60, "images": done.images}
-                yield {**row, "kid": judge(TensorSource(images))}
-                marks.pop(0)
-                if not marks:
-                    return
+            trainer.progress.seconds += time.process_time() - began
+            yield trainer
+            if trainer.share >= 1:
+                return
             began = time.process_time()
         trainer.progress.end_epoch()
+
+
+def recipe_for(folder: Path) -> dict[str, Any]:
+    """Return the recipe for images on a machine whose right network is the narrowest of their own size."""
+    proposal = propose(Look.at(str(folder)), "1h", CPU, lambda spec, *_: 40.0 * (_width(spec) == 32))
+    return changed(dict(proposal.config), {"training.visualization.enabled": False, **FIXED})
 
 
 def sampled(sampler: DiffusionSampler, judge: Judge) -> torch.Tensor:
@@ -202,9 +217,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         save_as_folders(source, Path(folder))
-        # A machine on which the narrowest network of the images' own size is the right one
-        proposal = propose(Look.at(folder), "1h", CPU, lambda spec, *_: 40.0 * (_width(spec) == 32))
-        config = changed(dict(proposal.config), {"training.visualization.enabled": False, **FIXED})
+        config = recipe_for(Path(folder))
         for name in arguments.only:
             for row in run(name, changed(config, RECIPES[name]), arguments.minutes, judge, arguments.out):
                 print(json.dumps(row), flush=True)

@@ -13,29 +13,23 @@ import argparse
 import csv
 import json
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from eyes import package
 from PIL import Image
-from recipes import CPU, FIXED, _width, changed, save_as_folders
+from recipes import changed, recipe_for, save_as_folders, training
 
 from snowmelt import Checkpoint, DiffusionSampler, DiffusionTrainer
-from snowmelt.config import load_config
 from snowmelt.evaluation import TensorSource, extract_features, make_extractor
 from snowmelt.evaluation.answers.novelty import novelty
 from snowmelt.evaluation.answers.usefulness import usefulness
 from snowmelt.evaluation.metrics import c2st, kid
 from snowmelt.files import atomic_write
 from snowmelt.images import from_uint8, save_grid, to_uint8
-from snowmelt.training.length import Length
-from snowmelt.training.proposal import Look, propose
-from snowmelt.training.run import TrainingRun
 
 SIDE, A_CLASS, MADE = 32, 30, 60  # pixels, tuning images of a class, generated images of a class
 METHOD, GUIDANCE = "dpmpp_2m:12", 2.0
@@ -94,19 +88,7 @@ def parts() -> tuple[TensorSource, TensorSource, TensorSource]:
 
 def train(config: dict[str, Any], minutes: float, folder: Path) -> DiffusionTrainer:
     """Train for some minutes of CPU time."""
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    trainer = TrainingRun(load_config(path), CPU).trainer
-    trainer.length = Length.of(seconds=60 * minutes)
-    while trainer.share < 1:
-        began = time.process_time()
-        for _ in trainer.steps():
-            trainer.progress.seconds += time.process_time() - began
-            began = time.process_time()
-            if trainer.share >= 1:
-                break
-        else:
-            trainer.progress.end_epoch()
+    *_, trainer = training(config, minutes, folder)
     return trainer
 
 
@@ -189,11 +171,7 @@ def main() -> None:
         folder = Path(temporary)
         for name, source in (("large", large), ("few", few)):
             save_as_folders(source, folder / name)
-        # A machine on which the narrowest network of the images' own size is the right one
-        proposal = propose(
-            Look.at(str(folder / "large")), "1h", CPU, lambda spec, *_: 40.0 * (_width(spec) == 32)
-        )
-        config = changed(dict(proposal.config), {"training.visualization.enabled": False, **FIXED})
+        config = recipe_for(folder / "large")
         for name, minutes, trained in runs(arguments.only, config, arguments, folder):
             made = sampled(trained, few.class_names or ())
             save_grid(from_uint8(made.images[:: MADE // 10]), arguments.out / f"{name}.png", nrow=10)
