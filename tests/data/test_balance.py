@@ -18,15 +18,7 @@ from snowmelt.errors import InputError
 from snowmelt.training import denoising_loss
 from snowmelt.training.run import TrainingRun
 
-TINY = {
-    "image_size": 8,
-    "in_channels": 1,
-    "model_channels": 4,
-    "channel_multipliers": [1],
-    "layers_per_block": 1,
-    "norm_groups": 2,
-    "attention_head_dim": 4,
-}
+TINY = {"image_size": 8, "in_channels": 1, "model_channels": 8, "channel_multipliers": [1], "norm_groups": 4}
 COUNTS = (300, 30, 3)
 LABELS = torch.arange(3).repeat_interleave(torch.tensor(COUNTS))
 
@@ -117,7 +109,7 @@ def test_unknown_words_are_refused():
 
 def test_a_weighted_loss_is_that_of_images_as_often_as_their_weight():
     """Class 0 has one image, class 1 three: inverse weights count the one like the three together."""
-    model = create_model(8, 1, 4, [1], num_classes=2, norm_groups=2, attention_head_dim=4, schedule="cosine")
+    model = create_model(**TINY, num_classes=2, schedule="cosine")
     labels, generator = torch.tensor([0, 1, 1, 1]), Generator().manual_seed(0)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2, generator=generator)

@@ -11,6 +11,7 @@ import typer
 
 from snowmelt.cli.errors import exit_codes
 from snowmelt.cli.options import Overrides
+from snowmelt.cli.parsing import is_config
 
 if TYPE_CHECKING:
     from snowmelt.config import Config
@@ -24,9 +25,7 @@ def data_command(
         typer.Argument(metavar="CONFIG|DATA", help="YAML file of a run; or images, as for snowmelt train."),
     ],
     overrides: Overrides = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Where the picture goes. Default: data.png.")
-    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where the picture goes.")] = Path("data.png"),
     as_json: Annotated[bool, typer.Option("--json", help="Print figures for a program.")] = False,
 ) -> None:
     """Show what the network will see: how many images of which class, their values, copies, a picture.
@@ -42,10 +41,9 @@ def data_command(
 
         config = _config(source, overrides or [])
         found = survey(training_data(config, torch.device("cpu")))
-        path = out or Path("data.png")
         captions = [found.classes[label] for label in found.labels] if len(found.classes) > 1 else None
-        save_grid(found.pictures, path, nrow=8, captions=captions)
-        typer.echo(json.dumps(found.as_json(), indent=2) if as_json else f"{found}\n\nA picture: {path}")
+        save_grid(found.pictures, out, nrow=8, captions=captions)
+        typer.echo(json.dumps(found.as_json(), indent=2) if as_json else f"{found}\n\nA picture: {out}")
 
 
 def _config(source: Path, overrides: Sequence[str]) -> Config:
@@ -53,7 +51,7 @@ def _config(source: Path, overrides: Sequence[str]) -> Config:
     from snowmelt.config import load_config
     from snowmelt.training.proposal import Look, minimal
 
-    if str(source) == "-" or source.suffix.lower() in (".yaml", ".yml"):
+    if is_config(source):
         return load_config(source, [*overrides, "mode=train"])
     look = Look.at(str(source))
     as_they_are = {"image_size": look.side, "in_channels": look.in_channels}

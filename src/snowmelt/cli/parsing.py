@@ -10,7 +10,7 @@ from snowmelt.errors import InputError
 from snowmelt.files import check_writable
 from snowmelt.text import counted
 
-__all__ = ["expect_suffix", "integers", "label_each", "numbers"]
+__all__ = ["expect_suffix", "integers", "is_config", "label_each", "numbers"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,15 @@ def expect_suffix(out: Path, *suffixes: str) -> str:
         raise InputError(f"--out is a file, but {out} is a folder: give another name")
     check_writable(out.parent)
     return suffix
+
+
+def is_config(source: Path) -> bool:
+    """Return whether a source is a configuration, ``-`` for an empty one; else it is images.
+
+    >>> is_config(Path("run.yaml")), is_config(Path("-")), is_config(Path("photos"))
+    (True, True, False)
+    """
+    return str(source) == "-" or source.suffix.lower() in (".yaml", ".yml")
 
 
 def integers(text: str | None, option: str) -> list[int] | None:

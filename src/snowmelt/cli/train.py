@@ -10,6 +10,7 @@ import typer
 
 from snowmelt.cli.errors import exit_codes
 from snowmelt.cli.options import DryRun, Overrides, Overwrite
+from snowmelt.cli.parsing import is_config
 from snowmelt.errors import InputError, as_input_errors
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def train(
         from snowmelt.config import load_config
 
         changes = list(overrides or [])
-        if str(source) == "-" or source.suffix.lower() in (".yaml", ".yml"):
+        if is_config(source):
             changes += [f"training.budget={budget}"] if budget is not None else []
             config = load_config(source, [*changes, "mode=train"])
         else:

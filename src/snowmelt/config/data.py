@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, FiniteFloat, ValidationInfo, field_v
 
 from snowmelt.config.section import Batch, NonNegative, Probability, Section, Seed
 
-__all__ = ["Augmentation", "ColorJitter", "Data", "Loading", "Paths", "Split"]
+__all__ = ["Augmentation", "Balance", "ColorJitter", "Data", "Loading", "Paths", "Split"]
 
 PARTS = ("train", "val", "test")
 ROUNDING = 1e-6  # by which shares may miss 1

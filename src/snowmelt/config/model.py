@@ -11,7 +11,7 @@ from snowmelt import limits
 from snowmelt.config.section import Classes, NullIsNone, Probability, Section, Share, Side, Width
 from snowmelt.text import counted
 
-__all__ = ["Architecture", "Conditioning", "Diffusion", "Model", "usual_patch_size"]
+__all__ = ["OF_BETAS", "Architecture", "Conditioning", "Diffusion", "Model", "usual_patch_size"]
 
 
 def _default(**defaults: int) -> Any:
@@ -98,16 +98,15 @@ class Architecture(Section):
 
 
 # The keys that describe a discrete schedule
-_OF_BETAS = {"num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr"}
+OF_BETAS = {"num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr"}
 
 
 class Diffusion(Section):
     """The noise schedule, and what the network predicts.
 
-    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys, `zero_terminal_snr` and
-    `learned_variance`, with which the network says how much noise a step of ancestral sampling adds. One of
-    these without a schedule means it. The other schedules are continuous in time and read `schedule_options`
-    only.
+    ``ddpm`` is discrete: it reads `num_timesteps`, the `beta` keys and `zero_terminal_snr`, one of which
+    means it where no schedule is stated. With `learned_variance`, its network says how much noise a step of
+    ancestral sampling adds. The other schedules are continuous in time and read `schedule_options` only.
     """
 
     schedule: Literal["ddpm", "flow", "edm", "vp", "cosine", "ve"] = "cosine"
@@ -126,7 +125,7 @@ class Diffusion(Section):
     @model_validator(mode="before")
     @classmethod
     def _betas_mean_ddpm(cls, data: Any) -> Any:
-        of_betas = isinstance(data, Mapping) and "schedule" not in data and not _OF_BETAS.isdisjoint(data)
+        of_betas = isinstance(data, Mapping) and "schedule" not in data and not OF_BETAS.isdisjoint(data)
         return {**data, "schedule": "ddpm"} if of_betas else data
 
     @field_validator("beta_end")
@@ -180,7 +179,7 @@ class Model(Section):
 
         `num_classes` is left out where the training data decides it.
         """
-        of_other_schedules = {"schedule_options"} if self.diffusion.schedule == "ddpm" else _OF_BETAS
+        of_other_schedules = {"schedule_options"} if self.diffusion.schedule == "ddpm" else OF_BETAS
         of_other_networks = _OF_DIT if self.architecture.type == "unet" else _OF_UNET
         unused = of_other_schedules | of_other_networks
         options: dict[str, Any] = {}

@@ -199,14 +199,16 @@ class DiffusionDataLoader:
         if not 0 <= start_batch <= last:
             raise ValueError(f"start_batch must lie in 0..{last}, got {start_batch}")
         return self._deliver(
-            self._train_images, self._batches(epoch, start_batch, process), self.augmentation
+            partial(self._source, "train"), self._batches(epoch, start_batch, process), self.augmentation
         )
 
     def val_loader(self) -> Batches | None:
         """Return all validation batches, in order; None if there is no validation data."""
         if self._val is None:
             return None
-        return self._deliver(self._val_images, EpochBatches(len(self._val), self.batch_size, shuffle=False))
+        return self._deliver(
+            partial(self._source, "val"), EpochBatches(len(self._val), self.batch_size, shuffle=False)
+        )
 
     def sources(self) -> dict[str, ImageSource]:
         """Return the images of ``train`` and, if there are any, of ``val``, decoded if they are kept so."""
@@ -217,14 +219,8 @@ class DiffusionDataLoader:
         """Return the classes of the images that an epoch shows, in its order."""
         return self.labels[[number for batch in self._batches(epoch, 0, (0, 1)) for number in batch]]
 
-    def _train_images(self) -> ImageSource:
-        self.prepare()
-        return self._train
-
-    def _val_images(self) -> ImageSource:
-        self.prepare()
-        assert self._val is not None
-        return self._val
+    def _source(self, part: str) -> ImageSource:
+        return self.sources()[part]
 
     def _batches(self, epoch: int, start: int, process: tuple[int, int]) -> EpochBatches:
         return EpochBatches(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 
 import torch
 from torch import Tensor
@@ -131,7 +130,7 @@ def _warnings(
             f"{most} has {counts[most]:,} images and {least} {counts[least]:,}, so the network sees little "
             "of rare classes: data.balance.sampling=inverse shows them more often"
         )
-    digests = {name: _digests(source) for name, source in sources.items()}
+    digests = {name: source.pixel_digests() for name, source in sources.items()}
     yield from _copies(
         digests, {name: source.items() for name, source in {**sources, "train": data.source}.items()}
     )
@@ -148,13 +147,9 @@ def _warnings(
         )
 
 
-def _digests(source: ImageSource) -> list[bytes]:
-    return [sha256(one.contiguous().numpy().data).digest() for batch in source.batches(256) for one in batch]
-
-
-def _copies(digests: Mapping[str, list[bytes]], names: Mapping[str, list[str]]) -> Iterator[str]:
+def _copies(digests: Mapping[str, list[str]], names: Mapping[str, list[str]]) -> Iterator[str]:
     """Say which images are equal to others, pixel by pixel, in the size of training."""
-    first: dict[bytes, str] = {}
+    first: dict[str, str] = {}
     copies = []
     for digest, name in zip(digests["train"], names["train"], strict=True):
         if digest in first:

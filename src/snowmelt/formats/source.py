@@ -138,6 +138,11 @@ class ImageSource(ABC):
 
     def digests(self) -> list[str]:
         """Return the SHA-256 of what decides each image: of its file, or of its pixels."""
+        return self.pixel_digests()
+
+    @final
+    def pixel_digests(self) -> list[str]:
+        """Return the SHA-256 of the pixels of each image, however it is stored."""
         return [sha256(one.contiguous().numpy().data).hexdigest() for b in self.batches(256) for one in b]
 
     def stamp(self) -> object:

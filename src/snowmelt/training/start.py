@@ -10,6 +10,7 @@ import torch
 from torch.optim import Optimizer
 
 from snowmelt.config import Config
+from snowmelt.config.model import OF_BETAS
 from snowmelt.errors import InputError
 from snowmelt.models import Checkpoint, DiffusionModel, ModelSpec
 from snowmelt.models.transfer_weights import transfer
@@ -18,8 +19,7 @@ from snowmelt.training.layers import freeze, set_rates
 __all__ = ["Start"]
 
 # The keys that say something about one schedule only, and about a null class only
-_OF_SCHEDULE = {"schedule_options", "num_timesteps", "beta_schedule", "beta_start", "beta_end", "betas"}
-_OF_SCHEDULE |= {"zero_terminal_snr", "learned_variance"}
+_OF_SCHEDULE = OF_BETAS | {"betas", "learned_variance", "schedule_options"}
 _OF_NULL_CLASS = {"has_null_class", "class_dropout_prob"}
 
 
