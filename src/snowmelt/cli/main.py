@@ -14,6 +14,7 @@ from snowmelt.cli.check import check_command
 from snowmelt.cli.compare import compare_command
 from snowmelt.cli.convert import export_command, import_command
 from snowmelt.cli.data import data_command
+from snowmelt.cli.distill import distill_command
 from snowmelt.cli.edit import edits
 from snowmelt.cli.ema import ema_command
 from snowmelt.cli.evaluate import evaluate_command
@@ -55,6 +56,7 @@ app.command("train")(train)
 app.command("generate")(generate)
 app.command("sample")(sample_command)
 app.command("run")(run)
+app.command("distill")(distill_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("check")(check_command)

@@ -2,6 +2,7 @@
 
 from snowmelt.data.augmentation import Augmentation
 from snowmelt.data.loader import DiffusionDataLoader
+from snowmelt.data.training_data import TrainingData
 from snowmelt.formats import DATASETS, load_digits_split
 
-__all__ = ["DATASETS", "Augmentation", "DiffusionDataLoader", "load_digits_split"]
+__all__ = ["DATASETS", "Augmentation", "DiffusionDataLoader", "TrainingData", "load_digits_split"]

@@ -13,7 +13,6 @@ from torch import Tensor
 from snowmelt.data.batches import Batch
 from snowmelt.data.order import place
 from snowmelt.training.draws import draw
-from snowmelt.training.loss import batch_loss
 
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer
@@ -56,7 +55,7 @@ def add_gradients(trainer: DiffusionTrainer, batches: Sequence[Batch]) -> tuple[
         own = draws.part(each.own.start - first, each.own.stop - first)
         alone = index < len(batches)
         with trainer.accelerator.no_sync(trainer.network) if alone else nullcontext():
-            loss = batch_loss(trainer, x0, *labels, draws=own)
+            loss = trainer.loss(trainer, x0, *labels, draws=own)
             # The processes take the mean of their gradients
             share = loss * (each.counted * process[1] / images)
             trainer.accelerator.backward(share)

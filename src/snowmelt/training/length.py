@@ -11,7 +11,7 @@ from snowmelt.errors import InputError
 from snowmelt.text import counted, duration
 
 if TYPE_CHECKING:
-    from snowmelt.data import DiffusionDataLoader
+    from snowmelt.data import TrainingData
     from snowmelt.training.state import Progress
 
 __all__ = ["UNITS", "Epoch", "Length"]
@@ -32,7 +32,7 @@ class Epoch:
     steps: int
 
     @classmethod
-    def of(cls, data: DiffusionDataLoader, process: tuple[int, int] = (0, 1), accumulation: int = 1) -> Epoch:
+    def of(cls, data: TrainingData, process: tuple[int, int] = (0, 1), accumulation: int = 1) -> Epoch:
         """Return what an epoch of the data holds.
 
         Args:

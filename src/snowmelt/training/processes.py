@@ -15,14 +15,14 @@ from snowmelt.text import counted
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from snowmelt.data import DiffusionDataLoader
+    from snowmelt.data import TrainingData
 
 __all__ = ["check_batches", "from_first", "largest", "of_all", "own_stream"]
 
 T = TypeVar("T")
 
 
-def check_batches(dataloader: DiffusionDataLoader, process: tuple[int, int]) -> None:
+def check_batches(dataloader: TrainingData, process: tuple[int, int]) -> None:
     """Refuse data without a batch that is full in all processes, where others are left out."""
     if not dataloader.batches_per_epoch(process):
         raise InputError(

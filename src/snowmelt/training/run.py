@@ -127,12 +127,12 @@ class TrainingRun:
         config, training, trainer = self.config, self.config.training, self.trainer
         if trainer.is_done and (resolve_output_path(config, "logs") / REPORT).exists():
             return self.folder
-        trainer.dataloader.prepare()  # before anything is written: an image may be broken
+        self.data.prepare()  # before anything is written: an image may be broken
         with self._open_logger() as logger:
             self._say(self.summary())
             if logger is not None:
-                if trainer.dataloader.division is not None:
-                    trainer.dataloader.division.write(self.split_file)
+                if self.data.division is not None:
+                    self.data.division.write(self.split_file)
                 trainer.logger = logger
                 logger.rewind(trainer.global_step)
                 save_config(config, logger.log_dir / "config.yaml")
@@ -209,7 +209,7 @@ class TrainingRun:
 
     def _measured_by(self) -> str:
         """Return the images that those of the model are compared with, as the command line takes them."""
-        division = self.trainer.dataloader.division
+        division = self.data.division
         if division is None:
             return str(self.config.data.paths.train)
         held_out = [part for part in ("test", "val") if part in division.parts.values()][:1]
@@ -274,6 +274,11 @@ class TrainingRun:
             yield logger
 
     @cached_property
+    def data(self) -> DiffusionDataLoader:
+        """The images to learn from."""
+        return training_data(self.config, self.device, self._earlier_split)
+
+    @cached_property
     def trainer(self) -> DiffusionTrainer:
         """The trainer that the configuration describes."""
         config, training = self.config, self.config.training
@@ -282,7 +287,7 @@ class TrainingRun:
         torch.backends.cudnn.allow_tf32 = training.performance.use_tf32
         torch.backends.cudnn.benchmark = training.performance.cudnn_benchmark
 
-        data = training_data(config, self.device, self._earlier_split)
+        data = self.data
         options = self.start.model_options()
         # A single class tells nothing
         number = options.setdefault("num_classes", data.num_classes if data.num_classes > 1 else None)

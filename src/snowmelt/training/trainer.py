@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from snowmelt.data import DiffusionDataLoader
+from snowmelt.data import TrainingData
 from snowmelt.models import EMA, Checkpoint, DiffusionModel
+from snowmelt.plans import Method
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.training.accelerator import clip_gradients, make_accelerator
 from snowmelt.training.accumulation import add_gradients, groups
@@ -29,6 +30,7 @@ from snowmelt.training.interrupt import Interrupted, Interruption
 from snowmelt.training.learning_rate import LearningRate
 from snowmelt.training.length import Epoch, Length
 from snowmelt.training.logger import DiffusionLogger
+from snowmelt.training.loss import BatchLoss, batch_loss
 from snowmelt.training.old_words import old_words
 from snowmelt.training.processes import check_batches, own_stream
 from snowmelt.training.rate_schedules import RateSchedule
@@ -75,6 +77,7 @@ class DiffusionTrainer(BaseTrainer):
         rate_schedule: in its place, one that follows the run in each step: a name, or a `RateSchedule`.
         warmup: images over which the learning rate rises linearly from 0 to that of the schedule.
         accumulation: batches of a step, which learn as one large batch does.
+        loss: of a batch; what else than denoising a network may learn has one of its own.
         weighting: how much each noise level counts in the loss, also in that of validation: a name of
             `snowmelt.training.WEIGHTINGS`, or a `Weighting`, which has options.
         times: how noise levels are drawn: a name of `snowmelt.training.DISTRIBUTIONS`, or `Times`, which has
@@ -88,6 +91,7 @@ class DiffusionTrainer(BaseTrainer):
         precision: of the network, as for `DiffusionSampler`; weights, losses and samples stay float32.
         compile_model: train with `torch.compile`, if it works here.
         config: the settings of the run; checkpoints keep a copy.
+        method: how the model is best sampled, where it is made for one; checkpoints state it.
 
     Attributes:
         length: of the run, which schedules read; `train` sets it.
@@ -109,7 +113,7 @@ class DiffusionTrainer(BaseTrainer):
     def __init__(
         self,
         model: DiffusionModel,
-        dataloader: DiffusionDataLoader,
+        dataloader: TrainingData,
         optimizer: Optimizer,
         logger: DiffusionLogger | None = None,
         device: str | torch.device = "cpu",
@@ -127,6 +131,7 @@ class DiffusionTrainer(BaseTrainer):
         rate_schedule: str | RateSchedule = "constant",
         warmup: int = 0,
         accumulation: int = 1,
+        loss: BatchLoss = batch_loss,
         weighting: str | Weighting = "uniform",
         times: str | Times | None = None,
         ema_width: float | None = None,
@@ -135,6 +140,7 @@ class DiffusionTrainer(BaseTrainer):
         sampler: DiffusionSampler | None = None,
         evaluate: Callable[[DiffusionSampler], Mapping[str, float]] | None = None,
         config: Mapping[str, Any] | None = None,
+        method: Method | None = None,
         num_samples: int | None = None,
         precision: str | None = None,
         compile_model: bool = False,
@@ -149,6 +155,7 @@ class DiffusionTrainer(BaseTrainer):
         self.scheduler = scheduler
         self.logger = logger if self.accelerator.is_main_process else None
         self.gradient_clip_norm = gradient_clip_norm
+        self.loss = loss
         self.objective: dict[str, Any] = {"weighting": Weighting.of(weighting), "times": Times.of(times)}
         self.sample_images = sample_images
         self.sample_interval = sample_interval
@@ -156,10 +163,11 @@ class DiffusionTrainer(BaseTrainer):
         self.guidance_scale = guidance_scale
         self.evaluate = evaluate
         self.config = dict(config) if config is not None else None
+        self.method = method
 
         self.ema = EMA(model, ema_decay, warmup=True, width=ema_width) if use_ema else None
         self.snapshots = Snapshots(model, snapshots) if snapshots else None
-        self.sampler = sampler or DiffusionSampler(model, device, self.ema)
+        self.sampler = sampler or DiffusionSampler(model, device, self.ema, method=method)
         self.sampler.ema = self.ema
 
         # Only the network is wrapped (for several processes, by the compiler): the model around it is a
@@ -392,8 +400,8 @@ class DiffusionTrainer(BaseTrainer):
     def checkpoint(self, training: Mapping[str, Any] | None = None) -> Checkpoint:
         """Return what is trained, with what resuming needs; its tensors are those that training changes."""
         class_names = getattr(self.dataloader, "class_names", None) or None
-        values = {"class_names": class_names, "training": training or {}, "config": self.config}
-        return Checkpoint.of(self.model, self.ema, **values)
+        values = {"class_names": class_names, "method": self.method, "config": self.config}
+        return Checkpoint.of(self.model, self.ema, training=training or {}, **values)
 
     def load_checkpoint(
         self, path: str | Path, *, reset_optimizer: bool = False, reset_scheduler: bool = False

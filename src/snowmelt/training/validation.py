@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from snowmelt.training.draws import draw
-from snowmelt.training.loss import batch_loss
 
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer
@@ -29,9 +28,9 @@ def validation_loss(trainer: DiffusionTrainer) -> float | None:
     total = torch.zeros(2, device=trainer.accelerator.device)  # of losses, of images
     trainer.model.eval()
     with trainer.ema.applied() if trainer.ema is not None else nullcontext():
-        for x0, class_labels in loader:
+        for x0, *labels in loader:
             own, done = draws.part(done, done + len(x0)), done + len(x0)
-            loss = batch_loss(trainer, x0, class_labels, draws=own, learns=False)
+            loss = trainer.loss(trainer, x0, *labels, draws=own, learns=False)
             total += torch.stack([loss, one]) * len(x0)
     loss_sum, count = total.tolist()
     mean: float = loss_sum / count

@@ -1,0 +1,84 @@
+"""``snowmelt distill CHECKPOINT --steps 1 2 4``: a student that needs few steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.options import Device, GuidanceScale, Overwrite, Precision, Quiet
+from snowmelt.cli.parsing import integers
+from snowmelt.errors import as_input_errors
+
+__all__ = ["distill_command"]
+
+
+def distill_command(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="The teacher, such as checkpoints/latest.pth.")
+    ],
+    more: Annotated[list[int] | None, typer.Argument(metavar="", hidden=True)] = None,
+    steps: Annotated[
+        str,
+        typer.Option(
+            "--steps", metavar="N N ...", help="Numbers of steps that one student is for, such as 1 2 4."
+        ),
+    ] = "1,2,4",
+    guidance: GuidanceScale = 0.0,
+    budget: Annotated[
+        str, typer.Option("--budget", metavar="TIME", help="Such as 10m: the run ends after it.")
+    ] = "10m",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="How the teacher samples: deterministic, such as dpmpp_2m:12. Default: the checkpoint's own "
+            "method; if it has none, balanced.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option(
+            "--pairs",
+            metavar="N",
+            help="Images that the teacher makes for the student. Default: those of a third of the time.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the student. Default: distilled, beside the checkpoint."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="All chance follows from it.")] = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a student that makes in few steps what the checkpoint makes in many. It needs no data.
+
+    Its guidance scale is baked in: sample it without one. If it is stopped, the same command goes on.
+    """
+    with exit_codes("run the same command again"):
+        from snowmelt.device import resolve_device
+        from snowmelt.distillation import Distillation, Teacher
+        from snowmelt.models import Checkpoint
+        from snowmelt.text import seconds_in
+        from snowmelt.training.length import Length
+
+        with as_input_errors():  # nothing has been done yet
+            teacher = Teacher(Checkpoint.read(checkpoint), guidance, method, resolve_device(device), seed)
+            distillation = Distillation(
+                teacher,
+                out if out is not None else checkpoint.parent / "distilled",
+                [*(integers(steps, "--steps") or []), *(more or [])],
+                Length.of(seconds=seconds_in(budget)),
+                pairs=pairs,
+                precision=precision,
+                overwrite=overwrite,
+                show_progress=not quiet,
+            )
+        student = distillation.run()
+        if not quiet:
+            typer.echo(f"The student: {student}\nLook at its images: snowmelt sample {student}")

@@ -1,0 +1,221 @@
+"""Few-step students: what their loss is zero at, what a run does, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from snowmelt import Checkpoint, DiffusionSampler, create_model
+from snowmelt.distillation import Distillation, Teacher
+from snowmelt.training.length import Length
+
+IMAGES = 640  # ten epochs and a bit
+
+
+def make_teacher(method="ddim:4", scale=2.0, **options) -> Teacher:
+    torch.manual_seed(0)
+    model = create_model(8, 1, 8, (1,), 3, schedule="flow", layers_per_block=1, norm_groups=4, **options)
+    for parameter in model.parameters():  # a new network answers 0
+        torch.nn.init.normal_(parameter, std=0.2)
+    return Teacher(Checkpoint.of(model, class_names=["a", "b", "c"]), scale, method)
+
+
+def distil(folder, images, teacher=None, **options):
+    values = {"steps": [1, 2], "length": Length.of(images=images), "pairs": 64, "batch_size": 16}
+    return Distillation(teacher or make_teacher(), folder, **{**values, **options})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The folder of a run; read it, don't change it."""
+    folder = tmp_path_factory.mktemp("finished")
+    distil(folder, IMAGES).run()
+    return folder
+
+
+# -- the loss ------------------------------------------------------------------------------------------
+
+
+class Straight(torch.nn.Module):
+    """The student of a teacher that maps noise z to the image mean + std z, exact at every level.
+
+    There x_t = alpha x0 + sigma z, with x0 = mean + std z, has one image, that is known in closed form.
+    """
+
+    def __init__(self, schedule, error: float = 0.0) -> None:
+        super().__init__()
+        self.schedule, self.error = schedule, torch.nn.Parameter(torch.tensor(error))
+
+    def forward(self, x, time, class_labels):
+        t = (time.double() / 1000).view(-1, 1, 1, 1)
+        _, alpha, sigma = self.schedule(t)
+        z = (x - alpha * MEAN) / (alpha * STD + sigma)
+        return (z - (MEAN + STD * z) + self.error).to(x)  # the flow's velocity, eps - x0
+
+
+MEAN, STD = 0.3, 0.5
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1])
+def test_the_loss_is_zero_at_the_teachers_map_and_nowhere_else(error):
+    """Of a Gaussian, noise and image lie on a straight way: v = z - x0, and an error of it is all there is."""
+    schedule = RectifiedFlow()
+    model = DiffusionModel(Straight(schedule, error), schedule, "flow", image_shape=(1, 2, 2))
+    noise = torch.randn(60, 1, 2, 2)
+    loss = loss_of(model, noise, MEAN + STD * noise, student_rows(schedule, [1, 2, 4]))
+    assert loss.item() == pytest.approx(error**2, abs=1e-10)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_where_the_loss_is_zero_any_number_of_steps_makes_the_teachers_image(steps):
+    schedule = RectifiedFlow()
+    model = DiffusionModel(Straight(schedule), schedule, "flow", image_shape=(1, 2, 2))
+    sampler = DiffusionSampler(model, method=student_method(steps), threshold=None)
+    noise = torch.randn(5, 1, 2, 2)
+    image = last_state(sampler.run(sampler.plan, noise))
+    torch.testing.assert_close(image, MEAN + STD * noise)
+
+
+def test_noise_of_other_images_costs():
+    """Only that noise of which the teacher made the image leads to it: of other noise the mean is best."""
+    schedule = RectifiedFlow()
+    model = DiffusionModel(Straight(schedule), schedule, "flow", image_shape=(1, 2, 2))
+    noise = torch.randn(200, 1, 2, 2)
+    loss = loss_of(model, noise, MEAN + STD * noise.flip(0), student_rows(schedule, [1]))
+    assert loss.item() == pytest.approx(2 * STD**2, rel=0.2)  # of the difference of two independent images
+
+
+def loss_of(model, noise, images, rows) -> torch.Tensor:
+    pairs = Pairs(noise, images, torch.zeros(len(noise), dtype=torch.int64))
+    trainer = DiffusionTrainer(model, pairs, torch.optim.SGD(model.parameters()), use_ema=False)
+    share = torch.arange(1, len(noise) + 1, dtype=torch.float64) / len(noise)
+    draws = Draws(share, torch.zeros(len(noise), dtype=torch.bool), [0] * len(noise))
+    return PairLoss(rows)(trainer, images, torch.zeros(len(noise)), noise, draws=draws)
+
+
+def test_every_evaluation_of_every_number_of_steps_counts_alike():
+    rows = student_rows(RectifiedFlow(), [1, 2, 4])
+    t = PairLoss(rows).times(torch.arange(1, 701, dtype=torch.float64) / 700)
+    assert {time: (t == time).sum().item() for time in set(rows)} == {
+        1.0: 300,
+        0.75: 100,
+        0.5: 200,
+        0.25: 100,
+    }
+
+
+# -- the teacher ---------------------------------------------------------------------------------------
+
+
+def test_an_image_follows_from_its_noise_and_class():
+    """Whatever else is made with it; and it is the one that a sampler makes of that noise."""
+    teacher = make_teacher()
+    together, alone = teacher.images(range(5)), teacher.images(range(3, 4))
+    assert torch.equal(together[3:4], alone)
+    run = teacher.sampler.run(teacher.sampler.plan, teacher.noise(range(5)), teacher.labels(range(5)), 2.0)
+    torch.testing.assert_close(last_state(run).clamp(-1, 1), together)
+
+
+def test_the_student_begins_as_its_teacher():
+    teacher = make_teacher(scale=1.0, method="ddim:2")
+    student = DiffusionSampler(make_student(teacher.checkpoint), method="ddim:2")
+    made = last_state(student.run(student.plan, teacher.noise(range(4)), teacher.labels(range(4))))
+    torch.testing.assert_close(made.clamp(-1, 1), teacher.images(range(4)))
+
+
+# -- a run ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_comes_nearer_to_the_teacher_on_noise_that_it_has_not_seen(finished):
+    teacher, unseen = make_teacher(), range(1000, 1064)
+    request = replace(teacher.request(unseen), guidance_scale=0.0)
+    truth = teacher.images(unseen)
+    before = DiffusionSampler(make_student(teacher.checkpoint))
+    after = DiffusionSampler.from_pretrained(finished / "latest.pth")
+    for steps in (1, 2):
+        errors = [
+            (torch.cat([*sampler.with_method(student_method(steps)).batches(request)]) - truth)
+            .square()
+            .mean()
+            for sampler in (before, after)
+        ]
+        assert errors[1] < 0.7 * errors[0], steps
+
+
+def test_the_student_is_a_checkpoint_with_a_method_of_its_own(finished):
+    checkpoint = Checkpoint.read(finished / "latest.pth")
+    sampler = DiffusionSampler.from_pretrained(checkpoint)
+    assert (sampler.plan.nfe, str(checkpoint.method), checkpoint.class_names) == (
+        2,
+        "ddim:2",
+        ["a", "b", "c"],
+    )
+    about = checkpoint.config["distillation"]
+    assert about["teacher"]["checkpoint"] == make_teacher().checkpoint.digest
+    assert (about["teacher"]["guidance_scale"], about["steps"]) == (2.0, [1, 2])
+    assert (finished / "students.png").exists()
+
+
+def test_a_student_cannot_be_guided_again(finished):
+    sampler = DiffusionSampler.from_pretrained(finished / "latest.pth")
+    assert sampler.sample(2, [0, 2]).shape == (2, 1, 8, 8)
+    with pytest.raises(ValueError, match="null class"):
+        sampler.sample(1, [0], guidance_scale=2.0)
+
+
+def test_a_run_that_is_stopped_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
+    """Stopped within its second epoch, by a signal as the trainer sees it."""
+    steps = DiffusionTrainer.steps
+
+    def stopped(trainer):
+        for images in steps(trainer):
+            yield images
+            if trainer.global_step == 6:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffusionTrainer, "steps", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            distil(tmp_path, IMAGES).run()
+    distil(tmp_path, IMAGES).run()
+    assert Checkpoint.read(tmp_path / "latest.pth") == Checkpoint.read(finished / "latest.pth")
+
+
+# -- what is refused -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "wrong"),
+    [
+        ("from 1 to 16, such as 1 2 4; got 0, 2", {"steps": [0, 2]}),
+        ("from 1 to 16, such as 1 2 4; got none", {"steps": []}),
+        ("are 2 to 65,536, got 1", {"pairs": 1}),
+        ("the number of pairs must be given", {"pairs": None}),
+    ],
+)
+def test_what_makes_no_sense_is_refused(message, wrong, tmp_path):
+    with pytest.raises(InputError, match=message):
+        distil(tmp_path, 100, **wrong)
+
+
+def test_a_teacher_that_draws_noise_is_refused():
+    with pytest.raises(InputError, match="draws noise on its way"):
+        make_teacher("ddpm")
+
+
+def test_a_teacher_that_cannot_be_guided_is_refused():
+    with pytest.raises(ValueError, match="null class"):
+        make_teacher(has_null_class=False)
+
+
+def test_another_teacher_does_not_go_on_in_the_folder(finished):
+    with pytest.raises(InputError, match=r"guidance_scale: 2.0 there, 3.0 now"):
+        distil(finished, IMAGES, make_teacher(scale=3.0))
+
+
+def test_a_run_of_another_kind_is_not_mixed_with(tmp_path):
+    make_teacher().checkpoint.write(tmp_path / "latest.pth")
+    with pytest.raises(InputError, match="take another folder"):
+        distil(tmp_path, 100)
+    distil(tmp_path, 100, overwrite=True)
+    assert not (tmp_path / "latest.pth").exists()
