@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-training bench-recipes bench-transfer bench-kills bench-machines bench-eval bench-eyes clean
+.PHONY: help demo test check format pictures bench-start bench-solvers bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench-recipes: $(VENV)/.dev  ## time to quality of the training recipe and of ea
 
 bench-transfer: $(VENV)/.dev  ## thirty images of a class, from nothing and from others' weights: an hour (needs npm)
 	$(BIN)/python benchmarks/transfer.py
+
+bench-distill: $(VENV)/.dev  ## students of 1, 2 and 4 steps beside their teacher, the demo's network (docs/distilling.md)
+	$(BIN)/python benchmarks/distill.py
 
 bench-kills: $(VENV)/.dev  ## kill training runs at random moments, and compare what they end with (docs/training.md)
 	$(BIN)/python benchmarks/kills.py

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import pytest
 import torch
 
-from snowmelt import Checkpoint, DiffusionSampler, create_model
-from snowmelt.distillation import Distillation, Teacher
+from snowmelt import Checkpoint, DiffusionModel, DiffusionSampler, DiffusionTrainer, create_model
+from snowmelt.core import RectifiedFlow
+from snowmelt.distillation import Distillation, Pairs, Teacher, make_student, student_rows
+from snowmelt.distillation.loss import TIMES, PairLoss
+from snowmelt.distillation.student import student_method
+from snowmelt.errors import InputError
+from snowmelt.plans import last_state
+from snowmelt.training.draws import Draws
 from snowmelt.training.length import Length
 
-IMAGES = 640  # ten epochs and a bit
+IMAGES = 320  # more than five epochs
 
 
-def make_teacher(method="ddim:4", scale=2.0, **options) -> Teacher:
+def make_teacher(method="ddim:4", scale=4.0, **options) -> Teacher:
     torch.manual_seed(0)
     model = create_model(8, 1, 8, (1,), 3, schedule="flow", layers_per_block=1, norm_groups=4, **options)
     for parameter in model.parameters():  # a new network answers 0
-        torch.nn.init.normal_(parameter, std=0.2)
+        torch.nn.init.normal_(parameter, std=0.4)
     return Teacher(Checkpoint.of(model, class_names=["a", "b", "c"]), scale, method)
 
 
@@ -58,12 +68,12 @@ MEAN, STD = 0.3, 0.5
 
 @pytest.mark.parametrize("error", [0.0, 0.1])
 def test_the_loss_is_zero_at_the_teachers_map_and_nowhere_else(error):
-    """Of a Gaussian, noise and image lie on a straight way: v = z - x0, and an error of it is all there is."""
+    """Of a Gaussian, noise and image lie on a straight way: v = z - x0, and errors of v are all there is."""
     schedule = RectifiedFlow()
     model = DiffusionModel(Straight(schedule, error), schedule, "flow", image_shape=(1, 2, 2))
     noise = torch.randn(60, 1, 2, 2)
     loss = loss_of(model, noise, MEAN + STD * noise, student_rows(schedule, [1, 2, 4]))
-    assert loss.item() == pytest.approx(error**2, abs=1e-10)
+    assert loss.item() == pytest.approx(error**2, abs=1e-6)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
@@ -80,7 +90,7 @@ def test_noise_of_other_images_costs():
     """Only that noise of which the teacher made the image leads to it: of other noise the mean is best."""
     schedule = RectifiedFlow()
     model = DiffusionModel(Straight(schedule), schedule, "flow", image_shape=(1, 2, 2))
-    noise = torch.randn(200, 1, 2, 2)
+    noise = torch.randn(2000, 1, 2, 2)
     loss = loss_of(model, noise, MEAN + STD * noise.flip(0), student_rows(schedule, [1]))
     assert loss.item() == pytest.approx(2 * STD**2, rel=0.2)  # of the difference of two independent images
 
@@ -91,6 +101,26 @@ def loss_of(model, noise, images, rows) -> torch.Tensor:
     share = torch.arange(1, len(noise) + 1, dtype=torch.float64) / len(noise)
     draws = Draws(share, torch.zeros(len(noise), dtype=torch.bool), [0] * len(noise))
     return PairLoss(rows)(trainer, images, torch.zeros(len(noise)), noise, draws=draws)
+
+
+def test_training_leads_to_the_teachers_images_of_noise_that_it_has_not_seen():
+    schedule, (seen, unseen) = RectifiedFlow(), torch.randn(2, 256, 1, 2, 2)
+    model = DiffusionModel(Straight(schedule, error=0.5), schedule, "flow", image_shape=(1, 2, 2))
+    pairs = Pairs(seen, MEAN + STD * seen, torch.zeros(256, dtype=torch.int64))
+    loss = PairLoss(student_rows(schedule, [1, 2]))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    trainer = DiffusionTrainer(model, pairs, optimizer, use_ema=False, loss=loss, times=TIMES)
+    sampler = DiffusionSampler(model, method=student_method(2), threshold=None)
+
+    def distance() -> float:
+        images = last_state(sampler.run(sampler.plan, unseen))
+        return (images - (MEAN + STD * unseen)).abs().mean().item()
+
+    before = distance()
+    metrics = trainer.train(num_epochs=1)  # four steps, each of which halves the error
+    assert before == pytest.approx(0.5, abs=1e-4)
+    assert distance() == pytest.approx(0.5 / 2**4, rel=0.01)
+    assert 0 < metrics["val_loss"] < metrics["train_loss"]
 
 
 def test_every_evaluation_of_every_number_of_steps_counts_alike():
@@ -112,7 +142,7 @@ def test_an_image_follows_from_its_noise_and_class():
     teacher = make_teacher()
     together, alone = teacher.images(range(5)), teacher.images(range(3, 4))
     assert torch.equal(together[3:4], alone)
-    run = teacher.sampler.run(teacher.sampler.plan, teacher.noise(range(5)), teacher.labels(range(5)), 2.0)
+    run = teacher.sampler.run(teacher.sampler.plan, teacher.noise(range(5)), teacher.labels(range(5)), 4.0)
     torch.testing.assert_close(last_state(run).clamp(-1, 1), together)
 
 
@@ -126,22 +156,6 @@ def test_the_student_begins_as_its_teacher():
 # -- a run ---------------------------------------------------------------------------------------------
 
 
-def test_a_run_comes_nearer_to_the_teacher_on_noise_that_it_has_not_seen(finished):
-    teacher, unseen = make_teacher(), range(1000, 1064)
-    request = replace(teacher.request(unseen), guidance_scale=0.0)
-    truth = teacher.images(unseen)
-    before = DiffusionSampler(make_student(teacher.checkpoint))
-    after = DiffusionSampler.from_pretrained(finished / "latest.pth")
-    for steps in (1, 2):
-        errors = [
-            (torch.cat([*sampler.with_method(student_method(steps)).batches(request)]) - truth)
-            .square()
-            .mean()
-            for sampler in (before, after)
-        ]
-        assert errors[1] < 0.7 * errors[0], steps
-
-
 def test_the_student_is_a_checkpoint_with_a_method_of_its_own(finished):
     checkpoint = Checkpoint.read(finished / "latest.pth")
     sampler = DiffusionSampler.from_pretrained(checkpoint)
@@ -152,7 +166,7 @@ def test_the_student_is_a_checkpoint_with_a_method_of_its_own(finished):
     )
     about = checkpoint.config["distillation"]
     assert about["teacher"]["checkpoint"] == make_teacher().checkpoint.digest
-    assert (about["teacher"]["guidance_scale"], about["steps"]) == (2.0, [1, 2])
+    assert (about["teacher"]["guidance_scale"], about["steps"]) == (4.0, [1, 2])
     assert (finished / "students.png").exists()
 
 
@@ -160,7 +174,7 @@ def test_a_student_cannot_be_guided_again(finished):
     sampler = DiffusionSampler.from_pretrained(finished / "latest.pth")
     assert sampler.sample(2, [0, 2]).shape == (2, 1, 8, 8)
     with pytest.raises(ValueError, match="null class"):
-        sampler.sample(1, [0], guidance_scale=2.0)
+        sampler.sample(1, [0], guidance_scale=4.0)
 
 
 def test_a_run_that_is_stopped_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
@@ -200,7 +214,7 @@ def test_what_makes_no_sense_is_refused(message, wrong, tmp_path):
 
 def test_a_teacher_that_draws_noise_is_refused():
     with pytest.raises(InputError, match="draws noise on its way"):
-        make_teacher("ddpm")
+        make_teacher("ddpm:4")
 
 
 def test_a_teacher_that_cannot_be_guided_is_refused():
@@ -209,7 +223,7 @@ def test_a_teacher_that_cannot_be_guided_is_refused():
 
 
 def test_another_teacher_does_not_go_on_in_the_folder(finished):
-    with pytest.raises(InputError, match=r"guidance_scale: 2.0 there, 3.0 now"):
+    with pytest.raises(InputError, match=r"guidance_scale: 4.0 there, 3.0 now"):
         distil(finished, IMAGES, make_teacher(scale=3.0))
 
 

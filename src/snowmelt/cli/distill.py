@@ -14,6 +14,8 @@ from snowmelt.errors import as_input_errors
 
 __all__ = ["distill_command"]
 
+BUDGET = "10m"
+
 
 def distill_command(
     checkpoint: Annotated[
@@ -28,8 +30,17 @@ def distill_command(
     ] = "1,2,4",
     guidance: GuidanceScale = 0.0,
     budget: Annotated[
-        str, typer.Option("--budget", metavar="TIME", help="Such as 10m: the run ends after it.")
-    ] = "10m",
+        str | None,
+        typer.Option("--budget", metavar="TIME", help="Such as 30m: the run ends after it. Default: 10m."),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--images",
+            metavar="N",
+            help="In place of a time: the run ends when the student has seen so many images. Needs --pairs.",
+        ),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -68,12 +79,15 @@ def distill_command(
         from snowmelt.training.length import Length
 
         with as_input_errors():  # nothing has been done yet
+            if budget is None and images is None:
+                budget = BUDGET
+            length = Length.of(images=images, seconds=seconds_in(budget) if budget is not None else None)
             teacher = Teacher(Checkpoint.read(checkpoint), guidance, method, resolve_device(device), seed)
             distillation = Distillation(
                 teacher,
                 out if out is not None else checkpoint.parent / "distilled",
                 [*(integers(steps, "--steps") or []), *(more or [])],
-                Length.of(seconds=seconds_in(budget)),
+                length,
                 pairs=pairs,
                 precision=precision,
                 overwrite=overwrite,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -22,12 +23,13 @@ from snowmelt.errors import InputError
 from snowmelt.files import check_writable
 from snowmelt.progress import progress
 from snowmelt.sampling.memory import free_bytes
-from snowmelt.text import counted
+from snowmelt.text import counted, duration
 from snowmelt.training import DiffusionLogger, DiffusionTrainer
 from snowmelt.training.length import Length
 from snowmelt.training.optimizers import make_optimizer
 from snowmelt.training.resume import newest_first
 from snowmelt.training.saving import LATEST
+from snowmelt.training.state import Progress
 from snowmelt.training.weightings import usual_weighting
 
 __all__ = ["Distillation"]
@@ -79,6 +81,8 @@ class Distillation:
         self.length, self.num_pairs = length, pairs
         self.batch_size, self.learning_rate, self.precision = batch_size, learning_rate, precision
         self.show_progress = show_progress
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise InputError("a distillation is the work of one process: start it without torchrun")
         if pairs is None and not length.by_clock:
             raise InputError("without a length of time, the number of pairs must be given (--pairs)")
         if pairs is not None and not 2 <= pairs <= MOST:
@@ -105,7 +109,8 @@ class Distillation:
             logger.rewind(trainer.global_step)
             if self.length.by_clock:
                 trainer.progress.seconds += time.perf_counter() - began
-            amount = {f"num_{self.length.unit}": self.length.amount}
+                self._check_time(trainer.progress)
+            amount: dict[str, Any] = {f"num_{self.length.unit}": self.length.amount}
             trainer.train(checkpoint_dir=self.folder, keep_last=0, save_frequency=EPOCHS, **amount)
         unseen = range(len(images), len(images) + SHOWN)
         save_picture(self.folder / PICTURE, self.teacher, trainer.sampler, self.steps, unseen)
@@ -133,7 +138,7 @@ class Distillation:
             weighting=usual_weighting(student.parameterization),
             times=TIMES,
             method=student_method(self.steps[-1]),
-            config={"distillation": self.about},
+            config={"distillation": {**self.about, "source": str(teacher.checkpoint.source)}},
         )
 
     def _images(self) -> Tensor:
@@ -164,6 +169,14 @@ class Distillation:
                 if self.num_pairs is None and time.perf_counter() >= deadline:
                     break
         return torch.cat(parts)
+
+    def _check_time(self, done: Progress) -> None:
+        """Refuse a run in which the teacher has left no time for the student."""
+        if not done.global_step and done.seconds >= self.length.amount:
+            raise InputError(
+                f"the teacher's images took {duration(done.seconds)} of {self.length}: give more time "
+                "or fewer pairs. The images are kept"
+            )
 
     def _most(self) -> int:
         """Return how many pairs fit into memory, with the copies that are made of them."""

@@ -63,9 +63,8 @@ class Teacher:
         """All that decides the images, as JSON can hold it: the student's checkpoint states it."""
         return {
             "checkpoint": self.checkpoint.digest,
-            "source": str(self.checkpoint.source or "in memory"),
             "method": str(self.sampler.method),
-            "plan": self.sampler.plan.nfe,
+            "evaluations": self.sampler.plan.nfe,
             "guidance": self.sampler.guidance.describe(),
             "guidance_scale": self.guidance_scale,
             "seed": self.seed,

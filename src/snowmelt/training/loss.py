@@ -21,7 +21,7 @@ from snowmelt.training.weightings import Weighting
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer
 
-__all__ = ["BatchLoss", "at_images", "batch_loss", "denoising_loss", "labels_to_learn"]
+__all__ = ["BatchLoss", "batch_loss", "denoising_loss", "labels_to_learn"]
 
 # (trainer, *batch, draws=..., learns=...) -> the loss of the batch, a scalar: `batch_loss` is one
 BatchLoss = Callable[..., Tensor]
@@ -75,7 +75,9 @@ def denoising_loss(
         t = times.draw(model.schedule, len(x0), generator)
     level = model.schedule(t)
     weight, lam = weighting(level, model.parameterization), level.lam
-    level, time = at_images(model, level, x0)
+    time = model.time(level).to(x0.device, torch.float32, non_blocking=True)
+    # Levels are made in float64 on the CPU, and move to the images in their shape and dtype; nobody waits
+    level = Level(*(number.to(x0, non_blocking=True).view(-1, 1, 1, 1) for number in level))
     eps = _noise_like(x0, generator) if eps is None else eps
     x_t = level.alpha * x0 + level.sigma * eps
     labels = (class_labels,) if augment_labels is None else (class_labels, augment_labels.to(x0.device))
@@ -95,15 +97,6 @@ def denoising_loss(
         predicted = model.parameterization.x0(x_t, y.detach(), level)
         error = error + variance_loss(model, t, x0, predicted, variance)
     return (error if importance is None else importance * error).mean()
-
-
-def at_images(model: DiffusionModel, level: Level[Tensor], x: Tensor) -> tuple[Level[Tensor], Tensor]:
-    """Return levels (B,) as they broadcast against images `x`, and what the network is told about them.
-
-    They were made in float64 on the CPU, and move to the images in their dtype; nobody waits.
-    """
-    time = model.time(level).to(x.device, torch.float32, non_blocking=True)
-    return Level(*(number.to(x, non_blocking=True).view(-1, 1, 1, 1) for number in level)), time
 
 
 def batch_loss(

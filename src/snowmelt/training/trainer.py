@@ -77,7 +77,7 @@ class DiffusionTrainer(BaseTrainer):
         rate_schedule: in its place, one that follows the run in each step: a name, or a `RateSchedule`.
         warmup: images over which the learning rate rises linearly from 0 to that of the schedule.
         accumulation: batches of a step, which learn as one large batch does.
-        loss: of a batch; what else than denoising a network may learn has one of its own.
+        loss: of a batch, as `snowmelt.training.loss.batch_loss` is one. Another one learns something else.
         weighting: how much each noise level counts in the loss, also in that of validation: a name of
             `snowmelt.training.WEIGHTINGS`, or a `Weighting`, which has options.
         times: how noise levels are drawn: a name of `snowmelt.training.DISTRIBUTIONS`, or `Times`, which has
