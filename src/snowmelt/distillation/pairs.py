@@ -11,7 +11,7 @@ from snowmelt.data.order import EpochBatches
 
 __all__ = ["Pairs"]
 
-HELD_OUT = 16  # every 16th pair is for validation
+HELD_OUT = 17  # every 17th pair is for validation: a prime, so that all classes have their turn
 
 
 class Pairs:
@@ -28,9 +28,9 @@ class Pairs:
         seed: of the order.
 
     >>> import torch
-    >>> pairs = Pairs(torch.randn(32, 1, 2, 2), torch.zeros(32, 1, 2, 2), torch.zeros(32), batch_size=20)
+    >>> pairs = Pairs(torch.randn(34, 1, 2, 2), torch.zeros(34, 1, 2, 2), torch.zeros(34), batch_size=20)
     >>> pairs.num_train_images, pairs.num_val_images, [len(batch[0]) for batch in pairs.train_loader(epoch=0)]
-    (30, 2, [20, 10])
+    (32, 2, [20, 12])
     """
 
     def __init__(
