@@ -54,7 +54,10 @@ def _why(result: Usefulness) -> Iterator[str]:
         yield f"What would help are images that are nearer to real ones. {_BETTER}"
 
 
-_BETTER = "Give a longer --budget, more real images, or a start from what others have trained (train.training.init)."
+_BETTER = (
+    "Give a longer --budget, more real images, or a start from what others have trained "
+    "(train.training.init)."
+)
 
 
 def write_report(job: AugmentJob, result: Usefulness) -> None:
