@@ -42,6 +42,11 @@ def begun(data: str, folder: Path, budget: str | None, overrides: Sequence[str])
 
 
 def keep(job: AugmentJob) -> None:
-    """Write the configuration into the folder of the job."""
+    """Write the configuration into the folder of the job.
+
+    Raises:
+        InputError: the images cannot be divided; then nothing is written.
+    """
+    _ = job.division
     with atomic_write(job.folder / NAME, "w") as file:
         file.write(OmegaConf.to_yaml(OmegaConf.create(job.config.model_dump(mode="json"))))
