@@ -17,10 +17,12 @@ __all__ = ["LOOK"]
 
 
 def _run(job: AugmentJob, anew: bool) -> str:
-    proposal = _proposal(job)
-    load_config("-", proposal.words())  # a wrong key is refused before it stands in a file
-    with atomic_write(job.folder / "train.yaml", "w") as file:
-        file.write(proposal.text())
+    path = job.folder / "train.yaml"
+    if anew or not path.exists():  # a proposal is measured once
+        proposal = _proposal(job)
+        load_config("-", proposal.words())  # a wrong key is refused before it stands in a file
+        with atomic_write(path, "w") as file:
+            file.write(proposal.text())
     found = survey(training_data(job.train_config, torch.device("cpu")))
     save_grid(
         found.pictures,
@@ -29,7 +31,8 @@ def _run(job: AugmentJob, anew: bool) -> str:
         captions=[found.classes[label] for label in found.labels],
     )
     job.write("look", found.as_json())
-    return "\n".join([*proposal.reasons, *found.warnings])
+    comments, _, _ = path.read_text(encoding="utf-8").partition("\n\n")
+    return "\n".join([comments.replace("# ", ""), *found.warnings])
 
 
 def _proposal(job: AugmentJob) -> Proposal:
