@@ -36,10 +36,11 @@ def _run(job: AugmentJob, anew: bool) -> str:
 
 
 def _proposal(job: AugmentJob) -> Proposal:
-    """Return the proposal with the changes of `config.train`, and in the folder of the job."""
+    """Return the proposal with the changes of `config.train`, in the folder of the job, where it goes on."""
     own = {
         "output": {"base_dir": str(job.folder / "model")},
         "compute": {"seed": job.config.seed, "device": job.config.compute.device},
+        "training": {"resume": {"enabled": True}},
     }
     return job.proposal.changed(own).changed(job.config.train)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
 from snowmelt.augment.job import TRAINING, AugmentJob
 from snowmelt.augment.stage import Stage
-from snowmelt.config import load_config
 from snowmelt.errors import InputError
 from snowmelt.text import duration, seconds_in
 from snowmelt.training.run import TrainingRun
@@ -13,11 +14,12 @@ __all__ = ["TRAIN"]
 
 
 def _run(job: AugmentJob, anew: bool) -> str:
-    path = job.folder / "train.yaml"
-    config = load_config(path, [f"training.resume.enabled={str(not anew).lower()}"])
+    config = job.train_config
     if config.training.evaluation.enabled:
         raise InputError("train.training.evaluation is not for this job, which measures by itself")
-    run = TrainingRun(config, job.device, overwrite=anew)
+    if anew:
+        shutil.rmtree(job.folder / "model", ignore_errors=True)
+    run = TrainingRun(config, job.device)
     run.check()
     run.run()
     model = job.checkpoint
