@@ -79,7 +79,7 @@ def check_resumable(state: Mapping[str, Any], parts: Mapping[str, object], sourc
             "its weights alone"
         )
     for name, part in parts.items():
-        there, here = state.get(f"{name}_type"), type(part).__name__
+        there, here = state.get(f"{name}_type"), kind_of(part)
         if there not in (None, here):
             raise CheckpointError(
                 f"{source} was trained with the {name} {there}, this run has {here}: take the same, or "
@@ -111,6 +111,11 @@ def check_meaning(checkpoint: Checkpoint, model: DiffusionModel, class_names: Se
             f"{checkpoint.source} was trained on other classes ({some(moved)}): labels would mean "
             "something else. Name the folders as they were, or train anew"
         )
+
+
+def kind_of(part: object) -> str:
+    """Return the name of a part's class, before FSDP gave it another one."""
+    return type(part).__name__.removeprefix("FSDP")
 
 
 def data_order(dataloader: object, processes: int) -> dict[str, Any]:
@@ -183,7 +188,7 @@ def saved_state(trainer: DiffusionTrainer, *, save_optimizer: bool) -> dict[str,
     if trainer.snapshots is not None:
         state["ema_tracked"] = trainer.snapshots.state_dict()
     for name, part in trainer.parts.items() if save_optimizer else ():
-        state |= {f"{name}_type": type(part).__name__, f"{name}_state_dict": part.state_dict()}
+        state |= {f"{name}_type": kind_of(part), f"{name}_state_dict": part.state_dict()}
     return state
 
 

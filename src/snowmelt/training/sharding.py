@@ -106,7 +106,11 @@ class Shared(NamedTuple):
 
 
 def shared(trainer: DiffusionTrainer, uncertainty: Uncertainty | None) -> Shared:
-    """Let the processes exchange what they learn: each has all weights (DDP), or each has a part (FSDP)."""
+    """Let the processes exchange what they learn: each has all weights (DDP), or each has a part (FSDP).
+
+    Raises:
+        InputError: the model has parameters beside those of its network, which FSDP would not divide.
+    """
     accelerator, model, optimizer = trainer.accelerator, trainer.model, trainer.optimizer
     if uncertainty is not None:
         uncertainty.learned_by(optimizer)
@@ -114,24 +118,15 @@ def shared(trainer: DiffusionTrainer, uncertainty: Uncertainty | None) -> Shared
         learned = uncertainty and accelerator.prepare(uncertainty)
         network, prepared = accelerator.prepare(model.network, optimizer)
         return Shared(network, prepared, learned, None)
-    settle_precision(trainer)  # while each process can try it alone
     network = model.get_submodule("network")  # whose class FSDP changes in place
-    whole = whole_copy(model) if accelerator.is_main_process else None
+    if len(list(model.parameters())) > len(list(network.parameters())):
+        raise InputError("FSDP divides the network, and this model has a decoder with weights: leave it out")
+    settle_precision(trainer)  # while each process can try it alone
+    whole = deepcopy(model).cpu() if accelerator.is_main_process else None
     for module in (network, uncertainty):
         if module is not None:
             divide(module, optimizer, accelerator.device)
     return Shared(network, accelerator.prepare(optimizer), uncertainty, whole)
-
-
-def whole_copy(model: DiffusionModel) -> DiffusionModel:
-    """Return a copy of a model, to sample from it while it is divided.
-
-    Raises:
-        InputError: it has parameters beside those of its network, which FSDP would not divide.
-    """
-    if len(list(model.parameters())) > len(list(model.get_submodule("network").parameters())):
-        raise InputError("FSDP divides the network, and this model has a decoder with weights: leave it out")
-    return deepcopy(model).cpu()
 
 
 @contextmanager
@@ -151,6 +146,8 @@ def whole_sampler(trainer: DiffusionTrainer) -> Iterator[DiffusionSampler]:
         if checkpoint.ema is not None:
             sampler.ema = EMA(sampler.model)
             sampler.ema.load_state_dict(checkpoint.ema)
-    yield sampler
-    if trainer.whole is not None:
-        trainer.whole.cpu()
+    try:
+        yield sampler
+    finally:
+        if trainer.whole is not None:
+            trainer.whole.cpu()
