@@ -14,9 +14,9 @@ from snowmelt.errors import InputError
 from snowmelt.training.accelerator import fsdp_asked_for, make_accelerator
 from snowmelt.training.sharding import divides
 
-# Of 360 images, the last step of an epoch has 60
-STEPS = [100, 100, 100, 60]
-WITHIN = 2  # steps
+# Of 360 images, the last step of an epoch has 40
+STEPS = [160, 160, 40]
+WITHIN = 1  # step
 LEARN = f"""
 import json, os, pathlib, torch
 from snowmelt import DiffusionDataLoader, DiffusionTrainer, create_ddpm
@@ -91,13 +91,13 @@ def runs(tmp_path_factory, torchrun) -> Path:
     exec(LEARN, here)
     calls = [LEARN]
     for name in ("adamw", "muon"):
-        here["learn"](name, folder / name / "one", 50)
-        calls.append(f"learn({name!r}, {str(folder / name / 'two')!r}, 25, 'fsdp')")
+        here["learn"](name, folder / name / "one", 80)
+        calls.append(f"learn({name!r}, {str(folder / name / 'two')!r}, 40, 'fsdp')")
     start, end = str(folder / "adamw" / "one"), str(folder / "adamw" / "then_two")
     calls.append("os.environ['ACCELERATE_USE_FSDP'] = 'true'  # as accelerate launch --use_fsdp sets it")
-    calls.append(f"learn('adamw', {end!r}, 25, start={start!r})")
+    calls.append(f"learn('adamw', {end!r}, 40, start={start!r})")
     torchrun("\n".join(calls))
-    here["learn"]("adamw", folder / "adamw" / "then_one", 50, start=folder / "adamw" / "two")
+    here["learn"]("adamw", folder / "adamw" / "then_one", 80, start=folder / "adamw" / "two")
     return folder
 
 
