@@ -17,6 +17,7 @@ from snowmelt.training.sharding import divides
 # Of 360 images, the last step of an epoch has 40
 STEPS = [160, 160, 40]
 WITHIN = 1  # step
+RATE = 2e-3
 LEARN = f"""
 import json, os, pathlib, torch
 from snowmelt import DiffusionDataLoader, DiffusionTrainer, create_ddpm
@@ -43,7 +44,7 @@ def learn(name, folder, batch_size, sharding="none", start=None):
     uncertainty = Uncertainty() if more else None
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     learned += uncertainty.parameters() if more else []
-    optimizer = make_optimizer(name, learned, 0.02, (0.9, 0.99))
+    optimizer = make_optimizer(name, learned, {RATE}, (0.9, 0.99))
     trainer = DiffusionTrainer(
         model, data, optimizer, gradient_clip_norm=1.0, ema_decay=0.5, uncertainty=uncertainty,
         snapshots=2 if more else 0, accumulation=2, sharding=sharding,
@@ -116,8 +117,10 @@ def test_parts_learn_what_a_whole_does_and_either_goes_on_with_the_others_run(ru
     assert found["val"] == pytest.approx(expected["val"], rel=1e-4)
     assert found["evaluated"]["mean"] == pytest.approx(expected["evaluated"]["mean"], abs=1e-4)
     one, two = (Checkpoint.read(folder / "last.pth") for folder in (alone, other))
-    torch.testing.assert_close(dict(two.weights), dict(one.weights), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(two.ema["shadow"], one.ema["shadow"], rtol=1e-3, atol=1e-4)
+    # AdamW divides a gradient by its size, also one of rounding errors
+    near = {"rtol": 1e-3, "atol": RATE / 20}
+    torch.testing.assert_close(dict(two.weights), dict(one.weights), **near)
+    torch.testing.assert_close(two.ema["shadow"], one.ema["shadow"], **near)
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
