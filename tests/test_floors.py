@@ -26,7 +26,7 @@ FLOORS = [
     {"adapters"},
     {"generation", "editing"},
     {"training", "evaluation", "diagnosis"},
-    {"distillation"},
+    {"augment", "distillation"},
     {"cli"},
 ]
 # Beside the floors: these may import core and the names listed only
