@@ -1,4 +1,4 @@
-"""Where the knots of the grid ``tuned`` come from: ``python benchmarks/tune.py``.
+"""Where the knots of the grid ``tuned`` come from: ``python benchmarks/knots.py``.
 
 For each number of evaluations, a few solvers and the five knots of their grid are fitted to exact problems
 that the benchmark does not contain: other mixtures, other correlated Gaussians, half of the digits with other
@@ -6,8 +6,8 @@ guidance, and other noise. As `tuned` treats all schedules alike, two stand for 
 noise and one at pure noise. What is minimised is the log of the error over that of the best peer on any
 schedule: the mean over the problems, and as much again a smooth maximum.
 
-    python benchmarks/tune.py                           all numbers of evaluations, all solvers (half an hour)
-    python benchmarks/tune.py --nfe 6 10 --solver "ipndm 3" "adams 3/4 eps u"
+    python benchmarks/knots.py                          all numbers of evaluations, all solvers (half an hour)
+    python benchmarks/knots.py --nfe 6 10 --solver "ipndm 3" "adams 3/4 eps u"
 """
 
 from __future__ import annotations

@@ -1,0 +1,169 @@
+"""Tuning one plan: from the best untuned one, through ever more free numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from operator import itemgetter
+from typing import NamedTuple
+
+from torch import Tensor
+
+from snowmelt.plans import Plan
+from snowmelt.plans.words import lookup
+from snowmelt.tuning.forms import Form, level_form, schedule_form, table_form
+from snowmelt.tuning.least_squares import Objective, least_squares
+from snowmelt.tuning.lesson import Lesson
+from snowmelt.tuning.losses import LOSSES
+from snowmelt.tuning.untuned import Start, best_starts
+
+__all__ = ["METHODS", "Progress", "Tuned", "most_steps", "tune"]
+
+STARTS = 3  # solvers whose times are tuned
+MOST_STEPS = {"schedule": 6, "levels": 8, "table": 10}  # of each search
+PATIENCE, LEAST_GAIN = 2, 0.005  # steps without gain on held-out noises; gain in the loss below which to stop
+
+
+class Progress(NamedTuple):
+    """A step of a search.
+
+    Attributes:
+        stage: which numbers are free: a key of `METHODS`.
+        loss: on the noises that it learns from.
+        held_out: distance from the teacher on the noises that it does not.
+    """
+
+    stage: str
+    loss: float
+    held_out: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning has found.
+
+    Attributes:
+        plan: the best on held-out noises; the start itself, if nothing was better.
+        distance: its distance from the teacher on held-out noises.
+        start: the best untuned plan.
+        start_distance: the same for it.
+        curve: every step of every search.
+        interrupted: Ctrl-C stopped the search, and this is the best until then.
+    """
+
+    plan: Plan
+    distance: float
+    start: Start
+    start_distance: float
+    curve: Sequence[Progress]
+    interrupted: bool = False
+
+    @property
+    def gained(self) -> bool:
+        """Whether it is better than its start."""
+        return self.distance < self.start_distance
+
+
+def tune(
+    lesson: Lesson,
+    held_out: Lesson,
+    nfe: int,
+    method: str = "table",
+    *,
+    loss: str = "huber",
+    features: Callable[[Tensor], Tensor] | None = None,
+    size: int = 64,
+    report: Callable[[Progress], object] = lambda progress: None,
+) -> Tuned:
+    """Return the best plan of `nfe` evaluations that the search finds.
+
+    Args:
+        lesson: what it learns from.
+        held_out: other noises, which decide when to stop and what to keep.
+        nfe: number of evaluations, >= 2.
+        method: what is free, by cost: a key of `METHODS`.
+        loss: a key of `LOSSES`; Huber's scale is the start's distance.
+        features: images (N, C, H, W) -> (N, ...), what of the images is compared; None compares pixels.
+        size: noises that run together.
+        report: is told of every step.
+
+    Raises:
+        ValueError: a name is unknown, or the house has no plan of so many evaluations.
+    """
+    free = lookup("method", method, METHODS)
+    chosen_loss = lookup("loss", loss, LOSSES)
+    starts = best_starts(lesson, nfe, STARTS) if nfe > 1 else []
+    if not starts:
+        raise ValueError(f"a plan with numbers to tune takes 2 evaluations or more, got {nfe}")
+    start_distance = held_out.distance(starts[0].plan)
+    objective = Objective(chosen_loss, starts[0].distance, features, size)
+    search = _Search(lesson, held_out, objective, report, starts[0].plan, start_distance)
+    try:
+        free(search, starts)
+    except KeyboardInterrupt:
+        search.interrupted = True
+    plan = search.plan if search.plan is starts[0].plan else replace(search.plan, name=f"tuned {method}")
+    return Tuned(plan, search.distance, starts[0], start_distance, tuple(search.curve), search.interrupted)
+
+
+@dataclass
+class _Search:
+    """The searches for one plan, and the best on held-out noises so far."""
+
+    lesson: Lesson
+    held_out: Lesson
+    objective: Objective
+    report: Callable[[Progress], object]
+    plan: Plan
+    distance: float
+    curve: list[Progress] = field(default_factory=list)
+    interrupted: bool = False
+
+    def improve(self, stage: str, form: Form) -> tuple[float, Form]:
+        """Return the form at the best numbers that the search finds, and its distance on held-out noises."""
+        best, at, idle, before = math.inf, form, 0, math.inf
+        for step in islice(least_squares(form, self.lesson, self.objective), MOST_STEPS[stage] + 1):
+            here = self.held_out.distance(step.plan)
+            self.curve.append(Progress(stage, step.value, here))
+            self.report(self.curve[-1])
+            if here < self.distance:
+                self.plan, self.distance = step.plan, here
+            if here < best:
+                best, at, idle = here, replace(form, numbers=step.numbers), 0
+            else:
+                idle += 1
+            if idle >= PATIENCE or step.value > (1 - LEAST_GAIN) * before:
+                break
+            before = step.value
+        return best, at
+
+
+def _schedule(search: _Search, starts: Sequence[Start]) -> Form:
+    forms = [schedule_form(search.lesson.schedule, start.method) for start in starts]
+    return min((search.improve("schedule", form) for form in forms), key=itemgetter(0))[1]
+
+
+def _levels(search: _Search, starts: Sequence[Start]) -> Form:
+    form = level_form(search.lesson.schedule, _schedule(search, starts))
+    return search.improve("levels", form)[1]
+
+
+def _table(search: _Search, starts: Sequence[Start]) -> Form:
+    form = table_form(search.lesson.schedule, _levels(search, starts).plan)
+    return search.improve("table", form)[1]
+
+
+# Each goes on from where the one before it has arrived
+METHODS: dict[str, Callable[[_Search, Sequence[Start]], Form]] = {
+    "schedule": _schedule,
+    "levels": _levels,
+    "table": _table,
+}
+
+
+def most_steps(method: str) -> int:
+    """Return how many steps `tune` reports at the most."""
+    stages = list(METHODS)[: list(METHODS).index(method) + 1]
+    return sum((MOST_STEPS[stage] + 1) * (STARTS if stage == "schedule" else 1) for stage in stages)
