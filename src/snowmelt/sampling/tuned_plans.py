@@ -3,9 +3,9 @@
     checkpoints/best_model.pth
     checkpoints/best_model.plans/nfe6_guidance2.json
 
-A tuned plan knows one network under one guidance; with another it would make bad images and raise no error. So
-each file says for what it was made, and ``auto`` takes it for nothing else. A file is a plan's JSON, which also
-works by its path, with one more key, ``tuned``.
+A tuned plan knows one network under one guidance; with another it would make bad images and raise no error.
+So each file says for what it was made, and ``auto`` takes it for nothing else. A file is a plan's JSON, which
+also works by its path, with one more key, ``tuned``.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def read_tuned(path: str | PathLike[str]) -> TunedPlan:
         InputError: it is missing or broken, or a newer version wrote it.
     """
     try:
-        plan = read_plan(path)
+        plan = read_plan(Path(path))
         values = json.loads(Path(path).read_text(encoding="utf-8"))["tuned"]
         if (version := values.pop("format_version")) > FORMAT_VERSION:
             raise InputError(

@@ -118,7 +118,7 @@ def table_form(schedule: NoiseSchedule, plan: Plan) -> Form:
 
     def make(numbers: Numbers) -> Plan:
         unread = iter(numbers.tolist())
-        rows = []
+        rows: list[Row] = []
         for row in start.rows:
             level = _told(schedule, next(unread)) if rows else row.level
             if row is not start.rows[-1]:

@@ -148,8 +148,8 @@ class Job:
 
     def run(self) -> Outcome:
         """Tune all plans and write each as soon as it is found."""
-        with self._ready():
-            teacher, lesson = self._lesson()
+        with self.ready():
+            teacher, lesson = self.lesson()
             held_out = lesson[self.num_noises :]
             tolerance = held_out.distance(Method(preset=REFERENCE).plan(lesson.schedule))
             tuned: list[Tuned] = []
@@ -174,7 +174,8 @@ class Job:
         return [place % classes for place in range(total)] if classes else None
 
     @contextmanager
-    def _ready(self) -> Generator[None]:
+    def ready(self) -> Generator[None]:
+        """Return a context in which the network has the weights of sampling, and no gradient is kept."""
         sampler = self.sampler
         with sampler.averaged(sampler.ema is not None), eval_mode(sampler.networks()), torch.no_grad():
             yield
@@ -182,8 +183,8 @@ class Job:
     def _denoiser_for(self, plan: Plan) -> Any:
         return self.sampler.denoiser(plan, self.guidance_scale, padded=False)
 
-    def _lesson(self) -> tuple[Teacher, Lesson]:
-        """Return the teacher, and all noises with its images."""
+    def lesson(self) -> tuple[Teacher, Lesson]:
+        """Return the teacher, and all noises with its images; within `ready`."""
         sampler, schedule = self.sampler, self.sampler.model.schedule
         seeds = image_seeds(self.seed, self.num_noises + self.num_held_out)
         labels = torch.tensor(self._labels, device=sampler.device) if self._labels else None

@@ -5,9 +5,9 @@ step along the gradient is slow, since the numbers act on each other. Marquardt'
 
     (J^T W J + mu diag(J^T W J)) step = -J^T W r,                        (Marquardt 1963)
 
-where r is the difference to the teacher, J its derivative and W the loss's weight of each image. J is found by
-finite differences, so nothing needs a gradient: any denoiser, guidance, threshold and feature will do, and no
-activations are kept. A number of row i changes nothing before that row: its column costs the evaluations
+where r is the difference to the teacher, J its derivative and W the loss's weight of each image. J is found
+by finite differences, so nothing needs a gradient: any denoiser, guidance, threshold and feature will do, and
+no activations are kept. A number of row i changes nothing before that row: its column costs the evaluations
 after it alone, and the last row's numbers cost none.
 """
 
@@ -55,6 +55,11 @@ class Objective:
         """Return the difference to the teacher, (N, D), whose mean square over D is the squared error."""
         seen = self.features or (lambda images: images)
         return (seen(images) - seen(lesson.images)).flatten(1)
+
+    def distance(self, plan: Plan, lesson: Lesson) -> float:
+        """Return the distance of a plan's images from the teacher's, as the features see them."""
+        squares = [self.residual(part.run(plan), part).square().mean(1) for part in lesson.parts(self.size)]
+        return torch.cat(squares).mean().sqrt().item()
 
     def value(self, plan: Plan, lesson: Lesson) -> float:
         """Return the mean loss of a plan; inf where a run breaks."""

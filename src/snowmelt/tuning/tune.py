@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import itemgetter
@@ -46,10 +46,11 @@ class Tuned:
 
     Attributes:
         plan: the best on held-out noises; the start itself, if nothing was better.
-        distance: its distance from the teacher on held-out noises.
+        distance: its distance from the teacher on held-out noises, as the features see it.
         start: the best untuned plan.
         start_distance: the same for it.
         curve: every step of every search.
+        stages: the best plan by the end of each stage, by its key in `METHODS`.
         interrupted: Ctrl-C stopped the search, and this is the best until then.
     """
 
@@ -58,6 +59,7 @@ class Tuned:
     start: Start
     start_distance: float
     curve: Sequence[Progress]
+    stages: Mapping[str, Plan]
     interrupted: bool = False
 
     @property
@@ -93,19 +95,27 @@ def tune(
         ValueError: a name is unknown, or the house has no plan of so many evaluations.
     """
     free = lookup("method", method, METHODS)
-    chosen_loss = lookup("loss", loss, LOSSES)
-    starts = best_starts(lesson, nfe, STARTS) if nfe > 1 else []
+    objective = Objective(lookup("loss", loss, LOSSES), 1.0, features, size)
+    starts = best_starts(lesson, nfe, objective.distance, STARTS) if nfe > 1 else []
     if not starts:
         raise ValueError(f"a plan with numbers to tune takes 2 evaluations or more, got {nfe}")
-    start_distance = held_out.distance(starts[0].plan)
-    objective = Objective(chosen_loss, starts[0].distance, features, size)
+    objective = replace(objective, delta=starts[0].distance)
+    start_distance = objective.distance(starts[0].plan, held_out)
     search = _Search(lesson, held_out, objective, report, starts[0].plan, start_distance)
     try:
         free(search, starts)
     except KeyboardInterrupt:
         search.interrupted = True
     plan = search.plan if search.plan is starts[0].plan else replace(search.plan, name=f"tuned {method}")
-    return Tuned(plan, search.distance, starts[0], start_distance, tuple(search.curve), search.interrupted)
+    return Tuned(
+        plan,
+        search.distance,
+        starts[0],
+        start_distance,
+        tuple(search.curve),
+        search.stages,
+        search.interrupted,
+    )
 
 
 @dataclass
@@ -119,17 +129,18 @@ class _Search:
     plan: Plan
     distance: float
     curve: list[Progress] = field(default_factory=list)
+    stages: dict[str, Plan] = field(default_factory=dict)
     interrupted: bool = False
 
     def improve(self, stage: str, form: Form) -> tuple[float, Form]:
         """Return the form at the best numbers that the search finds, and its distance on held-out noises."""
         best, at, idle, before = math.inf, form, 0, math.inf
         for step in islice(least_squares(form, self.lesson, self.objective), MOST_STEPS[stage] + 1):
-            here = self.held_out.distance(step.plan)
+            here = self.objective.distance(step.plan, self.held_out)
             self.curve.append(Progress(stage, step.value, here))
-            self.report(self.curve[-1])
             if here < self.distance:
                 self.plan, self.distance = step.plan, here
+            self.report(self.curve[-1])
             if here < best:
                 best, at, idle = here, replace(form, numbers=step.numbers), 0
             else:
@@ -137,6 +148,7 @@ class _Search:
             if idle >= PATIENCE or step.value > (1 - LEAST_GAIN) * before:
                 break
             before = step.value
+        self.stages[stage] = self.plan
         return best, at
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from snowmelt.core import NoiseSchedule
@@ -62,27 +64,32 @@ def starts(schedule: NoiseSchedule, nfe: int) -> list[tuple[Method, Plan]]:
     return found
 
 
-def best_starts(lesson: Lesson, nfe: int, count: int = 1) -> list[Start]:
-    """Return the best untuned plans, measured on the lesson's noises, each with another solver.
+def best_starts(
+    lesson: Lesson, nfe: int, distance: Callable[[Plan, Lesson], float], count: int = 1
+) -> list[Start]:
+    """Return the best untuned plans, measured on the lesson's noises, each of another solver.
 
-    All are tried on a few noises, and the better ones on all.
+    All are tried on a few noises, and on all noises the best two of each of the better solvers.
 
     Args:
         lesson: what they are measured on.
         nfe: how many evaluations they take.
+        distance: of a plan from the teacher.
         count: the most plans to return; the best comes first.
     """
-    few, tried = lesson[:FEW], starts(lesson.schedule, nfe)
-    first = sorted(((few.distance(plan), place) for place, (_, plan) in enumerate(tried)))
-    by_solver: dict[tuple[str, str], list[int]] = {}
-    for _, place in first:
-        method = tried[place][0]
-        key = (method.solver or "", str(sorted(method.options.items())))
-        by_solver.setdefault(key, []).append(place)
-    leaders = [place for places in list(by_solver.values())[: count + 1] for place in places[:2]]
-    measured = sorted((lesson.distance(tried[place][1]), place) for place in leaders)
-    best: dict[str, Start] = {}
-    for error, place in measured:
-        method, plan = tried[place]
-        best.setdefault(f"{method.solver} {sorted(method.options.items())}", Start(error, method, plan))
-    return list(best.values())[:count]
+    few = lesson[:FEW]
+    tried = [Start(distance(plan, few), method, plan) for method, plan in starts(lesson.schedule, nfe)]
+    tried.sort(key=itemgetter(0))
+    leaders = [start for several in _by_solver(tried)[: count + 1] for start in several[:2]]
+    measured = sorted(
+        (start._replace(distance=distance(start.plan, lesson)) for start in leaders), key=itemgetter(0)
+    )
+    return [several[0] for several in _by_solver(measured)[:count]]
+
+
+def _by_solver(found: Sequence[Start]) -> list[list[Start]]:
+    """Return the starts in groups of one solver with its options, each in their order."""
+    groups: dict[str, list[Start]] = {}
+    for start in found:
+        groups.setdefault(str(replace(start.method, grid=None)), []).append(start)
+    return list(groups.values())
