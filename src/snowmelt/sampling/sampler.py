@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from functools import partial
 from os import PathLike
 from typing import Any, Literal, Self
 
@@ -17,6 +16,7 @@ from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.plans import Method, Plan, State, last_state, trajectory
 from snowmelt.precision import choose
 from snowmelt.progress import progress
+from snowmelt.sampling.composed import composed
 from snowmelt.sampling.finite import finite
 from snowmelt.sampling.identity import identity
 from snowmelt.sampling.memory import auto_batch_size, batches_with_backoff
@@ -357,30 +357,11 @@ class DiffusionSampler:
         """
         request = Request((0,) * len(x), class_labels, guidance_scale)  # type: ignore[arg-type]
         check_request(request, self.model, self.guidance)
-        denoiser = self.denoiser(plan, guidance_scale, padded=padded)
+        denoiser = composed(self, plan, guidance_scale, padded=padded)
         if wrap is not None:
             denoiser = wrap(denoiser)
         labels = request.labels.to(self.device) if request.labels is not None else None
         return self._loop(trajectory(plan, denoiser, x, labels, noise), use_ema)
-
-    def denoiser(self, plan: Plan, guidance_scale: float = 0.0, *, padded: bool = True) -> Denoiser:
-        """Return what the loop calls: the network in micro-batches, with guidance and threshold around it.
-
-        The weights are those that the model has when it is called: see `averaged`.
-
-        Args:
-            plan: what it will be run with.
-            guidance_scale: as for `sample`.
-            padded: as for `run`.
-        """
-        batched = partial(MicroBatches, size=self.micro_batch, padded=padded, precision=self.precision)
-        denoiser: Denoiser = batched(self.model)
-        if self.guidance.guides(guidance_scale):
-            null_class = self.model.null_class
-            denoiser = self.guidance.wrap(
-                denoiser, guidance_scale, null_class=null_class, plan=plan, batched=batched
-            )
-        return keep_in_range(denoiser, self.threshold)
 
     def _loop(self, states: Iterator[State], use_ema: bool) -> Generator[State]:
         with self.averaged(use_ema), eval_mode(self.networks()):

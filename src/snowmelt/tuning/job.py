@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from snowmelt._version import __version__
-from snowmelt.denoisers import eval_mode
+from snowmelt.denoisers import Denoiser, eval_mode
 from snowmelt.errors import InputError, as_input_errors
 from snowmelt.files import check_writable
 from snowmelt.images import save_grid
@@ -23,6 +23,7 @@ from snowmelt.plans import PRESETS, Method, Plan, integrate
 from snowmelt.plans.words import lookup
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler, SeededNoise, image_seeds
+from snowmelt.sampling.composed import composed
 from snowmelt.sampling.tuned_plans import TunedPlan, plans_folder, purpose_of
 from snowmelt.text import counted
 from snowmelt.tuning.drawing import Curve, draw_curves
@@ -144,7 +145,7 @@ class Job:
                 )
             check_writable(self.place)
             self.sampler.request(len(self._labels or [0]), self._labels, self.guidance_scale)
-            self._denoiser_for(Method(solver="ddim", steps=2).plan(self.sampler.model.schedule))
+            self._denoiser()
 
     def run(self) -> Outcome:
         """Tune all plans and write each as soon as it is found."""
@@ -180,9 +181,6 @@ class Job:
         with sampler.averaged(sampler.ema is not None), eval_mode(sampler.networks()), torch.no_grad():
             yield
 
-    def _denoiser_for(self, plan: Plan) -> Any:
-        return self.sampler.denoiser(plan, self.guidance_scale, padded=False)
-
     def lesson(self) -> tuple[Teacher, Lesson]:
         """Return the teacher, and all noises with its images; within `ready`."""
         sampler, schedule = self.sampler, self.sampler.model.schedule
@@ -190,7 +188,7 @@ class Job:
         labels = torch.tensor(self._labels, device=sampler.device) if self._labels else None
         few = Method("ipndm", max(self.nfes), "tuned").plan(schedule)
         noise = few.prior_std * SeededNoise(seeds, sampler.model.image_shape, sampler.device)()
-        denoiser = self._denoiser_for(few)
+        denoiser = self._denoiser()
 
         def run(plan: Plan) -> Tensor:
             return integrate(plan, denoiser, noise[:FEW], labels[:FEW] if labels is not None else None)
@@ -204,6 +202,11 @@ class Job:
         bar = progress(parts, "The teacher's images", show=self.show_progress, unit="batch", leave=False)
         images = torch.cat([part.run(teacher.plan) for part in bar])
         return teacher, Lesson(denoiser, schedule, noise, labels, images)
+
+    def _denoiser(self) -> Denoiser:
+        """Return the guided network; guidance that depends on the plan has no meaning for a table."""
+        plan = Method("dpmpp_2m", 4).plan(self.sampler.model.schedule)
+        return composed(self.sampler, plan, self.guidance_scale, padded=False)
 
     def _tune(self, lesson: Lesson, held_out: Lesson, nfe: int) -> Tuned:
         what, total = f"{counted(nfe, 'evaluation')}", most_steps(self.method)

@@ -21,8 +21,8 @@ from snowmelt.tuning.untuned import Start, best_starts
 
 __all__ = ["METHODS", "Progress", "Tuned", "most_steps", "tune"]
 
-STARTS = 3  # solvers whose times are tuned
-MOST_STEPS = {"schedule": 6, "levels": 8, "table": 10}  # of each search
+STARTS = 2  # solvers whose times are tuned
+MOST_STEPS = {"schedule": 4, "levels": 8, "table": 10}  # of each search
 PATIENCE, LEAST_GAIN = 2, 0.005  # steps without gain on held-out noises; gain in the loss below which to stop
 
 
