@@ -31,6 +31,7 @@ from snowmelt.tuning.lesson import Lesson, distance
 from snowmelt.tuning.losses import LOSSES
 from snowmelt.tuning.teacher import Teacher, find_teacher
 from snowmelt.tuning.tune import METHODS, Progress, Tuned, most_steps, tune
+from snowmelt.tuning.untuned import starts
 
 __all__ = ["Job", "Outcome"]
 
@@ -134,14 +135,19 @@ class Job:
         Raises:
             InputError: a value makes no sense, or the folder cannot be written to.
         """
+        schedule = self.sampler.model.schedule
         with as_input_errors():
             lookup("method", self.method, METHODS)
             lookup("loss", self.loss, LOSSES)
-            if low := [nfe for nfe in self.nfes if nfe < 2]:
-                raise InputError(f"a plan with numbers to tune takes 2 evaluations or more, got {low[0]}")
-            if self.sampler.plan.stochastic and self.sampler.method != Method():
+            if without := [nfe for nfe in self.nfes if nfe < 2 or not starts(schedule, nfe)]:
                 raise InputError(
-                    "tune makes deterministic plans, and learns nothing from one that draws noise"
+                    "a plan to tune takes 2 evaluations or more, and at most one a trained step: got "
+                    f"{without[0]}"
+                )
+            if self.sampler.plan.stochastic:
+                raise InputError(
+                    f"tuned plans are deterministic, and {self.sampler.method} draws noise: give the sampler "
+                    "a deterministic method, such as balanced"
                 )
             check_writable(self.place)
             self.sampler.request(len(self._labels or [0]), self._labels, self.guidance_scale)
@@ -205,7 +211,7 @@ class Job:
 
     def _denoiser(self) -> Denoiser:
         """Return the guided network; guidance that depends on the plan has no meaning for a table."""
-        plan = Method("dpmpp_2m", 4).plan(self.sampler.model.schedule)
+        plan = Method("dpmpp_2m", 2).plan(self.sampler.model.schedule)
         return composed(self.sampler, plan, self.guidance_scale, padded=False)
 
     def _tune(self, lesson: Lesson, held_out: Lesson, nfe: int) -> Tuned:

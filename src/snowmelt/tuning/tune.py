@@ -98,7 +98,9 @@ def tune(
     objective = Objective(lookup("loss", loss, LOSSES), 1.0, features, size)
     starts = best_starts(lesson, nfe, objective.distance, STARTS) if nfe > 1 else []
     if not starts:
-        raise ValueError(f"a plan with numbers to tune takes 2 evaluations or more, got {nfe}")
+        raise ValueError(
+            f"a plan to tune takes 2 evaluations or more, and at most one a trained step: got {nfe}"
+        )
     objective = replace(objective, delta=starts[0].distance)
     start_distance = objective.distance(starts[0].plan, held_out)
     search = _Search(lesson, held_out, objective, report, starts[0].plan, start_distance)
