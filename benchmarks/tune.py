@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--nfe", type=int, nargs="+", default=[4, 5, 6, 8])
     parser.add_argument("--loss", default="huber")
-    parser.add_argument("--noises", type=int, default=128, help="to learn from, and as many to decide")
+    parser.add_argument("--noises", type=int, default=96, help="to learn from, and as many to decide")
     parser.add_argument("--fresh", type=int, default=256, help="noises to measure on")
     parser.add_argument("--images", type=int, default=1000, help="for KID; 0 leaves it out")
     given = parser.parse_args()

@@ -15,7 +15,8 @@ from snowmelt.cli.tune import summary
 from snowmelt.errors import InputError
 from snowmelt.plans import make_plan
 from snowmelt.sampling.tuned_plans import TunedPlan, plans_folder, read_tuned
-from snowmelt.tuning import Job
+from snowmelt.tuning import Job, Outcome, Teacher, Tuned, untuned
+from snowmelt.tuning.untuned import Start
 
 
 def run(*arguments):
@@ -30,6 +31,14 @@ def small_model(seed):
     for parameter in model.parameters():  # an untrained network says nothing: its last layer is 0
         parameter.data += 0.2 * torch.randn_like(parameter)
     return model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_starts():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(untuned, "_SOLVERS", untuned._SOLVERS[:2])
+        patch.setattr(untuned, "_GRIDS", untuned._GRIDS[:2])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -189,35 +198,18 @@ def test_ctrl_c_writes_what_was_found(tuned, tmp_path, monkeypatch):
     assert read_tuned(out / "nfe2_guidance0.json").provenance["interrupted"]
 
 
-def test_a_pipeline_of_diffusers_runs_a_tuned_plan(tuned):
-    pytest.importorskip("diffusers")
-    from snowmelt.adapters.diffusers import SnowmeltScheduler
+def test_the_summary_says_which_number_to_take():
+    method = Method("ddim", 2)
+    plan = method.plan(small_model(0).schedule)
+    start = Start(0.2, method, plan)
+    better, kept = Tuned(plan, 0.1, start, 0.2, (), {}), Tuned(plan, 0.2, start, 0.2, (), {})
+    teacher = Teacher(method, plan, 0.0)
 
-    path, _ = tuned
-    sampler = DiffusionSampler.from_pretrained(path, method="auto:3")
-    model = sampler.model
-    scheduler = SnowmeltScheduler(
-        trained_betas=model.schedule.betas.tolist(),
-        prediction_type="epsilon",
-        clip_sample=True,
-        plan_json=sampler.plan.to_json(),
-    )
-    scheduler.set_timesteps(3)
-    with torch.no_grad(), sampler.averaged(use_ema=True):
-        x = noise = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-        labels = torch.tensor([0, 1])
-        for time in scheduler.timesteps:
-            output = model.predict(x, time.expand(2).float(), labels)
-            x = scheduler.step(output, time, x).prev_sample
-    *_, last = sampler.run(sampler.plan, noise, labels)
-    torch.testing.assert_close(x, last.x_t, rtol=1e-4, atol=1e-4)
+    def said(tolerance, *tuned):
+        files = [Path("plan.json")] * len(tuned)
+        outcome = Outcome(teacher, tolerance, tuned, files, [1.0] * len(tuned), interrupted=False)
+        return summary(outcome, Path("model.plans"))
 
-
-def test_the_summary_says_which_number_to_take(tuned):
-    checkpoint = Checkpoint.read(tuned[0])
-    sampler = DiffusionSampler.from_pretrained(checkpoint, method="balanced")
-    options = {"num_noises": 8, "num_held_out": 8, "folder": tuned[0].parent / "other"}
-    outcome = Job(checkpoint, sampler, [2], method="schedule", **options).run()
-    text = summary(outcome, tuned[0].parent)
-    assert f"{outcome.tuned[0].distance:.4f}" in text
-    assert ("Take 2 evaluations" in text) == (outcome.recommended == 2)
+    assert "Take 2 evaluations: that is within 0.1500 of the teacher" in said(0.15, better)
+    assert "None of them comes within 0.0500" in said(0.05, better)
+    assert "Nothing was better than the untuned plan of 2 evaluations, which is kept." in said(0.05, kept)

@@ -37,10 +37,10 @@ def tune_command(
     loss: Annotated[
         str, typer.Option("--loss", help="huber, or squares, which counts the worst images most.")
     ] = "huber",
-    num: Annotated[int, typer.Option("--num", min=8, help="Noises that the plans learn from.")] = 128,
+    num: Annotated[int, typer.Option("--num", min=8, help="Noises that the plans learn from.")] = 96,
     held_out: Annotated[
         int, typer.Option("--held-out", min=8, help="Other noises, which decide what is kept.")
-    ] = 128,
+    ] = 96,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the noises.")] = 0,
     out: Annotated[
         Path | None,

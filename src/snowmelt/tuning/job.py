@@ -114,8 +114,8 @@ class Job:
     method: str = "table"
     loss: str = "huber"
     features: Callable[[Tensor], Tensor] | None = None
-    num_noises: int = 128
-    num_held_out: int = 128
+    num_noises: int = 96
+    num_held_out: int = 96
     seed: int = 0
     folder: Path | None = None
     show_progress: bool = False

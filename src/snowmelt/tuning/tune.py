@@ -17,13 +17,23 @@ from snowmelt.tuning.forms import Form, level_form, schedule_form, table_form
 from snowmelt.tuning.least_squares import Objective, least_squares
 from snowmelt.tuning.lesson import Lesson
 from snowmelt.tuning.losses import LOSSES
-from snowmelt.tuning.untuned import Start, best_starts
+from snowmelt.tuning.untuned import FEW, Start, best_starts
 
 __all__ = ["METHODS", "Progress", "Tuned", "most_steps", "tune"]
 
 STARTS = 2  # solvers whose times are tuned
-MOST_STEPS = {"schedule": 4, "levels": 8, "table": 10}  # of each search
 PATIENCE, LEAST_GAIN = 2, 0.005  # steps without gain on held-out noises; gain in the loss below which to stop
+
+
+class Effort(NamedTuple):
+    """What one search may take: at most so many steps, and which share of the noises it learns from."""
+
+    steps: int
+    share: float
+
+
+# Few numbers need few noises
+EFFORTS = {"schedule": Effort(4, 0.25), "levels": Effort(8, 0.5), "table": Effort(10, 1.0)}
 
 
 class Progress(NamedTuple):
@@ -136,8 +146,10 @@ class _Search:
 
     def improve(self, stage: str, form: Form) -> tuple[float, Form]:
         """Return the form at the best numbers that the search finds, and its distance on held-out noises."""
+        steps, share = EFFORTS[stage]
+        lesson = self.lesson[: max(FEW, round(share * len(self.lesson)))]
         best, at, idle, before = math.inf, form, 0, math.inf
-        for step in islice(least_squares(form, self.lesson, self.objective), MOST_STEPS[stage] + 1):
+        for step in islice(least_squares(form, lesson, self.objective), steps + 1):
             here = self.objective.distance(step.plan, self.held_out)
             self.curve.append(Progress(stage, step.value, here))
             if here < self.distance:
@@ -180,4 +192,4 @@ METHODS: dict[str, Callable[[_Search, Sequence[Start]], Form]] = {
 def most_steps(method: str) -> int:
     """Return how many steps `tune` reports at the most."""
     stages = list(METHODS)[: list(METHODS).index(method) + 1]
-    return sum((MOST_STEPS[stage] + 1) * (STARTS if stage == "schedule" else 1) for stage in stages)
+    return sum((EFFORTS[stage].steps + 1) * (STARTS if stage == "schedule" else 1) for stage in stages)

@@ -12,7 +12,7 @@ from snowmelt.core import NoiseSchedule
 from snowmelt.plans import Method, Plan
 from snowmelt.tuning.lesson import Lesson
 
-__all__ = ["Start", "best_starts", "starts"]
+__all__ = ["FEW", "Start", "best_starts", "starts"]
 
 _U: Mapping[str, Any] = {"quantity": "eps", "coordinate": "u"}
 # Those that won somewhere in docs/solvers.md, and the usual ones
@@ -34,7 +34,7 @@ _GRIDS: Sequence[tuple[str, Mapping[str, Any]]] = (
     ("karras", {}),
     ("trailing", {}),
 )
-FEW = 16  # noises on which all are tried
+FEW = 16  # noises on which all are tried: enough to tell bad plans from good ones
 
 
 class Start(NamedTuple):
