@@ -62,8 +62,7 @@ def measure(job: Job, fresh: int) -> dict[int, Tuned]:
                 ended[step.stage] = round(time.process_time() - began, 1)
 
             parts = lesson[: job.num_noises], lesson[job.num_noises :]
-            size = job.sampler.micro_batch
-            tuned = tune(*parts, nfe, "table", loss=job.loss, size=size, report=clock)
+            tuned = tune(*parts, nfe, "table", loss=job.loss, report=clock)
             untuned = unseen.distance(tuned.start.plan)
             for method, plan in tuned.stages.items():
                 now = unseen.distance(plan)

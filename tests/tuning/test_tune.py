@@ -51,7 +51,7 @@ def mixture():
 
 @pytest.fixture(scope="module")
 def tuned(mixture):
-    return {method: tune(*mixture[:2], 4, method, size=96) for method in METHODS}
+    return {method: tune(*mixture[:2], 4, method) for method in METHODS}
 
 
 # -- what is known to be best --------------------------------------------------------------------------
@@ -123,14 +123,14 @@ def test_if_nothing_is_better_the_start_is_kept(mixture):
 
 
 def test_the_same_lesson_gives_the_same_bits(mixture, tuned):
-    assert tune(*mixture[:2], 4, "table", size=96).plan == tuned["table"].plan
+    assert tune(*mixture[:2], 4, "table").plan == tuned["table"].plan
 
 
 def test_a_loss_of_features_sees_the_features_alone(mixture):
     """Spoil what they do not see, and nothing changes."""
-    spoilt = [replace(each, images=each.images * torch.tensor([1.0, -5.0])) for each in mixture[:2]]
-    options = {"method": "levels", "features": lambda images: images[:, :1]}
-    found, other = tune(*mixture[:2], 3, **options), tune(*spoilt, 3, **options)
+    seen = [replace(each, features=lambda images: images[:, :1]) for each in mixture[:2]]
+    spoilt = [replace(each, images=each.images * torch.tensor([1.0, -5.0])) for each in seen]
+    found, other = tune(*seen, 3, "levels"), tune(*spoilt, 3, "levels")
     assert found.gained
     assert (found.start.plan, found.curve) == (other.start.plan, other.curve)
 

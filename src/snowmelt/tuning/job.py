@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class Job:
         guidance_scale: as for `DiffusionSampler.sample`.
         method: a key of `METHODS`.
         loss: a key of `LOSSES`.
-        features: as for `tune`, of images (N, C, H, W) in [-1, 1] before any decoder.
+        features: what of the images (N, C, H, W), before any decoder, is compared; None compares the images.
         num_noises: how many the plans learn from.
         num_held_out: how many others decide what is kept.
         seed: of the noises.
@@ -207,7 +207,7 @@ class Job:
         parts = list(lesson.parts(sampler.micro_batch))
         bar = progress(parts, "The teacher's images", show=self.show_progress, unit="batch", leave=False)
         images = torch.cat([part.run(teacher.plan) for part in bar])
-        return teacher, Lesson(denoiser, schedule, noise, labels, images)
+        return teacher, replace(lesson, images=images, features=self.features)
 
     def _denoiser(self) -> Denoiser:
         """Return the guided network; guidance that depends on the plan has no meaning for a table."""
@@ -228,8 +228,6 @@ class Job:
                 nfe,
                 self.method,
                 loss=self.loss,
-                features=self.features,
-                size=self.sampler.micro_batch,
                 report=report,
             )
 

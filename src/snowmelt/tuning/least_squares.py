@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,42 +32,20 @@ __all__ = ["Objective", "Step", "least_squares"]
 
 NUDGE = 3e-3  # for finite differences: float32 images keep three digits of the slope
 DAMPING, CALMER, BOLDER, CALMEST = 1e-3, 4.0, 0.3, 1e6
-MOST_NUMBERS = 2**25  # in the derivatives of one piece of the lesson
+MOST_NUMBERS = 2**24  # in the derivatives of one piece of the lesson
 
 
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised.
-
-    Attributes:
-        loss: a value of `LOSSES`.
-        delta: its scale.
-        features: images -> (N, ...), what of the images is compared; None compares the images themselves.
-        size: noises that run together.
-    """
+class Objective(NamedTuple):
+    """What is minimised: a value of `LOSSES`, and its scale."""
 
     loss: Loss
     delta: float
-    features: Callable[[Tensor], Tensor] | None = None
-    size: int = 64
-
-    def residual(self, images: Tensor, lesson: Lesson) -> Tensor:
-        """Return the difference to the teacher, (N, D), whose mean square over D is the squared error."""
-        seen = self.features or (lambda images: images)
-        return (seen(images) - seen(lesson.images)).flatten(1)
-
-    def distance(self, plan: Plan, lesson: Lesson) -> float:
-        """Return the distance of a plan's images from the teacher's, as the features see them."""
-        squares = [self.residual(part.run(plan), part).square().mean(1) for part in lesson.parts(self.size)]
-        return torch.cat(squares).mean().sqrt().item()
 
     def value(self, plan: Plan, lesson: Lesson) -> float:
         """Return the mean loss of a plan; inf where a run breaks."""
-        total = 0.0
-        for part in lesson.parts(self.size):
-            error = self.residual(part.run(plan), part).square().mean(1)
-            total += self.loss(error, self.delta)[0].sum().item()
-        return total / len(lesson) if math.isfinite(total) else math.inf
+        error = lesson.residual(lesson.run(plan)).square().mean(1)
+        value = self.loss(error, self.delta)[0].mean().item()
+        return value if math.isfinite(value) else math.inf
 
 
 class Step(NamedTuple):
@@ -124,11 +102,10 @@ def _equations(form: Form, now: Step, lesson: Lesson, objective: Objective) -> _
         nudged.append(form.make(numbers))
     count = len(nudged)
     matrix, gradient = torch.zeros(count, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
-    size = max(1, min(objective.size, MOST_NUMBERS // (count * lesson.images[0].numel())))
-    for part in lesson.parts(size):
+    for part in lesson.parts(max(1, MOST_NUMBERS // (count * lesson.images[0].numel()))):
         recorded = _Recorded.of(now.plan, part)
-        r = objective.residual(recorded.images, part)
-        columns = [objective.residual(recorded.rerun(plan), part).sub_(r).div_(NUDGE) for plan in nudged]
+        r = part.residual(recorded.images)
+        columns = [(part.residual(recorded.rerun(plan)) - r) / NUDGE for plan in nudged]
         _, slope = objective.loss(r.square().mean(1), objective.delta)
         root = (slope / r.shape[1]).sqrt()[:, None]
         rows = (torch.stack(columns, -1) * root[..., None]).flatten(0, 1)

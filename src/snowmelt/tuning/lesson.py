@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -24,6 +24,7 @@ class Lesson:
         noise: (N, ...), the states at t = 1.
         class_labels: (N,) integers, or None.
         images: (N, ...), what the teacher makes of the noises, before any decoder.
+        features: images (N, ...) -> (N, ...), what of the images is compared; None compares the images.
 
     >>> import torch
     >>> from snowmelt.core import RectifiedFlow
@@ -40,6 +41,7 @@ class Lesson:
     noise: Tensor
     class_labels: Tensor | None
     images: Tensor
+    features: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.noise)
@@ -56,9 +58,14 @@ class Lesson:
         """Return what `plan` makes of the noises, (N, ...)."""
         return integrate(plan, self.denoiser, self.noise, self.class_labels)
 
+    def residual(self, images: Tensor) -> Tensor:
+        """Return how features of images differ from those of the teacher's, (N, D)."""
+        seen = self.features or (lambda images: images)
+        return (seen(images) - seen(self.images)).flatten(1)
+
     def distance(self, plan: Plan) -> float:
-        """Return the distance of the plan's images from the teacher's; see `distance`."""
-        return distance(self.run(plan), self.images)
+        """Return the distance of the plan's images from the teacher's: the root mean square of `residual`."""
+        return self.residual(self.run(plan)).square().mean().sqrt().item()
 
 
 def distance(images: Tensor, others: Tensor) -> float:

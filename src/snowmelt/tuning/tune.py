@@ -9,8 +9,6 @@ from itertools import islice
 from operator import itemgetter
 from typing import NamedTuple
 
-from torch import Tensor
-
 from snowmelt.plans import Plan
 from snowmelt.plans.words import lookup
 from snowmelt.tuning.forms import Form, level_form, schedule_form, table_form
@@ -23,6 +21,7 @@ __all__ = ["METHODS", "Progress", "Tuned", "most_steps", "tune"]
 
 STARTS = 2  # solvers whose times are tuned
 PATIENCE, LEAST_GAIN = 2, 0.005  # steps without gain on held-out noises; gain in the loss below which to stop
+SMALLEST = 1e-12  # scale of the loss, where the start is the teacher
 
 
 class Effort(NamedTuple):
@@ -56,7 +55,7 @@ class Tuned:
 
     Attributes:
         plan: the best on held-out noises; the start itself, if nothing was better.
-        distance: its distance from the teacher on held-out noises, as the features see it.
+        distance: its distance from the teacher on held-out noises.
         start: the best untuned plan.
         start_distance: the same for it.
         curve: every step of every search.
@@ -85,8 +84,6 @@ def tune(
     method: str = "table",
     *,
     loss: str = "huber",
-    features: Callable[[Tensor], Tensor] | None = None,
-    size: int = 64,
     report: Callable[[Progress], object] = lambda progress: None,
 ) -> Tuned:
     """Return the best plan of `nfe` evaluations that the search finds.
@@ -97,22 +94,20 @@ def tune(
         nfe: number of evaluations, >= 2.
         method: what is free, by cost: a key of `METHODS`.
         loss: a key of `LOSSES`; Huber's scale is the start's distance.
-        features: images (N, C, H, W) -> (N, ...), what of the images is compared; None compares pixels.
-        size: noises that run together.
         report: is told of every step.
 
     Raises:
         ValueError: a name is unknown, or the house has no plan of so many evaluations.
     """
     free = lookup("method", method, METHODS)
-    objective = Objective(lookup("loss", loss, LOSSES), 1.0, features, size)
-    starts = best_starts(lesson, nfe, objective.distance, STARTS) if nfe > 1 else []
+    loss_function = lookup("loss", loss, LOSSES)
+    starts = best_starts(lesson, nfe, STARTS) if nfe > 1 else []
     if not starts:
         raise ValueError(
             f"a plan to tune takes 2 evaluations or more, and at most one a trained step: got {nfe}"
         )
-    objective = replace(objective, delta=starts[0].distance)
-    start_distance = objective.distance(starts[0].plan, held_out)
+    objective = Objective(loss_function, max(starts[0].distance, SMALLEST))
+    start_distance = held_out.distance(starts[0].plan)
     search = _Search(lesson, held_out, objective, report, starts[0].plan, start_distance)
     try:
         free(search, starts)
@@ -150,7 +145,7 @@ class _Search:
         lesson = self.lesson[: max(FEW, round(share * len(self.lesson)))]
         best, at, idle, before = math.inf, form, 0, math.inf
         for step in islice(least_squares(form, lesson, self.objective), steps + 1):
-            here = self.objective.distance(step.plan, self.held_out)
+            here = self.held_out.distance(step.plan)
             self.curve.append(Progress(stage, step.value, here))
             if here < self.distance:
                 self.plan, self.distance = step.plan, here

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from operator import itemgetter
@@ -64,9 +64,7 @@ def starts(schedule: NoiseSchedule, nfe: int) -> list[tuple[Method, Plan]]:
     return found
 
 
-def best_starts(
-    lesson: Lesson, nfe: int, distance: Callable[[Plan, Lesson], float], count: int = 1
-) -> list[Start]:
+def best_starts(lesson: Lesson, nfe: int, count: int = 1) -> list[Start]:
     """Return the best untuned plans, measured on the lesson's noises, each of another solver.
 
     All are tried on a few noises, and on all noises the best two of each of the better solvers.
@@ -74,15 +72,14 @@ def best_starts(
     Args:
         lesson: what they are measured on.
         nfe: how many evaluations they take.
-        distance: of a plan from the teacher.
         count: the most plans to return; the best comes first.
     """
     few = lesson[:FEW]
-    tried = [Start(distance(plan, few), method, plan) for method, plan in starts(lesson.schedule, nfe)]
+    tried = [Start(few.distance(plan), method, plan) for method, plan in starts(lesson.schedule, nfe)]
     tried.sort(key=itemgetter(0))
     leaders = [start for several in _by_solver(tried)[: count + 1] for start in several[:2]]
     measured = sorted(
-        (start._replace(distance=distance(start.plan, lesson)) for start in leaders), key=itemgetter(0)
+        (start._replace(distance=lesson.distance(start.plan)) for start in leaders), key=itemgetter(0)
     )
     return [several[0] for several in _by_solver(measured)[:count]]
 
