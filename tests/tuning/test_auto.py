@@ -106,6 +106,15 @@ def test_the_command_line_takes_auto(tuned, tmp_path):
     assert f"snowmelt tune {path} --guidance 3" in " ".join(result.output.split())
 
 
+def test_a_configuration_takes_auto(tuned, tmp_path):
+    settings = [f"generation.checkpoint={tuned[0]}", f"output.base_dir={tmp_path}", "compute.device=cpu"]
+    settings += ["generation.sampling.sampler={type: auto, steps: 3}", "generation.sampling.num_samples=2"]
+    result = run("generate", "-", *settings, "generation.sampling.guidance_scale=2.0", "--dry-run")
+    assert result.exit_code == 0, result.output
+    result = run("generate", "-", *settings, "generation.sampling.guidance_scale=3.0", "--dry-run")
+    assert (result.exit_code, "not 3.0" in result.output) == (2, True), result.output
+
+
 @pytest.mark.parametrize(
     ("method", "options", "match"),
     [
