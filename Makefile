@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-kills bench-machines bench-eval bench-eyes clean
+.PHONY: help demo augment-digits augment-emoji test check format pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-kills bench-machines bench-eval bench-eyes clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,14 @@ format: $(VENV)/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+augment-digits: $(VENV)/.train  ## do generated images help where two digits have 20 images (docs/augment.md): minutes
+	$(BIN)/python benchmarks/augment_data.py digits outputs/augment/digits-images
+	$(BIN)/snowmelt augment outputs/augment/digits-images --out outputs/augment/digits --budget 5m
+
+augment-emoji: $(VENV)/.train  ## the same for emoji in their own unequal classes: an hour (needs npm)
+	$(BIN)/python benchmarks/augment_data.py emoji outputs/augment/emoji-images
+	$(BIN)/snowmelt augment outputs/augment/emoji-images --out outputs/augment/emoji --budget 1h
+
 pictures: $(VENV)/.train  ## make the pictures in docs/ again, from the demo's checkpoint
 	$(BIN)/python docs/pictures.py
 
@@ -61,7 +69,7 @@ bench-recipes: $(VENV)/.dev  ## time to quality of the training recipe and of ea
 bench-transfer: $(VENV)/.dev  ## thirty images of a class, from nothing and from others' weights: an hour (needs npm)
 	$(BIN)/python benchmarks/transfer.py
 
-bench-kills: $(VENV)/.dev  ## kill training runs at random moments, and compare what they end with (docs/training.md)
+bench-kills: $(VENV)/.dev  ## kill runs at random moments, and compare what they end with (docs/training.md, docs/augment.md)
 	$(BIN)/python benchmarks/kills.py
 
 bench-machines: $(VENV)/.dev  ## train on two machines, which are network namespaces of this one (needs root)

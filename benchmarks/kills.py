@@ -1,9 +1,9 @@
-"""Kill training runs at random moments, and compare what they end with: `make bench-kills`.
+"""Kill runs at random moments, and compare what they end with: `make bench-kills`.
 
 A run of a small network on digits is trained once without a disturbance, in one process and in two. Then
 the same command is killed again and again at random moments, with SIGKILL or SIGTERM, in one of its processes
 or in all of them, and started again each time. In the end, its checkpoints, metrics and pictures must hold
-the same bytes.
+the same bytes. The same is done with ``snowmelt augment``, whose report and data set count.
 
 Processes come from a server that has loaded the libraries, so that most moments lie within the training.
 """
@@ -44,10 +44,38 @@ RUN = [  # everything that has a state, and everything that is written
     "training.visualization={interval: 2, num_samples: 4}",
     "training.resume.enabled=true",
 ]
+JOB = [  # the stages of a whole job; what a proposal measures is stated
+    "extractor=pixels",
+    "compute.device=cpu",
+    "train.compute.precision=fp32",
+    "train.model.architecture.model_channels=16",
+    "train.training.images=3000",
+    "train.training.scheduler.warmup=100",
+    "train.training.checkpointing={save_frequency: 4, minutes: 0.005}",
+    "train.training.visualization.interval=10",
+    "train.data.loading.batch_size=16",
+    "tune={num_samples: 100, guidance_scales: [1.0, 2.0], method: 'ddim:4'}",
+    "generate.ratios=[1.0, 2.0]",
+    "judge={seeds: 3, steps: 20}",
+]
 BATCH = 64  # of all processes together
 PATIENCE = 60  # seconds that a process has for its last checkpoint
-PRELOADED = ["matplotlib.figure", "sklearn.datasets", "snowmelt.cli.train", "snowmelt.training.run",
-             "torch._dynamo", "torch.utils.tensorboard"]  # fmt: skip
+PRELOADED = ["matplotlib.figure", "sklearn.datasets", "sklearn.linear_model", "snowmelt.augment",
+             "snowmelt.cli.train", "snowmelt.training.run", "torch._dynamo",
+             "torch.utils.tensorboard"]  # fmt: skip
+PATTERNS = {  # files without times in them
+    "train": ("checkpoints/**/*", "samples/*", "logs/metrics.csv"),
+    "augment": (
+        "report.html",
+        "*.json",
+        "*.png",
+        "stages/tune.json",
+        "stages/select.json",
+        "stages/judge.json",
+        "dataset/**/*",
+        "model/checkpoints/*",
+    ),
+}
 START = """
 import os, runpy, sys
 import torch
@@ -62,10 +90,11 @@ runpy.run_module("snowmelt", run_name="__main__")
 
 
 def main() -> None:
-    """Disturb a run of one process and one of two, and say whether the bytes are the same."""
+    """Disturb each command, and say whether the bytes are the same."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="of each run")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--commands", nargs="+", choices=tuple(PATTERNS), default=list(PATTERNS))
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="of training")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and signals")
     options = parser.parse_args()
     context = multiprocessing.get_context("forkserver")
@@ -74,35 +103,38 @@ def main() -> None:
     first.start()
     first.join()
     with tempfile.TemporaryDirectory() as folder:
-        for processes in options.processes:
-            chance = Random(options.seed)
-            report(context, Path(folder) / str(processes), processes, options.kills, chance)
+        for command in options.commands:
+            for processes in options.processes if command == "train" else [1]:
+                place, chance = Path(folder) / command / str(processes), Random(options.seed)
+                report(context, place, command, processes, options.kills, chance)
 
 
-def report(context: ForkServerContext, folder: Path, processes: int, kills: int, chance: Random) -> None:
-    """Train with and without kills, and print what came of it; a difference ends the program."""
+def report(
+    context: ForkServerContext, folder: Path, command: str, processes: int, kills: int, chance: Random
+) -> None:
+    """Run a command with and without kills, and print what came of it; a difference ends the program."""
     run, undisturbed = folder / "run", folder / "undisturbed"
     began = time.monotonic()
-    finish(start(context, run, processes))
+    finish(start(context, run, command, processes))
     seconds = time.monotonic() - began
     run.rename(undisturbed)
     killed: Counter[str] = Counter()
     starts = 0
     while killed.total() < kills:
-        team = start(context, run, processes)
+        team = start(context, run, command, processes)
         starts += 1
         time.sleep(chance.random() * seconds)
         if signum := strike(team, chance):
             killed[signum.name] += 1
             print(f"kill {killed.total()}: {signum.name}", file=sys.stderr, flush=True)
         else:  # it has ended before: it is compared, and begun anew
-            compare(undisturbed, run)
+            compare(undisturbed, run, command)
             shutil.rmtree(run)
-    finish(start(context, run, processes))
-    files = compare(undisturbed, run)
+    finish(start(context, run, command, processes))
+    files = compare(undisturbed, run, command)
     said = ", ".join(f"{number} {name}" for name, number in sorted(killed.items()))
     print(
-        f"{processes} process(es), a run of {seconds:.0f} s: {said} in {starts} starts; "
+        f"{command}, {processes} process(es), a run of {seconds:.0f} s: {said} in {starts} starts; "
         f"the {files} files have the undisturbed run's bytes",
         flush=True,
     )
@@ -126,14 +158,17 @@ def strike(team: list[BaseProcess], chance: Random) -> signal.Signals | None:
     return signum if any(process.exitcode for process in team) else None
 
 
-def start(context: ForkServerContext, folder: Path, processes: int) -> list[BaseProcess]:
+def start(context: ForkServerContext, folder: Path, command: str, processes: int) -> list[BaseProcess]:
     """Start the command in so many processes, as torchrun does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     folder.parent.mkdir(parents=True, exist_ok=True)
     batch_size = f"data.loading.batch_size={BATCH // processes}"
-    arguments = ["train", str(CONFIG), *RUN, batch_size, f"output.base_dir={folder}"]
+    arguments = {
+        "train": ["train", str(CONFIG), *RUN, batch_size, f"output.base_dir={folder}"],
+        "augment": ["augment", "digits:test", "--out", str(folder), *JOB],
+    }[command]
     team = []
     for rank in range(processes):
         environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
@@ -153,16 +188,15 @@ def finish(team: list[BaseProcess]) -> None:
             raise SystemExit(f"a run that nobody disturbed ended with code {process.exitcode}")
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path, command: str) -> dict[str, bytes]:
     """Return the files of a run without those that hold times."""
-    patterns = ("checkpoints/**/*", "samples/*", "logs/metrics.csv")
-    paths = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+    paths = [path for pattern in PATTERNS[command] for path in folder.glob(pattern) if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def compare(one: Path, other: Path) -> int:
+def compare(one: Path, other: Path, command: str) -> int:
     """Return the number of files that are the same; end the program where one is not."""
-    there, here = contents(one), contents(other)
+    there, here = contents(one, command), contents(other, command)
     if differing := sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name)):
         raise SystemExit(f"these files differ: {', '.join(differing)}")
     return len(there)

@@ -26,6 +26,7 @@ FLOORS = [
     {"adapters"},
     {"generation", "editing", "tuning"},
     {"training", "evaluation", "diagnosis"},
+    {"augment"},
     {"cli"},
 ]
 # Beside the floors: these may import core and the names listed only

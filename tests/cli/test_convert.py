@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from snowmelt import DiffusionSampler, create_ddpm
 from snowmelt.cli import app
-from snowmelt.cli.generate import build_sampler
 from snowmelt.config import load_config
+from snowmelt.generation.configured import build_sampler
 from snowmelt.models import EMA, Checkpoint
 from snowmelt.models.checkpoint_file import read_contents, write_contents
 

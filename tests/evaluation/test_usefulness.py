@@ -243,7 +243,7 @@ class Guess:
 def test_a_learner_that_is_clearly_worse_is_left_out_early(share, tried):
     labels = torch.arange(600) % 2
     learners = [Guess("fast", labels, 0.95), Guess("slow", labels, share)]
-    ranked = rank(learners, labels, rounds_of(labels[:500]), torch.arange(500, 600))
+    ranked = rank(learners, labels, rounds_of(labels[:500]), {"generated": torch.arange(500, 600)})
     assert [each.learner.name for each in ranked].count("slow") == tried
     assert {recipe for recipe, _ in learners[0].asked} == {"plain", "augmented", "augmented + mirrored"}
     assert {rows for _, rows in learners[0].asked} == {400, 500}  # without and with the generated ones
@@ -258,7 +258,9 @@ def test_validation_chooses_the_strength_of_a_learner():
         def fit(self, rows, recipe, seed, strength):
             return lambda seen: torch.eye(2)[seen if strength == 0.2 else 1 - seen]
 
-    ranked = rank([Dial("dial", labels, 0.9)], labels, rounds_of(labels[:80]), torch.arange(80, 100))
+    ranked = rank(
+        [Dial("dial", labels, 0.9)], labels, rounds_of(labels[:80]), {"more": torch.arange(80, 100)}
+    )
     assert {each.strength for each in ranked} == {0.2}
 
 

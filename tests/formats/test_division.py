@@ -129,6 +129,35 @@ def test_a_changed_folder_is_reported_and_the_division_stays(folder, tmp_path):
         DiffusionDataLoader(folder, image_size=8, split=Shares(0.7, 0.2, 0.1), split_file=path)
 
 
+def test_an_image_has_the_part_of_its_contents_whatever_the_file_is_called(folder, tmp_path, recwarn):
+    division = Division.make(open_images(folder), folder, EIGHTY)
+    division.write(tmp_path / SPLIT_NAME)
+    before = {part: open_images(f"{tmp_path / SPLIT_NAME}:{part}").digests() for part in ("train", "test")}
+    trained, tested = (
+        folder / next(item for item, own in division.parts.items() if own == part and "cat" in item)
+        for part in ("train", "test")
+    )
+    contents = trained.read_bytes()
+    trained.write_bytes(tested.read_bytes())
+    tested.write_bytes(contents)
+    after = {part: open_images(f"{tmp_path / SPLIT_NAME}:{part}").digests() for part in before}
+    assert {part: sorted(own) for part, own in after.items()} == {p: sorted(own) for p, own in before.items()}
+    assert not recwarn.list
+    Image.new("RGB", (8, 8), "pink").save(tested)
+    with pytest.warns(UserWarning, match=rf"1 image changed, which are in no part now \(cat/{tested.name}\)"):
+        found = open_images(tmp_path / SPLIT_NAME)
+    assert found.parts.count(None) == 1
+
+
+def test_a_division_that_knows_names_alone_goes_by_them(folder, tmp_path):
+    division = Division.make(open_images(folder), folder, EIGHTY)
+    division.write(tmp_path / SPLIT_NAME)
+    facts = json.loads((tmp_path / SPLIT_NAME).read_text())
+    del facts["digests"]
+    (tmp_path / SPLIT_NAME).write_text(json.dumps(facts))
+    assert open_images(tmp_path / SPLIT_NAME).parts == list(division.parts.values())
+
+
 def test_the_parts_of_a_folder_have_caches_of_their_own(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     data = DiffusionDataLoader(folder, image_size=8, split=EIGHTY, cache="disk")

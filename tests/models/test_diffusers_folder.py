@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import nn
 
 from snowmelt import (
@@ -26,6 +26,7 @@ from snowmelt.errors import InputError
 from snowmelt.models import EMA
 from snowmelt.models.diffusers.folder import read_folder, write_folder
 from snowmelt.models.weights import CheckpointError
+from snowmelt.training.loss import denoising_loss
 
 SMALL: dict[str, Any] = {
     "sample_size": 8,
@@ -344,7 +345,7 @@ def change(path: Path, **changes: Any) -> None:
         ({"downsample_padding": 2}, "option downsample_padding = 2"),
         ({"downsample_type": "fir"}, "option downsample_type = 'fir'"),
         ({"upsample_type": "fir"}, "option upsample_type = 'fir'"),
-        ({"out_channels": 6}, "option out_channels = 6 cannot be expressed; expected 3"),
+        ({"out_channels": 5}, "option out_channels = 5 cannot be expressed; expected 3 or 6"),
         ({"sample_size": None}, "option sample_size = None"),
         ({"norm_num_groups": None}, "option norm_num_groups = None"),
         ({"down_block_types": ["SkipDownBlock2D"] * 2}, "option down_block_types = 'SkipDownBlock2D'"),
@@ -378,7 +379,8 @@ def test_networks_that_cannot_be_expressed_are_refused_by_name(changes, message,
         ({"_class_name": "ScoreSdeVeScheduler"}, "option _class_name = 'ScoreSdeVeScheduler'"),
         ({"beta_schedule": "laplace"}, "option beta_schedule = 'laplace' .* expected 'linear' or "),
         ({"prediction_type": "flow_prediction"}, "option prediction_type = 'flow_prediction'"),
-        ({"variance_type": "learned_range"}, "option variance_type = 'learned_range'"),
+        ({"variance_type": "learned"}, "option variance_type = 'learned'"),
+        ({"variance_type": "learned_range"}, "option variance_type = 'learned_range' .* out_channels"),
         ({"use_flow_sigmas": True}, "option use_flow_sigmas = True"),
         ({"timestep_type": "continuous"}, "option timestep_type = 'continuous'"),
         ({"rescale_betas_zero_snr": True}, "option rescale_betas_zero_snr = True"),
@@ -391,6 +393,30 @@ def test_schedulers_that_cannot_be_expressed_are_refused_by_name(changes, messag
     change(tmp_path / "scheduler" / "scheduler_config.json", **changes)
     with pytest.raises(InputError, match=rf"scheduler.scheduler_config\.json: {message}"):
         read_folder(tmp_path)
+
+
+def test_a_learned_variance_steps_as_in_diffusers_is_trained_and_goes_back(tmp_path):
+    unet = theirs(out_channels=6)
+    scheduler = DDPMScheduler(20, beta_end=0.3, variance_type="learned_range")
+    DDPMPipeline(unet, scheduler).save_pretrained(tmp_path / "theirs")
+    checkpoint = read_folder(tmp_path / "theirs")
+    model = checkpoint.model().eval()
+    scheduler.set_timesteps(20)
+    x_t = torch.randn(2, 3, 8, 8)
+    for index in (0, 1, 13):
+        first, second = (torch.Generator().manual_seed(index) for _ in range(2))
+        with torch.no_grad():
+            said = unet(x_t, index).sample
+        expected = scheduler.step(said, index, x_t, generator=first).prev_sample
+        noise = torch.randn(x_t.shape, generator=second)
+        step = model.denoise_step(x_t, index, noise=noise)
+        torch.testing.assert_close(step, expected, rtol=1e-5, atol=1e-5)
+    denoising_loss(model, x_t.clamp(-1, 1)).backward()
+    assert all(model.network.conv_out.bias.grad != 0), "the hybrid loss teaches the variance too"
+    write_folder(checkpoint, tmp_path / "ours")
+    again = DDPMPipeline.from_pretrained(tmp_path / "ours")
+    assert again.scheduler.config.variance_type == "learned_range"
+    assert_same_network(model.network, again.unet)
 
 
 def test_other_ways_to_sample_are_said_in_one_warning(tmp_path):

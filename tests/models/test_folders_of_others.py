@@ -207,7 +207,7 @@ def test_a_network_without_finite_answers_is_not_imported(unet, tmp_path):
         {"sample_size": None},
         {"class_embed_type": "timestep"},
         {"time_embedding_type": "fourier"},
-        {"out_channels": 6},
+        {"out_channels": 5},
     ],
     ids=str,
 )

@@ -73,7 +73,7 @@ def test_two_processes_learn_what_one_does_and_either_goes_on_with_the_others_ru
         torch.testing.assert_close(other.training["loss_sum"], expected.training["loss_sum"])
 
 
-def test_what_divides_the_weights_is_refused(monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(InputError, match=r"FSDP is asked for, .* Start with torchrun"):
+def test_what_divides_the_weights_otherwise_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(InputError, match=r"DeepSpeed is asked for, .* choose FSDP"):
         make_accelerator("cpu")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from snowmelt._version import __version__
+from snowmelt.cli.augment import augment_command
 from snowmelt.cli.check import check_command
 from snowmelt.cli.compare import compare_command
 from snowmelt.cli.convert import export_command, import_command
@@ -59,6 +60,7 @@ app.command("run")(run)
 app.command("tune")(tune_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
+app.command("augment")(augment_command)
 app.command("check")(check_command)
 app.command("import")(import_command)
 app.command("export")(export_command)

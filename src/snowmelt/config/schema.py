@@ -21,14 +21,17 @@ from pydantic.fields import FieldInfo
 from snowmelt.config.data import Data
 from snowmelt.config.generation import Generation
 from snowmelt.config.model import Model
-from snowmelt.config.section import Name, Section, Seed, errors_at
+from snowmelt.config.section import Name, NullIsNone, Section, Seed, errors_at
 from snowmelt.config.training import Training
 
 __all__ = ["Compute", "Config", "Output", "Subdirs", "known_keys"]
 
 
 class Compute(Section):
-    """The device, the precision of its work, and the seed of all random numbers."""
+    """The device, the precision of its work, and the seed of all random numbers.
+
+    With `sharding`, each of several training processes holds a part of the weights: ``fsdp``.
+    """
 
     device: Annotated[
         str,
@@ -38,6 +41,7 @@ class Compute(Section):
         Literal["auto", "fp32", "bf16", "fp16"] | None,
         Field(description="auto, fp32, bf16, fp16, or null for auto to train and fp32 to generate"),
     ] = None
+    sharding: Annotated[Literal["none", "fsdp"], NullIsNone] = "none"
     seed: Seed = 0
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -57,12 +57,14 @@ class Division:
         classes: whether it was opened with classes.
         shares: how it came about.
         parts: the part of each image, by its name within the data set.
+        digests: the SHA-256 of each image, by its name; empty in files from before they were kept.
     """
 
     data: str
     classes: bool
     shares: Shares
     parts: Mapping[str, str]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def make(cls, source: ImageSource, data: str | Path, shares: Shares, *, classes: bool = True) -> Division:
@@ -87,35 +89,47 @@ class Division:
                     f"{source.name} has {counted(len(source), 'image')}, too few for {share:g} of them for "
                     f"{part}: give more images, or set data.split.{part} to 0 and the others to add up to 1"
                 )
-        return cls(_absolute(data), classes, shares, dict(zip(source.items(), parts, strict=True)))
+        named = (dict(zip(source.items(), values, strict=True)) for values in (parts, source.digests()))
+        return cls(_absolute(data), classes, shares, *named)
 
     def of(self, source: ImageSource, name: str | None = None) -> ImageSource:
-        """Return a source with these parts; a warning says which images are new, and which are missing.
+        """Return a source with these parts; a warning says which images are new, changed, or missing.
+
+        An image has the part of its contents, whatever it is called now: none moves to another part because
+        files were exchanged or renamed. What has other contents than any image had is in no part.
 
         Args:
             source: all images of the data set as it is now.
             name: of the new source.
         """
         items = source.items()
-        added = [item for item in items if item not in self.parts]
-        missing = sorted(self.parts.keys() - set(items))
-        changes = [
-            f"{counted(len(changed), 'image')} {what} ({some(changed)})"
-            for changed, what in ((added, "came, which are in no part"), (missing, "went"))
-            if changed
-        ]
-        if changes:
-            warnings.warn(f"{self.data} has changed since it was divided: {listed(changes)}", stacklevel=2)
+        keys = source.digests() if self.digests else items  # an older file knows their names alone
+        part_of = {self.digests.get(item, item): part for item, part in self.parts.items()}
+        parts = [part_of.get(key) for key in keys]
+        strangers = [item for item, part in zip(items, parts, strict=True) if part is None]
+        present = {*keys, *(self.digests.get(item, item) for item in strangers)}
+        changes = {
+            "came, which are in no part": [item for item in strangers if item not in self.parts],
+            "changed, which are in no part now": [item for item in strangers if item in self.parts],
+            "went": sorted(item for item in self.parts if self.digests.get(item, item) not in present),
+        }
+        said = [f"{counted(len(own), 'image')} {what} ({some(own)})" for what, own in changes.items() if own]
+        if said:
+            warnings.warn(
+                f"{self.data} has changed since it was divided: {listed(said)}. Images without a part are "
+                "left out; to divide anew, train anew in another folder",
+                stacklevel=2,
+            )
         parted = copy(source)
-        parted.name = name or source.name
-        parted.parts = [self.parts.get(item) for item in items]
+        parted.name, parted.parts = name or source.name, parts
         return parted
 
     def write(self, path: Path) -> None:
         """Write the division as JSON, whole or not at all."""
         facts = {"data": self.data, "classes": self.classes, "shares": asdict(self.shares)}
+        facts |= {"images": dict(self.parts), "digests": dict(self.digests)}
         with atomic_write(path, "w") as file:
-            file.write(json.dumps({**facts, "images": dict(self.parts)}, indent=1, ensure_ascii=False) + "\n")
+            file.write(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Division:
@@ -125,14 +139,15 @@ class Division:
             InputError: it cannot be read.
         """
         try:
-            match json.loads(path.read_text(encoding="utf-8")):
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            match facts:
                 case {
                     "data": str(data),
                     "classes": bool(classes),
                     "shares": dict(shares),
                     "images": dict(images),
                 }:
-                    return cls(data, classes, Shares(**shares), images)
+                    return cls(data, classes, Shares(**shares), images, dict(facts.get("digests", {})))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path} cannot be read as a division of images: {error}") from error
         raise InputError(

@@ -16,7 +16,7 @@ from torch import Tensor
 from snowmelt.errors import InputError
 from snowmelt.formats.ahead import ahead
 from snowmelt.formats.source import ImageSource
-from snowmelt.images import Shape, read_image, resize
+from snowmelt.images import Shape, natural_key, read_image, resize
 from snowmelt.text import counted
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Stored",
     "class_label",
     "files_named",
+    "numbered",
     "reading",
     "stamp_of",
 ]
@@ -230,6 +231,34 @@ def class_label(value: Any, place: str) -> int | None:
         f"{place} has the label {shown}; expected a class number, 0, 1, 2 ... (below {MOST_CLASSES}). Number "
         "the classes, or leave the labels out"
     )
+
+
+def numbered(
+    values: Sequence[Any], names: list[str] | None, places: Sequence[str]
+) -> tuple[list[int | None], list[str] | None]:
+    """Return the class number of each value, and the names of the classes.
+
+    Args:
+        values: numbers, or names, which are numbered in natural order (2 before 10); None states none.
+        names: of numbers, if they are known.
+        places: the file and the row of each, for messages.
+
+    Raises:
+        InputError: a value is neither a name nor a number from 0 on.
+
+    >>> numbered(["owl", "crow", "owl"], None, ["row 0", "row 1", "row 2"])
+    ([1, 0, 1], ['crow', 'owl'])
+    """
+    labels = [
+        value if isinstance(value, str) else class_label(value, place)
+        for value, place in zip(values, places, strict=True)
+    ]
+    if not any(isinstance(label, str) for label in labels):
+        return [label for label in labels if not isinstance(label, str)], names
+    texts = [None if label is None else str(label) for label in labels]
+    names = sorted({text for text in texts if text is not None}, key=natural_key)
+    numbers = {name: number for number, name in enumerate(names)}
+    return [None if text is None else numbers[text] for text in texts], names
 
 
 def stamp_of(path: Path) -> tuple[str, int, int]:

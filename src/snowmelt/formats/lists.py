@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from snowmelt.errors import InputError
-from snowmelt.formats.file_source import class_label, reading
+from snowmelt.formats.file_source import numbered, reading
 from snowmelt.formats.png import ImageFiles
-from snowmelt.images import Shape, natural_key
+from snowmelt.images import Shape
 
 __all__ = ["LISTS", "open_list"]
 
@@ -104,14 +104,9 @@ def _classes(
     if missing:
         classed = f"{len(rows) - len(missing)} of {len(rows)} images have a class"
         raise InputError(f"{missing[0]} states no class, but {classed}; give one to all or none")
-    if any(isinstance(value, str) for value in stated):
-        for value, (place, _) in zip(stated, rows, strict=True):
-            _ = value if isinstance(value, str) else class_label(value, place)
-        texts = [str(value) for value in stated]
-        names = sorted(set(texts), key=natural_key)
-        numbers = {text: number for number, text in enumerate(names)}
-        return [numbers[text] for text in texts], names
-    labels = [class_label(value, place) for value, (place, _) in zip(stated, rows, strict=True)]
+    labels, names = numbered(stated, None, [place for place, _ in rows])
+    if names is not None:
+        return labels, names
     pairs = zip(labels, (row.get(name) if name is not None else None for _, row in rows), strict=True)
     known = {label: str(called) for label, called in pairs if called}
     names = [known.get(label, f"class {label}") for label in range(1 + max(stated))]

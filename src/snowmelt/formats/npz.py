@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -75,6 +76,10 @@ class NpzSource(FileSource):
     def _decoded(self, name: str, stored: Tensor) -> Tensor:
         # As of files, alpha is kept only where it is asked for
         return resize(stored, Shape(None, self.shape.channels or min(3, len(stored)), self.shape.background))
+
+    def digests(self) -> list[str]:
+        """Return the SHA-256 of each image as it is stored."""
+        return [sha256(one.contiguous().numpy().data).hexdigest() for _, one in self._stored(self.rows)]
 
     def _item(self, row: int) -> str:
         return f"row {row}"

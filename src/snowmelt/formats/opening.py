@@ -10,6 +10,7 @@ from pathlib import Path
 from snowmelt.errors import InputError
 from snowmelt.formats.digits import digits
 from snowmelt.formats.division import Division, is_division
+from snowmelt.formats.edm import open_edm
 from snowmelt.formats.file_source import FileSource
 from snowmelt.formats.folders import (
     open_class_folders,
@@ -41,6 +42,7 @@ IN_A_PART = (open_metadata, open_class_folders, open_flat_folder)
 READERS: dict[str, Reader] = {
     "parquet": open_parquet,
     "webdataset": open_webdataset,
+    "edm": open_edm,
     "metadata": open_metadata,
     "parted_folders": partial(open_parted_folders, readers=IN_A_PART),
     "class_folders": open_class_folders,
@@ -76,6 +78,7 @@ def open_images(
     - the ``split.json`` of a training run;
     - a Parquet file or a folder of them (columns ``image`` with ``bytes``, and ``label``);
     - a webdataset tar file or a folder of them (images, ``.cls``);
+    - a folder with the ``dataset.json`` of NVIDIA's dataset_tool, or that file;
     - a folder with the ``metadata.csv`` or ``metadata.jsonl`` of an imagefolder;
     - a folder of ``train``, ``test`` and the like, each a folder as below;
     - a folder with one folder of images a class, numbered in natural order (2 before 10);
@@ -122,6 +125,8 @@ def open_images(
 
 def _found(path: Path, shape: Shape, classes: bool) -> ImageSource:
     """Return what a file or folder holds."""
+    if path.is_file() and (listed := open_edm(path, shape)) is not None:
+        return listed
     if is_division(path):
         division = Division.read(path)
         opened = open_images(

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 from torch import Tensor
 
 from snowmelt.errors import InputError, optional
-from snowmelt.formats.file_source import EncodedSource, class_label, files_named, reading
+from snowmelt.formats.file_source import EncodedSource, files_named, numbered, reading
 from snowmelt.formats.writer import Writer, sample_name
 from snowmelt.images import Shape
 
@@ -35,29 +35,30 @@ class _Columns(NamedTuple):
 class ParquetSource(EncodedSource):
     """Parquet files as Hugging Face's datasets writes them: ``image`` with ``bytes``, and ``label``.
 
+    Labels are numbers, or names, which are numbered in natural order.
     Columns of other names are found if the schema says, in the words of datasets, that they are an image and
     a class. Files that are called after parts, as on the hub (``test-00000-of-00001.parquet``), are parts.
     """
 
     def __init__(self, path: Path, files: Sequence[Path], shape: Shape) -> None:
         self.tables: list[tuple[Path, int]] = []  # the table of each image, and its row there
-        labels: list[int | None] = []
+        stated: list[Any] = []
         names: list[str] | None = None
         for table in files:
             with reading(table, "a Parquet file"), _open(table) as file:
                 count = file.metadata.num_rows
                 columns = _columns(table, file.schema_arrow)
                 label = columns.label
-                stated = file.read(columns=[label])[label].to_pylist() if label is not None else None
+                stated += [None] * count if label is None else file.read(columns=[label])[label].to_pylist()
             self.tables += [(table, row) for row in range(count)]
-            values = enumerate([None] * count if stated is None else stated)
-            labels += [class_label(value, f"{table}, row {row}") for row, value in values]
             if table != files[0] and columns.class_names != names:
                 raise InputError(
                     f"{table} names its classes {columns.class_names}, but {files[0]} names them {names}: "
                     "label 0 must mean one class in all files of a folder"
                 )
             names = columns.class_names
+        places = [f"{table}, row {row}" for table, row in self.tables]
+        labels, names = numbered(stated, names, places)
         found = {table: PARTED.fullmatch(table.stem) for table in files}
         parts = [match[1] if (match := found[table]) else None for table, _ in self.tables]
         super().__init__(path, files, labels, names, shape, parts if any(parts) else None)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt.models.power_ema import check_width, exponent_of
-from snowmelt.models.weights import unwrapped
+from snowmelt.models.weights import is_shard, unwrapped
 
 __all__ = ["EMA"]
 
@@ -112,17 +112,19 @@ class EMA:
             )
         live = self._live()
         # All copies first: if one fails, the model still has its own weights
-        averaged = {name: self.shadow[name].to(value) for name, value in live.items()}
-        self._raw = {name: value.data for name, value in live.items()}
+        averaged = {n: self.shadow[n].to(device=v.device, dtype=v.dtype) for n, v in live.items()}
+        self._raw = {
+            name: value.data.clone() if is_shard(value) else value.data for name, value in live.items()
+        }
         for name, value in live.items():
-            value.data = averaged[name]
+            _give(value, averaged[name])
 
     def restore(self) -> None:
         """Give the model its own weights back."""
         if self._raw is None:
             raise RuntimeError("there is nothing to restore: call apply_shadow() first")
         for name, value in self._live().items():
-            value.data = self._raw[name]
+            _give(value, self._raw[name])
         self._raw = None
 
     @contextmanager
@@ -185,6 +187,15 @@ class EMA:
     def _shadow_of(self, value: Tensor) -> Tensor:
         dtype = torch.promote_types(value.dtype, torch.float32) if value.is_floating_point() else value.dtype
         return value.detach().to(device=self.device, dtype=dtype, copy=True)
+
+
+@torch.no_grad()
+def _give(tensor: Tensor, value: Tensor) -> None:
+    """Let a tensor hold a value; one that is a shard keeps its memory, which FSDP reads."""
+    if is_shard(tensor):
+        tensor.copy_(value)
+    else:
+        tensor.data = value
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:

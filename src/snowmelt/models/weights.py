@@ -16,6 +16,7 @@ from snowmelt.text import some
 __all__ = [
     "CheckpointError",
     "CheckpointNotFoundError",
+    "is_shard",
     "load_weights",
     "name_file_in_errors",
     "not_finite",
@@ -44,6 +45,11 @@ def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     plain = {_WRAPPERS.sub("", name): value for name, value in tensors.items()}
     return plain if len(plain) == len(tensors) else dict(tensors)
+
+
+def is_shard(tensor: Tensor) -> bool:
+    """Return whether this process holds only a part of a tensor: a DTensor of torch."""
+    return hasattr(tensor, "full_tensor")  # importing DTensor takes as long as importing torch
 
 
 def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], *, source: object) -> None:

@@ -272,9 +272,9 @@ class UpStage(nn.Module):
         self.upsamplers = nn.ModuleList(upsamplers)
 
     def forward(self, x: Tensor, skips: list[Tensor], condition: Tensor) -> Tensor:
-        """Map `x` up, and take its skips off the end of `skips`."""
-        for residual, attention in zip(self.resnets, self.attentions, strict=True):
-            x = attention(residual(torch.cat((x, skips.pop()), dim=1), condition))
+        """Map `x` up; the last one of `skips` is read first."""
+        for residual, attention, skip in zip(self.resnets, self.attentions, reversed(skips), strict=True):
+            x = attention(residual(torch.cat((x, skip), dim=1), condition))
         for upsample in self.upsamplers:
             x = upsample(x, condition)
         return x

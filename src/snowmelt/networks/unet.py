@@ -281,8 +281,9 @@ class UNet(nn.Module):
         for stage in self.down_blocks:
             skips += stage(skips[-1], condition)
         x = self.mid_block(skips[-1], condition)
+        own = self.config["layers_per_block"] + 1  # skips of a stage
         for stage in self.up_blocks:
-            x = stage(x, skips, condition)
+            x, skips = stage(x, skips[-own:], condition), skips[:-own]
         y = F.pixel_shuffle(self.conv_out(norm_silu(x, self.conv_norm_out)), self.patch_size)
         if isinstance(self.time_proj, PositionalFeatures):
             return y

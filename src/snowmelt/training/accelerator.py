@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,14 +17,14 @@ if TYPE_CHECKING:
 
     from snowmelt.training.trainer import DiffusionTrainer
 
-# What tells Accelerate to divide the weights among processes
-DIVIDED = {
-    "ACCELERATE_USE_FSDP": "FSDP",
+# What tells Accelerate to divide the weights among processes, in ways that are not built here
+OTHERS = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
 }
+FSDP = "ACCELERATE_USE_FSDP"
 
-__all__ = ["clip_gradients", "is_first_process", "make_accelerator"]
+__all__ = ["clip_gradients", "fsdp_asked_for", "is_first_process", "make_accelerator"]
 
 
 def is_first_process() -> bool:
@@ -41,21 +43,21 @@ def make_accelerator(device: str | torch.device, precision: str = "fp32") -> Acc
 
     Raises:
         ValueError: the device is not there, or Accelerate chose another one.
-        InputError: Accelerate is told to divide the weights among the processes.
+        InputError: Accelerate is told to divide the weights among the processes otherwise than by FSDP.
     """
     from accelerate import Accelerator
 
-    if asked := [name for key, name in DIVIDED.items() if os.environ.get(key, "").lower() in ("true", "1")]:
+    if asked := [name for key, name in OTHERS.items() if _is_set(key)]:
         raise InputError(
-            f"{asked[0]} is asked for, which divides the weights among the processes; averages, muon and "
-            "checkpoints read whole ones. Start with torchrun, or choose no such thing in accelerate config. "
-            "training.performance.checkpoint_activations saves memory"
+            f"{asked[0]} is asked for, which snowmelt does not know: choose FSDP in accelerate config, or "
+            "start with torchrun and set compute.sharding to fsdp"
         )
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {str(device)!r} was asked for, but no CUDA device is there: use 'cpu'")
     check_precision(precision, device)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+    with _without(FSDP):  # Accelerate divides on GPUs alone, the trainer anywhere
+        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
     if precision == "fp16" or (precision == AUTO and candidate(device) == "fp16"):
         accelerator.scaler = torch.amp.GradScaler(device.type)
     if device.index is not None and device != accelerator.device:
@@ -64,6 +66,34 @@ def make_accelerator(device: str | torch.device, precision: str = "fp32") -> Acc
             f"set CUDA_VISIBLE_DEVICES={device.index} and use device='cuda'"
         )
     return accelerator
+
+
+def fsdp_asked_for() -> bool:
+    """Return whether ``accelerate launch --use_fsdp`` has started this process.
+
+    Raises:
+        InputError: together with what does not hold here.
+    """
+    if not _is_set(FSDP):
+        return False
+    if _is_set("FSDP_OFFLOAD_PARAMS"):
+        raise InputError("FSDP with fsdp_offload_params is not built: set it to false in accelerate config")
+    return True
+
+
+def _is_set(key: str) -> bool:
+    return os.environ.get(key, "").lower() in ("true", "1")
+
+
+@contextmanager
+def _without(key: str) -> Iterator[None]:
+    """Take a variable out of the environment for a while."""
+    value = os.environ.pop(key, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[key] = value
 
 
 def clip_gradients(trainer: DiffusionTrainer, norm: float) -> None:

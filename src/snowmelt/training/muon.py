@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from snowmelt.training.shards import shard_like, whole
+
 __all__ = ["Muon", "orthogonal"]
 
 Learning = list[tuple[Parameter, Tensor]]  # with their gradients
@@ -51,6 +53,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 class Muon(Optimizer):
     """Muon for matrices and the kernels of convolutions, AdamW for everything else.
+
+    Where the weights are divided among processes, each of them makes the whole matrices orthogonal.
 
     A kernel is a matrix of out x (in * height * width). An update of a matrix has the root mean square of one
     of AdamW (Liu et al. 2025, arXiv 2502.16982, section 2.2), so that one learning rate suits both.
@@ -106,19 +110,20 @@ class Muon(Optimizer):
         return loss
 
     def _step_matrices(self, learning: Learning, group: dict[str, Any]) -> None:
-        alike: dict[torch.Size, Learning] = defaultdict(list)
+        alike: dict[tuple[int, ...], Learning] = defaultdict(list)
         for parameter, gradient in learning:
-            alike[parameter.flatten(1).shape].append((parameter, gradient))
+            size = parameter.shape
+            alike[size[0], size[1:].numel()].append((parameter, gradient))
         for shape, same in alike.items():  # together: one product of many matrices
             updates = []
             for parameter, gradient in same:
                 buffer = self._state(parameter, "momentum_buffer")
                 buffer.lerp_(gradient, 1 - group["momentum"])
-                updates.append(torch.lerp(gradient, buffer, group["momentum"]).flatten(1))
-            size = group["lr"] * RMS * max(shape) ** 0.5
+                updates.append(whole(torch.lerp(gradient, buffer, group["momentum"])).flatten(1))
+            rate = group["lr"] * RMS * max(shape) ** 0.5
             for (parameter, _), update in zip(same, orthogonal(torch.stack(updates)), strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(update.view_as(parameter), alpha=size)
+                parameter.sub_(shard_like(parameter, update.view(parameter.shape)), alpha=rate)
 
     def _step_others(self, learning: Learning, group: dict[str, Any]) -> None:
         # Loshchilov & Hutter 2019, algorithm 2

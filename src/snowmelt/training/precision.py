@@ -25,6 +25,8 @@ def settle_precision(trainer: DiffusionTrainer) -> Choice:
         done.precision = trainer.precision
     if trainer.precision != AUTO or done.precision in ("fp32", candidate(device)):
         return Choice(done.precision)
+    if trainer.is_divided and done.precision:  # trying takes other steps in each process
+        return Choice("fp32")
     images = trainer.dataloader.batch_size
     with eval_mode(trainer.model):
         choice = choose(AUTO, trainer.model, device, images, backward=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,13 @@ import torch
 
 from snowmelt.differences import differences
 from snowmelt.models import EMA, Checkpoint, CheckpointError, DiffusionModel, ModelSpec, load_weights
-from snowmelt.models.weights import name_file_in_errors
+from snowmelt.models.weights import name_file_in_errors, unwrapped
 from snowmelt.text import counted, some
 from snowmelt.training.averages import with_options
 from snowmelt.training.finite import check_checkpoint
 from snowmelt.training.processes import of_all, own_stream
 from snowmelt.training.saving import KINDS, LATEST, kept
+from snowmelt.training.shards import divided
 from snowmelt.training.state import Progress, random_state, set_random_state
 from snowmelt.training.times import Times
 from snowmelt.training.weightings import Weighting
@@ -78,7 +79,7 @@ def check_resumable(state: Mapping[str, Any], parts: Mapping[str, object], sourc
             "its weights alone"
         )
     for name, part in parts.items():
-        there, here = state.get(f"{name}_type"), type(part).__name__
+        there, here = state.get(f"{name}_type"), kind_of(part)
         if there not in (None, here):
             raise CheckpointError(
                 f"{source} was trained with the {name} {there}, this run has {here}: take the same, or "
@@ -110,6 +111,11 @@ def check_meaning(checkpoint: Checkpoint, model: DiffusionModel, class_names: Se
             f"{checkpoint.source} was trained on other classes ({some(moved)}): labels would mean "
             "something else. Name the folders as they were, or train anew"
         )
+
+
+def kind_of(part: object) -> str:
+    """Return the name of a part's class, before FSDP gave it another one."""
+    return type(part).__name__.removeprefix("FSDP")
 
 
 def data_order(dataloader: object, processes: int) -> dict[str, Any]:
@@ -182,8 +188,29 @@ def saved_state(trainer: DiffusionTrainer, *, save_optimizer: bool) -> dict[str,
     if trainer.snapshots is not None:
         state["ema_tracked"] = trainer.snapshots.state_dict()
     for name, part in trainer.parts.items() if save_optimizer else ():
-        state |= {f"{name}_type": type(part).__name__, f"{name}_state_dict": part.state_dict()}
+        state |= {f"{name}_type": kind_of(part), f"{name}_state_dict": part.state_dict()}
     return state
+
+
+def parts_of(trainer: DiffusionTrainer, checkpoint: Checkpoint) -> tuple[Checkpoint, Mapping[str, Any]]:
+    """Return a checkpoint with this process's parts of its tensors, and its training state."""
+    there = {"weights": checkpoint.weights, "ema": checkpoint.ema, "training": checkpoint.training}
+    optimizer, snapshots = trainer.optimizer, trainer.snapshots
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = checkpoint.training.get("optimizer_state_dict", {}).get("state", {})
+    like = {
+        "weights": unwrapped(trainer.model.state_dict()),
+        "ema": trainer.ema.state_dict() if trainer.ema is not None else None,
+        "training": {
+            "optimizer_state_dict": {
+                "state": {i: dict.fromkeys(moments.get(i, {}), p) for i, p in enumerate(parameters)}
+            },
+            "uncertainty_state_dict": trainer.uncertainty.state_dict() if trainer.uncertainty else None,
+            "ema_tracked": snapshots.state_dict() if snapshots is not None else None,
+        },
+    }
+    parts = divided(there, like)
+    return replace(checkpoint, **parts), parts["training"]
 
 
 def restore(
@@ -199,6 +226,8 @@ def restore(
     processes = trainer.accelerator.num_processes
     order = data_order(trainer.dataloader, processes)
     check_position(state, order, trainer.dataloader.batches_per_epoch(trainer.process), path)
+    if trainer.is_divided:
+        checkpoint, state = parts_of(trainer, checkpoint)
     load_weights(trainer.model, checkpoint.weights, source=path)
     if trainer.ema is not None and checkpoint.ema is None:
         warnings.warn(f"{path} holds no EMA weights: the average starts from its weights", stacklevel=3)

@@ -321,6 +321,7 @@ class TrainingRun:
             snapshots=training.ema.snapshots,
             precision=config.compute.precision or AUTO,
             compile_model=training.performance.compile_model,
+            sharding=config.compute.sharding,
             gradient_clip_norm=training.optimizer.gradient_clip_norm,
             sample_images=training.visualization.enabled,
             sample_interval=training.visualization.interval,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from snowmelt.files import atomic_copy
 from snowmelt.training.finite import check_trainer
 from snowmelt.training.processes import from_first
+from snowmelt.training.shards import gathered
 
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer
@@ -104,8 +105,10 @@ class Saving:
         snapshots = trainer.snapshots
         if snapshots is not None and self.folder is not None and snapshots.is_due(before[0], self._share):
             check_trainer(trainer)
-            if trainer.accelerator.is_main_process:
-                snapshots.write(self.folder, trainer.checkpoint(), trainer.global_step)
+            is_main = trainer.accelerator.is_main_process
+            like, shadows = trainer.checkpoint(), gathered(snapshots.shadows(), keep=is_main)
+            if is_main:
+                snapshots.write(self.folder, like, shadows, trainer.global_step)
         if self.images is not None and self._images // self.images > before[1] // self.images:
             self.save(*self._own("images", f"{self._images:010d}"), LATEST)
         elif is_due and self._share < 1:  # its end is saved anyway

@@ -40,18 +40,26 @@ class Snapshots:
         """Return whether a moment lies after the share `before` of the run, and not after the share `now`."""
         return int(now * self.number + 1e-9) > int(before * self.number + 1e-9)
 
-    def write(self, folder: Path, like: Checkpoint, step: int) -> None:
+    def shadows(self) -> dict[float, dict[str, Tensor]]:
+        """Return the averaged weights of each width."""
+        return {width: average.shadow for width, average in self.averages.items()}
+
+    def write(
+        self, folder: Path, like: Checkpoint, shadows: Mapping[float, Mapping[str, Tensor]], step: int
+    ) -> None:
         """Write the averages below the folder of the checkpoints.
 
         Args:
             folder: of the checkpoints.
             like: says what the weights mean.
+            shadows: what `shadows` returned, whole.
             step: of the run.
         """
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        for width, average in self.averages.items():
-            facts = {"ema_width": width, "num_updates": average.num_updates, "global_step": step}
-            weights = {name: _half(value) for name, value in average.shadow.items()}
+        for width, shadow in shadows.items():
+            updates = self.averages[width].num_updates
+            facts = {"ema_width": width, "num_updates": updates, "global_step": step}
+            weights = {name: _half(value) for name, value in shadow.items()}
             snapshot = replace(like, weights=weights, ema=None, training=facts, config=None)
             snapshot.write(folder / FOLDER / snapshot_name(width, step))
 

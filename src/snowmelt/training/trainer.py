@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from snowmelt.training.processes import check_batches, own_stream
 from snowmelt.training.rate_schedules import RateSchedule
 from snowmelt.training.resume import read_resumable, restore, saved_state
 from snowmelt.training.saving import Saving
+from snowmelt.training.sharding import divides, shared, whole_sampler
+from snowmelt.training.shards import gathered
 from snowmelt.training.snapshots import Snapshots
 from snowmelt.training.state import Progress, named
 from snowmelt.training.times import Times
@@ -87,6 +90,9 @@ class DiffusionTrainer(BaseTrainer):
         num_samples: images of all classes together in a sample grid; None takes `samples_per_class`.
         precision: of the network, as for `DiffusionSampler`; weights, losses and samples stay float32.
         compile_model: train with `torch.compile`, if it works here.
+        sharding: ``"fsdp"`` lets each of several processes hold a part of weights, average and optimizer, as
+            ``accelerate launch --use_fsdp`` does too, and all of them must sample together; ``"none"`` lets
+            each hold all.
         config: the settings of the run; checkpoints keep a copy.
 
     Attributes:
@@ -138,6 +144,7 @@ class DiffusionTrainer(BaseTrainer):
         num_samples: int | None = None,
         precision: str | None = None,
         compile_model: bool = False,
+        sharding: str = "none",
     ) -> None:
         self.precision = precision or ("auto" if use_amp else "fp32")
         self.accelerator = make_accelerator(device, self.precision)
@@ -157,17 +164,17 @@ class DiffusionTrainer(BaseTrainer):
         self.evaluate = evaluate
         self.config = dict(config) if config is not None else None
 
-        self.ema = EMA(model, ema_decay, warmup=True, width=ema_width) if use_ema else None
-        self.snapshots = Snapshots(model, snapshots) if snapshots else None
-        self.sampler = sampler or DiffusionSampler(model, device, self.ema)
-        self.sampler.ema = self.ema
+        self.progress = Progress()
+        self.sampler = sampler or DiffusionSampler(model, device)
 
         # Only the network is wrapped (for several processes, by the compiler): the model around it is a
         # denoiser, and training asks for the network's own output
-        self.network, self._optimizer = self.accelerator.prepare(model.network, optimizer)
+        self.is_divided = divides(self.accelerator, sharding)
+        self.network, self._optimizer, self.uncertainty, self.whole = shared(self, uncertainty)
         self.forward = Compiled(self.network) if compile_model else self.network
-        self.uncertainty = uncertainty and self.accelerator.prepare(uncertainty.learned_by(optimizer))
-        self.progress = Progress()
+        self.ema = EMA(model, ema_decay, warmup=True, width=ema_width) if use_ema else None
+        self.sampler.ema = self.ema
+        self.snapshots = Snapshots(model, snapshots) if snapshots else None
         self.length: Length | None = None
         self.accumulation = accumulation
         self.an_epoch = Epoch.of(dataloader, self.process, accumulation)
@@ -362,14 +369,16 @@ class DiffusionTrainer(BaseTrainer):
 
     def evaluate_epoch(self) -> dict[str, float]:
         """Return the metrics of generated images, in the first process alone; empty without `evaluate`."""
-        if self.evaluate is None or not self.accelerator.is_main_process:
+        if self.evaluate is None:
             return {}
-        return dict(self.evaluate(self.sampler))
+        with whole_sampler(self) as sampler:
+            return dict(self.evaluate(sampler)) if self.accelerator.is_main_process else {}
 
     def _generate_samples(self, logger: DiffusionLogger | None, step: int | None = None) -> None:
-        if logger is not None:
-            step = self.global_step if step is None else step
-            log_samples(self.sampler, logger, step, self.num_samples, self.guidance_scale)
+        step = self.global_step if step is None else step
+        with whole_sampler(self) as sampler:
+            if logger is not None:
+                log_samples(sampler, logger, step, self.num_samples, self.guidance_scale)
 
     @old_words(
         epoch="the checkpoint holds trainer.epoch by itself",
@@ -385,15 +394,20 @@ class DiffusionTrainer(BaseTrainer):
         """
         self._mean_loss()
         check_trainer(self)
-        state = saved_state(self, save_optimizer=save_optimizer)
+        checkpoint = self.checkpoint(saved_state(self, save_optimizer=save_optimizer))
         if self.accelerator.is_main_process:
-            self.checkpoint(state).write(path)
+            checkpoint.write(path)
 
     def checkpoint(self, training: Mapping[str, Any] | None = None) -> Checkpoint:
-        """Return what is trained, with what resuming needs; its tensors are those that training changes."""
+        """Return what is trained, with what resuming needs; its tensors are those that training changes.
+
+        All processes must call this; where the weights are divided, the first one gets them whole.
+        """
         class_names = getattr(self.dataloader, "class_names", None) or None
         values = {"class_names": class_names, "training": training or {}, "config": self.config}
-        return Checkpoint.of(self.model, self.ema, **values)
+        checkpoint = Checkpoint.of(self.model, self.ema, **values)
+        parts = {name: getattr(checkpoint, name) for name in ("weights", "ema", "training")}
+        return replace(checkpoint, **gathered(parts, keep=self.accelerator.is_main_process))
 
     def load_checkpoint(
         self, path: str | Path, *, reset_optimizer: bool = False, reset_scheduler: bool = False

@@ -16,8 +16,10 @@ Intervals are explained in `snowmelt.evaluation.learning.figures`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,7 +40,7 @@ from snowmelt.evaluation.learning.figures import (
 from snowmelt.evaluation.learning.learners import Learner, LinearHead, Loaded, Network, load
 from snowmelt.evaluation.learning.recipes import Recipe
 from snowmelt.evaluation.matching import check_labelled, check_one_shape
-from snowmelt.evaluation.uncertainty import Estimate
+from snowmelt.evaluation.uncertainty import Estimate, Z
 from snowmelt.formats import ImageSource
 from snowmelt.progress import progress
 from snowmelt.report import INTERVALS, Chapter, Table
@@ -47,7 +49,7 @@ from snowmelt.text import counted
 __all__ = ["Arm", "Usefulness", "usefulness", "usefulness_chapter"]
 
 FEW_SEEDS = 3
-REAL, GENERATED, BOTH = "real", "generated", "real + generated"
+REAL, GENERATED = "real", "generated"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Arm:
 
     Attributes:
         learner: ``small network`` or ``linear head``.
-        trained_on: ``real``, ``generated`` or ``real + generated``.
+        trained_on: ``real``, the name of a set of generated images, or ``real + NAME``.
         recipe: ``plain``, ``balanced + augmented``, ...
         validation: balanced accuracy on validation images; None where it was not looked at.
         test: figures on the held-out images; None where validation has ruled it out.
@@ -83,6 +85,7 @@ class Usefulness:
         baseline: index of the strongest without generated images, by validation images.
         with_generated: index of the strongest with real and generated images, by validation images.
         alone: index of the one that learns from generated images alone.
+        added: the name of the set of generated images that validation images chose.
         gain: ``with_generated`` minus ``baseline`` on the test images, paired by seed and test image.
         real_images, generated_images, tested_images: the number of images by class.
         validation_images: the number of images that validate in each round of choosing.
@@ -94,6 +97,7 @@ class Usefulness:
     baseline: int
     with_generated: int
     alone: int
+    added: str
     gain: Figures
     real_images: dict[str, int]
     generated_images: dict[str, int]
@@ -152,6 +156,33 @@ class Usefulness:
             f"held-out images are recognised, instead of {before:.1%} ({_interval(gain)})."
         )
 
+    def needed(self) -> str | None:
+        """Return about how many seeds or test images would show a benefit of the size that was seen.
+
+        The variance of the gain is that between seeds, over their number, and that between test images, over
+        theirs. Its interval ends above 0 where it is below (gain / 1.96)^2. None where a benefit was shown,
+        or none was seen.
+        """
+        gain = self.gain.balanced_accuracy
+        if gain.low > 0 or gain.value <= 0:
+            return None
+        before, after = (self.arms[index].by_seed for index in (self.baseline, self.with_generated))
+        gains = [b.balanced_accuracy - a.balanced_accuracy for a, b in zip(before, after, strict=True)]
+        seeds, images = len(gains), sum(self.tested_images.values())
+        of_seeds = statistics.variance(gains) / seeds
+        of_images = max(gain.std**2 - of_seeds, 0.0)
+        wanted = (gain.value / Z) ** 2
+        if of_images < wanted:
+            needed = counted(math.ceil(seeds * max(1.0, of_seeds / (wanted - of_images))), "seed")
+        elif of_seeds < wanted:
+            needed = counted(math.ceil(images * of_images / (wanted - of_seeds)), "test image")
+        else:
+            times = (of_images + of_seeds) / wanted
+            needed = f"{times:.0f} times as many seeds and test images"
+        return (
+            f"A gain of {gain.value:+.3f} would be shown by about {needed}; here are {seeds} and {images:,}"
+        )
+
     def to_dict(self) -> Json:
         """Return it as plain values that JSON knows."""
         return {**plain(self), "rarest": self.rarest, "answer": self.answer()}
@@ -164,6 +195,7 @@ def usefulness(
     *,
     extractor: Extractor | None = None,
     validation: ImageSource | None = None,
+    additions: Mapping[str, Sequence[int]] | None = None,
     seeds: Sequence[int] = range(5),
     steps: int | None = None,
     device: str | torch.device = "cpu",
@@ -179,6 +211,8 @@ def usefulness(
             trained on the images at hand, because it has seen the validation images.
         validation: labelled real images, which decide which classifiers to compare; None keeps a fifth of
             `real` for that, and trains on all of `real` once the choice is made.
+        additions: sets of generated images, by name: their indices in `generated`. Validation images choose
+            among them too. None takes all images as one set.
         seeds: of the trainings, two or more.
         steps: batches of 64 in each training of the network; None takes five passes over the real and
             generated images together, and at least 300.
@@ -187,8 +221,8 @@ def usefulness(
         show_progress: show a bar over the trainings.
 
     Raises:
-        ValueError: labels are missing, the images differ in shape, there are fewer than two classes or fewer
-            than two seeds, or no class has two real images to choose with.
+        ValueError: labels are missing, the images differ in shape, there are fewer than two classes or
+            seeds, a set of generated images is empty, or no class has two real images to choose with.
 
     >>> from snowmelt.evaluation import open_images
     >>> digits = open_images("digits:test")
@@ -210,6 +244,10 @@ def usefulness(
     labels = torch.cat([each.labels for each in sets])
     first, second = (len(each.labels) for each in sets[:2])
     real_rows, generated_rows, rest = torch.arange(len(labels)).tensor_split([first, first + second])
+    sets_added = {name: generated_rows[list(rows)] for name, rows in (additions or {}).items()}
+    sets_added = sets_added or {GENERATED: generated_rows}
+    if empty := [name for name, added in sets_added.items() if not len(added)]:
+        raise ValueError(f"there is no generated image in {empty[0]}: leave it out, or generate more")
     rounds = rounds_of(sets[0].labels, rest if validation is not None else None)
     steps = steps if steps is not None else default_steps(first + second)
 
@@ -219,17 +257,19 @@ def usefulness(
     learners.append(Network(sets, len(names), steps, device))
 
     with progress(None, "Choosing classifiers", show=show_progress, unit="classifier", leave=False) as bar:
-        candidates = rank(learners, labels, rounds, generated_rows, bar.update)
-    rows = {REAL: real_rows, GENERATED: generated_rows, BOTH: torch.cat([real_rows, generated_rows])}
+        candidates = rank(learners, labels, rounds, sets_added, bar.update)
     plan = _Plan.of(candidates)
-    arms, found = _run(plan, rows, test, names, seeds, show_progress)
-    gain = figures(found[plan.with_generated].minus(found[plan.baseline]), names, second, compared=True)
-    real_counts, generated_counts, tested_counts = (_counts(each, names) for each in (*sets[:2], test))
+    arms, found = _run(plan, real_rows, sets_added, test, names, seeds, show_progress)
+    chosen = sets_added[plan.chosen]
+    gain = figures(found[plan.with_generated].minus(found[plan.baseline]), names, len(chosen), compared=True)
+    learned = (labels[real_rows], labels[chosen], test.labels)
+    real_counts, generated_counts, tested_counts = (_counts(each, names) for each in learned)
     return Usefulness(
         arms=arms,
         baseline=plan.baseline,
         with_generated=plan.with_generated,
         alone=plan.alone,
+        added=plan.chosen,
         gain=gain,
         real_images=real_counts,
         generated_images=generated_counts,
@@ -242,13 +282,24 @@ def usefulness(
 
 @dataclass(frozen=True)
 class _Plan:
-    """All candidates and what they are trained on, and which of them are tested. No test image is known."""
+    """All candidates, and which of them are tested. No test image is known.
 
-    candidates: list[tuple[Candidate, str]]
+    The last candidate is the strongest one with generated images, which learns from these alone.
+    """
+
+    candidates: list[Candidate]
     baseline: int
     with_generated: int
-    alone: int
     tested: list[int]
+
+    @property
+    def alone(self) -> int:
+        return len(self.candidates) - 1
+
+    @property
+    def chosen(self) -> str:
+        """The name of the set of generated images that validation images chose."""
+        return str(self.candidates[self.with_generated].added)
 
     def seeds_of(self, number: int, seeds: Sequence[int]) -> Sequence[int]:
         """Return the seeds of a candidate: few of them if it only stands beside the two that are compared."""
@@ -256,22 +307,24 @@ class _Plan:
 
     @classmethod
     def of(cls, candidates: Sequence[Candidate]) -> _Plan:
-        listed = [(each, BOTH if each.with_generated else REAL) for each in candidates]
-        best = [best_of([each for each, on in listed if on == which]) for which in (REAL, BOTH)]
-        baseline, added = (candidates.index(each) for each in best)
+        without = best_of([each for each in candidates if each.added is None])
+        added = best_of([each for each in candidates if each.added is not None])
+        baseline, with_generated = candidates.index(without), candidates.index(added)
         ordinary = [
             number
-            for number, (each, _) in enumerate(listed)
-            if each.learner is best[0].learner and each.recipe == Recipe()
+            for number, each in enumerate(candidates)
+            if each.learner is without.learner
+            and each.recipe == Recipe()
+            and each.added in (None, added.added)
         ]
-        listed.append((best[1], GENERATED))
-        alone = len(listed) - 1
-        return cls(listed, baseline, added, alone, sorted({baseline, added, alone, *ordinary}))
+        tested = {baseline, with_generated, len(candidates), *ordinary}
+        return cls([*candidates, added], baseline, with_generated, sorted(tested))
 
 
 def _run(
     plan: _Plan,
-    rows: dict[str, Tensor],
+    real: Tensor,
+    added: Mapping[str, Tensor],
     test: Loaded,
     names: Sequence[str],
     seeds: Sequence[int],
@@ -281,29 +334,31 @@ def _run(
     total = sum(len(plan.seeds_of(number, seeds)) for number in plan.tested)
     seen: dict[str, Tensor] = {}
     found: dict[int, Outcome] = {}
-    with progress(None, "Usefulness", show=show_progress, total=total, unit="training") as bar:
-        for number in plan.tested:
-            candidate, on = plan.candidates[number]
-            learner = candidate.learner
-            if learner.name not in seen:
-                seen[learner.name] = learner.see(test)
-            answers = []
-            for seed in plan.seeds_of(number, seeds):
-                classify = learner.fit(rows[on], candidate.recipe, seed, candidate.strength)
-                answers.append(classify(seen[learner.name]))
-                bar.update()
-            found[number] = outcome_of(torch.stack(answers), test.labels)
-    added = len(rows[GENERATED])
     arms = []
-    for number, (candidate, on) in enumerate(plan.candidates):
-        score = None if on == GENERATED else candidate.score
-        arm = Arm(candidate.learner.name, on, str(candidate.recipe), score)
-        if number in found:
-            results = found[number]
-            by_seed = tuple(seed_figures(results, names, plan.seeds_of(number, seeds)))
-            test_figures = figures(results, names, 0 if on == REAL else added)
-            arm = Arm(arm.learner, on, arm.recipe, score, test_figures, by_seed)
-        arms.append(arm)
+    with progress(None, "Usefulness", show=show_progress, total=total, unit="training") as bar:
+        for number, each in enumerate(plan.candidates):
+            alone, learner = number == plan.alone, each.learner
+            parts = [] if alone else [(REAL, real)]
+            parts += [(each.added, added[each.added])] if each.added is not None else []
+            on, rows = " + ".join(name for name, _ in parts), torch.cat([rows for _, rows in parts])
+            arm = Arm(learner.name, on, str(each.recipe), None if alone else each.score)
+            if number in plan.tested:
+                if learner.name not in seen:
+                    seen[learner.name] = learner.see(test)
+                answers = []
+                for seed in plan.seeds_of(number, seeds):
+                    classify = learner.fit(rows, each.recipe, seed, each.strength)
+                    answers.append(classify(seen[learner.name]))
+                    bar.update()
+                results = outcome_of(torch.stack(answers), test.labels)
+                generated = len(added[each.added]) if each.added is not None else 0
+                arm = replace(
+                    arm,
+                    test=figures(results, names, generated),
+                    by_seed=tuple(seed_figures(results, names, plan.seeds_of(number, seeds))),
+                )
+                found[number] = results
+            arms.append(arm)
     return tuple(arms), found
 
 
@@ -367,5 +422,5 @@ def _class_names(sources: Sequence[ImageSource], loaded: Sequence[Loaded]) -> li
     ]
 
 
-def _counts(images: Loaded, names: Sequence[str]) -> dict[str, int]:
-    return dict(zip(names, images.labels.bincount(minlength=len(names)).tolist(), strict=True))
+def _counts(labels: Tensor, names: Sequence[str]) -> dict[str, int]:
+    return dict(zip(names, labels.bincount(minlength=len(names)).tolist(), strict=True))

@@ -6,7 +6,7 @@ score is the balanced accuracy, averaged over the rounds. Of two equal scores th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -37,14 +37,14 @@ class Candidate:
     Attributes:
         learner: what learns.
         recipe: how it draws and changes its images.
-        with_generated: whether generated images are among them.
+        added: the name of the generated images among them; None without.
         strength: the learner's setting that did best.
         score: balanced accuracy on validation images.
     """
 
     learner: Learner
     recipe: Recipe
-    with_generated: bool
+    added: str | None
     strength: float
     score: float
     right: Tensor = field(repr=False)  # (1, N) of the validation images of all rounds
@@ -90,46 +90,56 @@ def rank(
     learners: Sequence[Learner],
     labels: Tensor,
     rounds: Sequence[Round],
-    generated: Tensor,
+    generated: Mapping[str, Tensor],
     done: Callable[[], object] = lambda: None,
 ) -> list[Candidate]:
-    """Return all learners and recipes that were tried, each without and with generated images.
+    """Return all learners and recipes that were tried, each without and with each set of generated images.
 
     Whether mirrored images help is decided once for each learner, on real images. Balanced sampling is tried
-    where the classes have different numbers of images. A learner that is clearly worse than a former one on
-    real images is not followed further; the former ones should be the fast ones.
+    where the classes have different numbers of images. The first set of generated images is tried with all
+    recipes, the others with the one that did best. A learner that is clearly worse than a former one on real
+    images is not followed further; the former ones should be the fast ones.
 
     Args:
         learners: what may learn, all from the same images.
         labels: of these images, real and generated and validation.
         rounds: which real images train and validate.
-        generated: indices of the generated images.
+        generated: indices of generated images, by the name of their set.
         done: is called after each candidate.
     """
-    none = generated[:0]
 
-    def tried(learner: Learner, recipe: Recipe, added: Tensor) -> Candidate:
-        candidate = _tried(learner, recipe, labels, rounds, added)
+    def tried(learner: Learner, recipe: Recipe, added: str | None = None) -> Candidate:
+        candidate = _tried(learner, recipe, labels, rounds, added, rows[added])
         done()
         return candidate
 
+    def recipes(added: str | None, flips: bool) -> list[Recipe]:
+        learned = labels[torch.cat([rounds[0].training, rows[added]])]
+        return [
+            Recipe(each.balanced, each.augmented, each.augmented and flips)
+            for each in RECIPES
+            if not each.balanced or unequal(learned)
+        ]
+
+    rows: dict[str | None, Tensor] = {None: torch.empty(0, dtype=torch.long)}
+    rows.update(generated)
+
     ranked: list[Candidate] = []
     for learner in learners:
-        plain, augmented = (tried(learner, recipe, none) for recipe in (Recipe(), Recipe(augmented=True)))
+        plain, augmented = (tried(learner, recipe) for recipe in (Recipe(), Recipe(augmented=True)))
         former, better = best_of(ranked) if ranked else None, best_of([plain, augmented])
         ranked += [plain, augmented]
         if former is not None and _clearly_worse(better, former, labels, rounds):
             continue
-        mirrored = tried(learner, Recipe(augmented=True, mirrored=True), none)
+        mirrored = tried(learner, Recipe(augmented=True, mirrored=True))
         ranked.append(mirrored)
         flips = mirrored.score > augmented.score
-        for added in (none, generated):
-            for recipe in RECIPES:
-                known = not len(added) and not recipe.balanced
-                if known or (recipe.balanced and not unequal(labels[torch.cat([rounds[0].training, added])])):
-                    continue
-                changed = Recipe(recipe.balanced, recipe.augmented, recipe.augmented and flips)
-                ranked.append(tried(learner, changed, added))
+        ranked += [tried(learner, recipe) for recipe in recipes(None, flips) if recipe.balanced]
+        wanted: list[Recipe] | None = None
+        for added in generated:
+            found = [tried(learner, recipe, added) for recipe in wanted or recipes(added, flips)]
+            wanted = wanted or [best_of(found).recipe]
+            ranked += found
     return ranked
 
 
@@ -139,19 +149,24 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def _tried(
-    learner: Learner, recipe: Recipe, labels: Tensor, rounds: Sequence[Round], added: Tensor
+    learner: Learner,
+    recipe: Recipe,
+    labels: Tensor,
+    rounds: Sequence[Round],
+    added: str | None,
+    indices: Tensor,
 ) -> Candidate:
     results = []
     for strength in learner.strengths:
         right, scores = [], []
         for seed, each in enumerate(rounds):
-            classify = learner.fit(torch.cat([each.training, added]), recipe, seed, strength)
+            classify = learner.fit(torch.cat([each.training, indices]), recipe, seed, strength)
             found = classify(learner.seen[each.validation]).argmax(dim=1) == labels[each.validation]
             right.append(found.double())
             classes = _members(labels[each.validation])
             scores.append(sum(float(right[-1][members].mean()) for members in classes) / len(classes))
         score = round(sum(scores) / len(scores), 9)  # equal counts are equal scores
-        results.append(Candidate(learner, recipe, len(added) > 0, strength, score, torch.cat(right)[None]))
+        results.append(Candidate(learner, recipe, added, strength, score, torch.cat(right)[None]))
     return best_of(results)
 
 

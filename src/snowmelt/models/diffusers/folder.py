@@ -32,6 +32,7 @@ from snowmelt.models.checkpoint import Checkpoint
 from snowmelt.models.ddpm import DDPMModel
 from snowmelt.models.diffusers.card import model_card
 from snowmelt.models.diffusers.scheduler_config import (
+    check_variance,
     complete_scheduler,
     sampling_method,
     schedule_options,
@@ -92,6 +93,7 @@ def read_folder(path: str | PathLike[str]) -> Checkpoint:
     if (scheduler / "scheduler_config.json").exists():
         with _named(scheduler / "scheduler_config.json") as config:
             model_config |= schedule_options(config)
+            check_variance(config, learned=model_config["learned_variance"])
             method, threshold = sampling_method(config), threshold_options(complete_scheduler(config))
     else:
         warnings.warn(

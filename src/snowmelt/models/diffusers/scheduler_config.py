@@ -19,6 +19,7 @@ from snowmelt.plans import Method
 
 __all__ = [
     "SCHEDULERS",
+    "check_variance",
     "complete_scheduler",
     "grid_options",
     "noise_schedule",
@@ -91,11 +92,19 @@ _ACCEPTED: dict[str, tuple[Any, ...]] = {
     "use_flow_sigmas": (False,),
     "timestep_type": ("discrete",),
     "predict_epsilon": (True,),  # before prediction_type
-    "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
+    # Diffusers takes what "learned" says for the variance itself, which no published network gives
+    "variance_type": (
+        None,
+        "fixed_small",
+        "fixed_small_log",
+        "fixed_large",
+        "fixed_large_log",
+        "learned_range",
+    ),
 }
 # Options of the sampling that our plans follow in one way only
 _FOLLOWED: dict[str, tuple[Any, ...]] = {
-    "variance_type": (None, "fixed_small", "fixed_small_log"),
+    "variance_type": (None, "fixed_small", "fixed_small_log", "learned_range"),  # see `sampling.variance`
     "set_alpha_to_one": (True,),
     "skip_prk_steps": (False,),
     "algorithm_type": ("dpmsolver++", "deis", "data_prediction"),
@@ -163,6 +172,22 @@ def schedule_options(config: Mapping[str, Any]) -> dict[str, Any]:
         "zero_terminal_snr": theirs["rescale_betas_zero_snr"],
         "parameterization": _PREDICTIONS[theirs["prediction_type"]],
     }
+
+
+def check_variance(config: Mapping[str, Any], *, learned: bool) -> None:
+    """Raise InputError if a scheduler takes the variance from elsewhere than the network does.
+
+    Args:
+        config: the contents of a scheduler_config.json.
+        learned: whether the network has as many channels again for it.
+    """
+    stated = complete_scheduler(config).get("variance_type")
+    if learned and stated not in (None, "learned_range"):
+        raise refusal(
+            "variance_type", stated, "'learned_range' with twice as many out_channels as in_channels"
+        )
+    if not learned and stated == "learned_range":
+        raise refusal("variance_type", stated, "'fixed_small' with as many out_channels as in_channels")
 
 
 def noise_schedule(config: Mapping[str, Any]) -> tuple[DiscreteSchedule, Parameterization]:
@@ -287,7 +312,7 @@ def scheduler_config(
         "prediction_type": predictions[model_config["parameterization"]],
         "timestep_spacing": spacing if spacing in ("leading", "linspace") else "trailing",
         "steps_offset": offset,
-        "variance_type": "fixed_small",
+        "variance_type": "learned_range" if model_config.get("learned_variance") else "fixed_small",
         **_clipping("clip" if threshold == "auto" else threshold),
     }
 

@@ -127,10 +127,8 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
         raise refusal("time_embedding_type", "fourier", "'positional': log t has no value at trained index 0")
     expect(theirs, _ACCEPTED)
     widths = theirs["block_out_channels"]
-    expect(
-        theirs,
-        {"time_embedding_dim": (None, 4 * widths[0]), "out_channels": (theirs["in_channels"],)},
-    )
+    images = theirs["in_channels"]
+    expect(theirs, {"time_embedding_dim": (None, 4 * widths[0]), "out_channels": (images, 2 * images)})
     if not _is_size(size := theirs["sample_size"]):
         raise refusal("sample_size", size, "the side of the images, or [height, width]: write it there")
     if theirs["norm_num_groups"] is None:
@@ -151,6 +149,7 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
         "use_attention": attended[0] if len(set(attended)) == 1 else attended,
         "downsample": downsample,
         "upsample": upsample,
+        "learned_variance": theirs["out_channels"] != images,
         **_classes(theirs["num_class_embeds"], config.get("_null_class")),
     }
 
@@ -175,8 +174,6 @@ def unet_config(options: Mapping[str, Any]) -> dict[str, Any]:
         raise refusal("patch_size", options["patch_size"], "1: a UNet2DModel works on pixels")
     if options["attention_heads"] is not None:
         raise refusal("attention_heads", options["attention_heads"], "attention_head_dim")
-    if (made := options["out_channels"]) not in (None, options["in_channels"]):
-        raise refusal("out_channels", made, "as many as in_channels: a DDPMPipeline learns no variance")
     widths = [options["model_channels"] * multiplier for multiplier in options["channel_multipliers"]]
     attention = options["use_attention"]
     attended = [attention] * len(widths) if isinstance(attention, bool) else attention
@@ -184,7 +181,7 @@ def unet_config(options: Mapping[str, Any]) -> dict[str, Any]:
         **_DEFAULTS,
         "sample_size": _size(options["image_size"]),
         **{name: options[ours] for ours, name in _SAME.items()},
-        "out_channels": options["in_channels"],
+        "out_channels": options["out_channels"] or options["in_channels"],
         "block_out_channels": widths,
         "down_block_types": [_block(_DOWN, yes, options["downsample"]) for yes in attended],
         "up_block_types": [_block(_UP, yes, options["upsample"]) for yes in reversed(attended)],

@@ -8,7 +8,7 @@ from statistics import median_low
 from torch import Tensor
 
 from snowmelt.data.training_images import labelled, unparted
-from snowmelt.formats import open_images
+from snowmelt.formats import ImageSource, open_images
 from snowmelt.text import counted, some
 
 __all__ = ["Look"]
@@ -46,7 +46,17 @@ class Look:
         >>> look.images, look.side, look.in_channels, look.classes["3"]
         (360, 8, 1, 37)
         """
-        source = labelled(unparted(open_images(path), path))
+        return cls.of(open_images(path), path)
+
+    @classmethod
+    def of(cls, source: ImageSource, path: str) -> Look:
+        """Look at images that were opened.
+
+        Args:
+            source: the images.
+            path: what opens them again.
+        """
+        source = labelled(unparted(source, path))
         assert source.labels is not None
         opened = list(source.originals(range(0, len(source), -(-len(source) // LOOKED_AT))))
         names = source.class_names or []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import takewhile
 from math import log2
@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 import yaml
+from omegaconf import OmegaConf
 
+from snowmelt.config import Config
 from snowmelt.config.model import Model, usual_patch_size
+from snowmelt.config.overriding import merged
 from snowmelt.models import ModelSpec
 from snowmelt.text import counted, seconds_in
 from snowmelt.training.proposal.look import Look
@@ -57,6 +60,17 @@ class Proposal:
             fill(reason, WRAPPED, initial_indent="# ", subsequent_indent="#   ") for reason in self.reasons
         )
         return f"{comments}\n\n{yaml.safe_dump(dict(self.config), sort_keys=False)}"
+
+    def changed(self, changes: Mapping[str, Any]) -> Proposal:
+        """Return it with other values for some keys, which take the place of what says the same otherwise.
+
+        >>> Proposal({"training": {"budget": "1h"}}, ()).changed({"training": {"steps": 5}}).config
+        {'training': {'steps': 5}}
+        """
+        trees = (OmegaConf.create(dict(each)) for each in (self.config, changes))
+        config = OmegaConf.to_container(merged(Config, *trees))
+        assert isinstance(config, dict)
+        return replace(self, config={str(name): section for name, section in config.items()})
 
     def words(self) -> list[str]:
         """Return the configuration as words of the command line.
