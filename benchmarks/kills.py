@@ -54,7 +54,7 @@ JOB = [  # the stages of a whole job; what a proposal measures is stated
     "train.training.checkpointing={save_frequency: 4, minutes: 0.005}",
     "train.training.visualization.interval=10",
     "train.data.loading.batch_size=16",
-    "tune={num_samples: 100, guidance_scales: [1.0, 2.0], method: 'ddim:4'}",
+    "tune={num_samples: 100, guidance_scales: [1.0, 2.0], method: 'ddim:4', nfe: 2}",
     "generate.ratios=[1.0, 2.0]",
     "judge={seeds: 3, steps: 20}",
 ]

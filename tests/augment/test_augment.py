@@ -21,6 +21,7 @@ from snowmelt.evaluation.learning.learners import LinearHead
 from snowmelt.formats import open_images
 from snowmelt.images import encode_png
 from snowmelt.training.proposal import propose
+from snowmelt.tuning import Job
 
 COUNTS = {"dots": 40, "lines": 40, "rings": 15}
 WORDS = [
@@ -29,7 +30,7 @@ WORDS = [
     "train.compute.precision=fp32",
     "train.training.steps=2",
     "train.model.architecture.model_channels=16",
-    "tune={num_samples: 20, guidance_scales: [1.0, 2.0], method: 'ddim:2'}",
+    "tune={num_samples: 20, guidance_scales: [1.0, 2.0], method: 'ddim:2', nfe: 2}",
     "generate.ratios=[1.0]",
     "select.copies=0.05",
     "judge={seeds: 2, steps: 1}",
@@ -55,10 +56,12 @@ def augment(data: Path | str, out: Path, *words: str, exit_code: int = 0) -> str
 
 @pytest.fixture(scope="module", autouse=True)
 def fast():
-    """A machine whose speed needs no measuring, and a classifier with one setting."""
+    """A machine that is not measured, few noises to tune with, and a classifier with one setting."""
     with pytest.MonkeyPatch.context() as patch:
         quick = partial(propose, speed=lambda spec, batch_size, device: 1000.0)
         patch.setattr("snowmelt.augment.job.propose", quick)
+        few = partial(Job, num_noises=4, num_held_out=4)
+        patch.setattr("snowmelt.augment.stages.tune.Tuning", few)
         patch.setattr(LinearHead, "strengths", (0.1,))
         yield
 

@@ -33,6 +33,7 @@ from snowmelt.files import user_cache
 from snowmelt.formats import SPLIT_NAME, Division, ImageSource, open_images
 from snowmelt.formats.classes import renumber_classes
 from snowmelt.models import Checkpoint
+from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import seconds_in
 from snowmelt.training.proposal import Look, Proposal, propose
 
@@ -87,6 +88,12 @@ class AugmentJob:
     def checkpoint(self) -> Checkpoint:
         """The model."""
         return Checkpoint.read(self.checkpoint_path)
+
+    def sampler(self, method: str | None = None, guidance_scale: float = 0.0) -> DiffusionSampler:
+        """Return a sampler of the model; a tuned plan is that of a guidance scale."""
+        return DiffusionSampler.from_pretrained(
+            self.checkpoint, self.device, method=method, guidance_scale=guidance_scale
+        )
 
     def part(self, name: str) -> ImageSource:
         """Return the real images of a part, in the shape of the model's."""

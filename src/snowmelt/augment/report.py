@@ -77,7 +77,7 @@ def write_report(job: AugmentJob, result: Usefulness) -> None:
             [_picture(folder / "images.png", "Generated images to the left, real ones to the right."), kept],
         ),
         usefulness_chapter(result),
-        Chapter("How the guidance was chosen", [_guidance(tune)]),
+        Chapter("How the sampler was chosen", [_guidance(tune)]),
         Chapter(
             "The data",
             [
@@ -101,7 +101,7 @@ def write_report(job: AugmentJob, result: Usefulness) -> None:
     facts = {
         "data": job.config.data,
         "model": f"{model.model().num_parameters:,} parameters, digest {str(model.digest)[:12]}",
-        "images": f"{result.added}, by {tune['method']} with guidance {tune['guidance_scale']:g}",
+        "images": f"{result.added}, with {tune['chosen']}",
         "tested": f"once, on {counted(sum(result.tested_images.values()), 'image')} that chose nothing",
     }
     write_html_report(folder / "report.html", "Do generated images help?", chapters, facts)
@@ -154,9 +154,8 @@ def _seeds(result: Usefulness) -> Table:
 
 
 def _guidance(tune: Mapping[str, Any]) -> Table:
-    rows = [[f"guidance {float(scale):g}", f"{value:.4f}"] for scale, value in tune["kid"].items()]
-    marked = [float(scale) for scale in tune["kid"]].index(tune["guidance_scale"])
-    rows += [[name, f"{value:.4f}"] for name, value in tune["scale"].items()]
+    rows = [[name, f"{value:.4f}"] for name, value in (tune["kid"] | tune["scale"]).items()]
+    marked = list(tune["kid"]).index(tune["chosen"])
     return Table("KID beside the validation images", ["images", "KID"], rows, [marked])
 
 

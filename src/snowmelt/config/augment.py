@@ -18,13 +18,17 @@ __all__ = ["AugmentConfig", "Generating", "Judging", "Selecting", "Tuning"]
 
 
 class Tuning(Section):
-    """How the sampler is chosen: the scale whose images are nearest to validation images, by KID."""
+    """How the sampler is chosen: the scale whose images are nearest to validation images, by KID, and a plan.
+
+    `nfe` is how many evaluations a plan takes that is tuned for that scale; null tunes none.
+    """
 
     guidance_scales: list[FiniteFloat] = Field(
         default=[1.0, 2.0, 3.0], min_length=1, description="a list of numbers, one or more"
     )
     num_samples: Annotated[Count, Field(ge=20)] = 400
     method: Annotated[str | None, Field(description="as for --method, or null for the model's own")] = None
+    nfe: Annotated[int | None, Field(ge=2, le=100, description="2 to 100 evaluations, or null")] = 8
     seed: Seed = 1
 
 

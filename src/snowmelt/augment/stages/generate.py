@@ -46,10 +46,11 @@ def _wanted(job: AugmentJob) -> dict[int, int]:
 
 
 def _run(job: AugmentJob, anew: bool) -> str:
+    chosen = job.read("tune")
     sampling = {
-        "guidance_scale": job.read("tune")["guidance_scale"],
+        "guidance_scale": chosen["guidance_scale"],
         "class_counts": _wanted(job),
-        **_words(job.config.tune.method),
+        **_words(chosen["method"]),
     }
     tree = {
         "mode": "generate",
@@ -92,7 +93,7 @@ def _forecast(job: AugmentJob) -> str:
 GENERATE = Stage(
     "generate",
     "what the classes lack",
-    decided_by=lambda job: (job.config.generate.model_dump(), job.config.select.keep, job.config.tune.method),
+    decided_by=lambda job: (job.config.generate.model_dump(), job.config.select.keep),
     forecast=_forecast,
     run=_run,
     command=lambda job: f"snowmelt generate {job.folder / 'generate.yaml'}",

@@ -1,4 +1,7 @@
-"""Tune: the guidance scale whose images are nearest to the validation images."""
+"""Tune: the guidance scale whose images are nearest to the validation images, and a plan for it.
+
+A plan that `snowmelt.tuning` finds is taken where its images are as near as those of the usual plan.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from snowmelt.formats import TensorSource
 from snowmelt.images import from_uint8, save_grid
 from snowmelt.sampling import DiffusionSampler, Request, image_seeds
 from snowmelt.text import counted
+from snowmelt.tuning import Job as Tuning
 
 __all__ = ["TUNE"]
 
@@ -21,7 +25,7 @@ SHOWN = 80
 
 def _run(job: AugmentJob, anew: bool) -> str:
     settings, validation = job.config.tune, job.part("val")
-    sampler = DiffusionSampler.from_pretrained(job.checkpoint, job.device, method=settings.method)
+    sampler = job.sampler(settings.method)
     labels = labels_in_shares_of(validation, sampler.model.num_classes, settings.num_samples)
     seeds = image_seeds(settings.seed, settings.num_samples)
     real = job.features(validation)
@@ -30,37 +34,56 @@ def _run(job: AugmentJob, anew: bool) -> str:
         "training images": kid(job.features(job.part("train")), real).value,
         "blurred validation images": kid(job.features(blurred), real).value,
     }
-    found: dict[float, float] = {}
-    for guidance in settings.guidance_scales:
-        request = Request.of(settings.num_samples, labels, guidance, seeds=seeds)
-        images = SampledSource(sampler, request)
+
+    def measured(sampler: DiffusionSampler, guidance: float, name: str) -> float:
+        images = SampledSource(sampler, Request.of(len(seeds), labels, guidance, seeds=seeds))
         made = TensorSource(next(images.batches(len(images))), images.labels)
-        found[guidance] = kid(job.features(made), real).value
         step = -(-len(made) // SHOWN)
-        save_grid(from_uint8(made.images[::step]), job.folder / f"samples_{guidance:g}.png", nrow=10)
-    best = min(found, key=found.__getitem__)
-    job.write("tune", {"guidance_scale": best, "kid": found, "scale": scale, "method": str(sampler.method)})
+        save_grid(from_uint8(made.images[::step]), job.folder / f"samples_{name}.png", nrow=10)
+        return kid(job.features(made), real).value
+
+    by_scale = {each: measured(sampler, each, f"{each:g}") for each in settings.guidance_scales}
+    best = min(by_scale, key=by_scale.__getitem__)
+    found = {f"guidance {each:g}": value for each, value in by_scale.items()}
+    method, nearest = settings.method, f"guidance {best:g}"
+    if settings.nfe is not None:
+        Tuning(
+            job.checkpoint,
+            sampler,
+            [settings.nfe],
+            best,
+            "levels",
+            seed=settings.seed,
+            show_progress=not job.quiet,
+        ).run()
+        name, wanted = f"{nearest}, a tuned plan of {settings.nfe} evaluations", f"auto:{settings.nfe}"
+        found[name] = measured(job.sampler(wanted, best), best, "tuned")
+        if found[name] <= found[nearest]:
+            method, nearest = wanted, name
+    chosen = {"guidance_scale": best, "method": method, "chosen": nearest}
+    job.write("tune", {**chosen, "kid": found, "scale": scale})
+    real_ones, blurred_ones = scale.values()
     return (
-        f"Guidance {best:g} has the images nearest to the validation images: KID {found[best]:.4f}, where "
-        f"training images read {scale['training images']:.4f} and blurred ones "
-        f"{scale['blurred validation images']:.4f}"
+        f"Nearest to the validation images are those of {nearest}: KID {found[nearest]:.4f}, where training "
+        f"images read {real_ones:.4f} and blurred ones {blurred_ones:.4f}"
     )
 
 
 def _forecast(job: AugmentJob) -> str:
     settings = job.config.tune
     scales = counted(len(settings.guidance_scales), "guidance scale")
-    return f"{counted(settings.num_samples, 'image')} with each of {scales}"
+    images = f"{counted(settings.num_samples, 'image')} with each of {scales}"
+    return images if settings.nfe is None else f"{images}, and a plan of {settings.nfe} evaluations"
 
 
 TUNE = Stage(
     "tune",
-    "the guidance scale, by validation images",
+    "the guidance scale and a plan, by validation images",
     decided_by=lambda job: (job.config.tune.model_dump(), job.config.extractor),
     forecast=_forecast,
     run=_run,
     command=lambda job: (
-        f"snowmelt evaluate {job.checkpoint_path} --real {job.folder / 'split.json'}:val "
-        "--metrics kid --guidance ..."
+        f"snowmelt evaluate {job.checkpoint_path} --real {job.folder / 'split.json'}:val --metrics kid "
+        f"--guidance ..., snowmelt tune {job.checkpoint_path} --guidance ..."
     ),
 )
