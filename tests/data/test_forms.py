@@ -80,6 +80,12 @@ def as_german_csv(folder: Path) -> Path:
     return folder / "list.csv"
 
 
+def as_tsv(folder: Path) -> Path:
+    lines = ["path\tlabel", *(f"{row['path']}\t{row['label']}" for row in as_rows(folder, "path", "label"))]
+    (folder / "list.tsv").write_text("\n".join(lines))
+    return folder / "list.tsv"
+
+
 def as_json(folder: Path) -> Path:
     (folder / "list.json").write_text(json.dumps(as_rows(folder, "file", "class")))
     return folder / "list.json"
@@ -102,6 +108,13 @@ def as_generated(folder: Path) -> Path:
 def as_imagefolder(folder: Path) -> Path:
     rows = as_rows(folder, "file_name", "label")
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def as_imagefolder_csv(folder: Path) -> Path:
+    rows = as_rows(folder, "file_name", "label")
+    lines = ["file_name,label", *(f"{row['file_name']},{row['label']}" for row in rows)]
+    (folder / "metadata.csv").write_text("\n".join(lines))
     return folder
 
 
@@ -140,10 +153,12 @@ NAMED: dict[str, Callable[[Path], Path]] = {
     "deep folders": as_deep_folders,
     "csv": as_csv,
     "csv with semicolons": as_german_csv,
+    "tsv": as_tsv,
     "json": as_json,
     "jsonl": as_jsonl,
     "labels.csv": as_generated,
     "imagefolder": as_imagefolder,
+    "imagefolder by csv": as_imagefolder_csv,
     "parquet": as_parquet,
     "parquet of the hub": lambda folder: as_parquet(folder, "img", "kind", "data"),
 }
