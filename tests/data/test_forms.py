@@ -142,6 +142,13 @@ def as_tar(folder: Path) -> Path:
     return folder
 
 
+def as_edm(folder: Path) -> Path:
+    """As the dataset_tool of StyleGAN and EDM writes it."""
+    rows = as_rows(folder, "file", "label", texts=False)
+    (folder / "dataset.json").write_text(json.dumps({"labels": [list(row.values()) for row in rows]}))
+    return folder
+
+
 def as_npz(folder: Path) -> Path:
     pixels = [np.asarray(Image.open(io.BytesIO(data))) for *_, data in pictures()]
     np.savez(folder / "samples.npz", arr_0=np.stack(pixels), arr_1=[label for _, label, _ in pictures()])
@@ -162,7 +169,7 @@ NAMED: dict[str, Callable[[Path], Path]] = {
     "parquet": as_parquet,
     "parquet of the hub": lambda folder: as_parquet(folder, "img", "kind", "data"),
 }
-NUMBERED = {"webdataset": as_tar, "npz": as_npz}
+NUMBERED = {"webdataset": as_tar, "edm": as_edm, "npz": as_npz}
 FORMS = NAMED | NUMBERED
 
 
@@ -301,7 +308,7 @@ def flat(folder: Path) -> Path:
 
 
 def test_each_reader_finds_what_is_its_own(tmp_path):
-    makers = (as_parquet, as_tar, as_imagefolder, parted_folders, as_folders, flat, as_npz)
+    makers = (as_parquet, as_tar, as_edm, as_imagefolder, parted_folders, as_folders, flat, as_npz)
     found = []
     for maker in makers:
         folder = tmp_path / maker.__name__
