@@ -265,7 +265,6 @@ def test_a_split_that_states_one_share_states_the_others_as_none(given, shares):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"split": {"train": 0.8, "val": 0.1}}, "add up to 1, not to 0.9"),
         ({"split": {"val": 1.0}}, "less than 1"),
         ({"split": {}, "paths": {"train": "x", "val": "y"}}, "paths.val is stated, y: state one of the two"),
     ],

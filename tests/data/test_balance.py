@@ -107,6 +107,13 @@ def test_unknown_words_are_refused():
         Balance("effective", beta=1.0)
 
 
+@pytest.mark.parametrize("sampling", ORDERS.keys() - {"none"})
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_balancing_twice_is_refused(sampling, weights):
+    with pytest.raises(InputError, match="which together balance twice: set one of them to none"):
+        Balance(sampling, weights)
+
+
 def test_a_weighted_loss_is_that_of_images_as_often_as_their_weight():
     """Class 0 has one image, class 1 three: inverse weights count the one like the three together."""
     model = create_model(**TINY, num_classes=2, schedule="cosine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections import namedtuple
 
@@ -85,12 +86,56 @@ def test_runs_share_a_file_and_a_changed_image_makes_another(folder, tmp_path, o
     assert len(files(tmp_path)) == 3
 
 
+def test_an_image_that_is_exchanged_for_one_of_its_size_and_time_is_noticed(folder):
+    first = load(folder, "disk")
+    path = folder / "dog" / "1.png"
+    length, times = path.stat().st_size, (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    Image.new("RGB", (12, 10), "red").save(path)
+    path.write_bytes(path.read_bytes().ljust(length, b"\0"))
+    os.utime(path, ns=times)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (length, times[1])
+    second = load(folder, "disk")
+    assert not same(first, second)
+    assert same(second, load(folder, "none"))
+
+
+def test_a_copied_folder_shares_the_file_until_nobody_has_used_either_for_long(folder, tmp_path, opened):
+    first = load(folder, "disk")
+    shutil.copytree(folder, tmp_path / "copy")
+    assert same(first, load(tmp_path / "copy", "disk"))
+    assert len(opened) == 6
+    (one,) = files(tmp_path)
+
+    indexes = list((tmp_path / "user").rglob("*.json"))
+    os.utime(indexes[0], (1, 1))
+    load(folder, "disk", image_size=4)
+    assert one in files(tmp_path)
+    os.utime(indexes[1], (1, 1))
+    load(folder, "disk", image_size=5)
+    assert one not in files(tmp_path)
+    assert len(files(tmp_path)) == 2
+
+
+def test_a_dry_run_takes_the_file_but_writes_none(folder, tmp_path):
+    def dry() -> list[torch.Tensor]:
+        data = DiffusionDataLoader(folder, image_size=8, batch_size=4, cache="disk")
+        data.prepare(write=False)
+        return [part for batch in data.train_loader(1) for part in batch]
+
+    before = dry()
+    assert not (tmp_path / "user").exists()
+    assert same(before, load(folder, "disk"))
+    for path in folder.rglob("*.png"):
+        path.touch()
+    assert same(before, dry())
+
+
 def test_what_breaks_off_leaves_no_file(folder, tmp_path):
     (folder / "dog" / "1.png").write_bytes(b"not a picture")
     with pytest.raises(InputError, match=r"1\.png cannot be read as an image"):
         load(folder, "disk")
     left = [path for path in (tmp_path / "user").rglob("*") if path.is_file()]
-    assert {path.suffix for path in left} == {".lock"}
+    assert {path.suffix for path in left} == {".lock", ".json"}
 
 
 def test_several_that_come_at_once_decode_once(folder, opened):

@@ -80,6 +80,12 @@ def as_german_csv(folder: Path) -> Path:
     return folder / "list.csv"
 
 
+def as_tsv(folder: Path) -> Path:
+    lines = ["path\tlabel", *(f"{row['path']}\t{row['label']}" for row in as_rows(folder, "path", "label"))]
+    (folder / "list.tsv").write_text("\n".join(lines))
+    return folder / "list.tsv"
+
+
 def as_json(folder: Path) -> Path:
     (folder / "list.json").write_text(json.dumps(as_rows(folder, "file", "class")))
     return folder / "list.json"
@@ -102,6 +108,13 @@ def as_generated(folder: Path) -> Path:
 def as_imagefolder(folder: Path) -> Path:
     rows = as_rows(folder, "file_name", "label")
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def as_imagefolder_csv(folder: Path) -> Path:
+    rows = as_rows(folder, "file_name", "label")
+    lines = ["file_name,label", *(f"{row['file_name']},{row['label']}" for row in rows)]
+    (folder / "metadata.csv").write_text("\n".join(lines))
     return folder
 
 
@@ -129,6 +142,13 @@ def as_tar(folder: Path) -> Path:
     return folder
 
 
+def as_edm(folder: Path) -> Path:
+    """As the dataset_tool of StyleGAN and EDM writes it."""
+    rows = as_rows(folder, "file", "label", texts=False)
+    (folder / "dataset.json").write_text(json.dumps({"labels": [list(row.values()) for row in rows]}))
+    return folder
+
+
 def as_npz(folder: Path) -> Path:
     pixels = [np.asarray(Image.open(io.BytesIO(data))) for *_, data in pictures()]
     np.savez(folder / "samples.npz", arr_0=np.stack(pixels), arr_1=[label for _, label, _ in pictures()])
@@ -140,14 +160,16 @@ NAMED: dict[str, Callable[[Path], Path]] = {
     "deep folders": as_deep_folders,
     "csv": as_csv,
     "csv with semicolons": as_german_csv,
+    "tsv": as_tsv,
     "json": as_json,
     "jsonl": as_jsonl,
     "labels.csv": as_generated,
     "imagefolder": as_imagefolder,
+    "imagefolder by csv": as_imagefolder_csv,
     "parquet": as_parquet,
     "parquet of the hub": lambda folder: as_parquet(folder, "img", "kind", "data"),
 }
-NUMBERED = {"webdataset": as_tar, "npz": as_npz}
+NUMBERED = {"webdataset": as_tar, "edm": as_edm, "npz": as_npz}
 FORMS = NAMED | NUMBERED
 
 
@@ -286,7 +308,7 @@ def flat(folder: Path) -> Path:
 
 
 def test_each_reader_finds_what_is_its_own(tmp_path):
-    makers = (as_parquet, as_tar, as_imagefolder, parted_folders, as_folders, flat, as_npz)
+    makers = (as_parquet, as_tar, as_edm, as_imagefolder, parted_folders, as_folders, flat, as_npz)
     found = []
     for maker in makers:
         folder = tmp_path / maker.__name__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import struct
 import urllib.request
 from urllib.error import URLError
@@ -11,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision.datasets import CIFAR10
 
 from snowmelt.data import DATASETS, DiffusionDataLoader, load_digits_split
 from snowmelt.errors import InputError
@@ -196,3 +199,32 @@ def test_sets_on_the_disk_are_read_by_part(name, tmp_path, monkeypatch):
         pixels, wanted = stored[prefix]
         torch.testing.assert_close(images[:, 0], torch.from_numpy(pixels) / 127.5 - 1)
         assert labels.tolist() == wanted.tolist()
+
+
+def test_cifar10_is_read_by_part_with_its_colours_and_names(tmp_path, monkeypatch):
+    """Its files hold a row an image: the red plane, the green one, the blue one (as its web page says)."""
+    monkeypatch.setenv("SNOWMELT_DATA", str(tmp_path))
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    generator, stored = np.random.default_rng(0), {}
+
+    def put(name: str, content: object) -> str:
+        path = tmp_path / CIFAR10.base_folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(pickle.dumps(content))
+        return hashlib.md5(path.read_bytes()).hexdigest()
+
+    for part, count in (("train", 5), ("test", 3)):
+        rows = generator.integers(0, 256, (count, 3 * 32 * 32), dtype=np.uint8)
+        labels = generator.integers(0, 10, count).tolist()
+        stored[part] = rows, labels
+        digest = put(part, {"data": rows, "labels": labels})
+        monkeypatch.setattr(CIFAR10, f"{part}_list", [[part, digest]])
+    digest = put("meta", {"label_names": names})
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": "meta", "key": "label_names", "md5": digest})
+
+    for part, (rows, wanted) in stored.items():
+        images, labels = everything(f"CIFAR10:{part}", 32)
+        torch.testing.assert_close(images.flatten(1), torch.from_numpy(rows) / 127.5 - 1)
+        assert labels.tolist() == wanted
+    whole = DiffusionDataLoader("CIFAR10", image_size=32)
+    assert (whole.num_train_images, whole.class_names) == (8, names)

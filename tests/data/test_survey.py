@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ COUNTS = {"cat": 60, "dog": 8}
 def draw(folder: Path, counts: dict[str, int], seed: int, side: int = 8, channels: int = 3) -> Path:
     random = np.random.default_rng(seed)
     for name, count in counts.items():
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             pixels = random.integers(0, 256, (side, side, channels), dtype=np.uint8)
             Image.fromarray(np.repeat(pixels, 3 // channels, axis=2)).save(folder / name / f"{i}.png")
@@ -70,10 +71,42 @@ def test_what_is_wrong_with_the_images_is_said(train, tmp_path):
         "Fewer than 50 images of a class (dog 9)",
         "cat has 60 images and dog 9",
         "Training images that are copies of others: 1 (dog/again.bmp = dog/1.png)",
-        "Validation images that are training images too: 1 (",
+        "Images of val that are images of train too: 1 (",
         "69 of 69 images that were opened are smaller than 9 x 9 (such as 8 x 8)",
     ):
         assert sentence in said, sentence
+
+
+@pytest.mark.parametrize("by", ["list", "split"])
+def test_copies_are_named_in_all_parts(by, tmp_path):
+    """The test images are those of training, as other files."""
+    random, rows = np.random.default_rng(0), ["file,split"]
+    for i in range(60):
+        picture = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        for part, suffix in (("train", "png"), ("test", "bmp")):
+            picture.save(tmp_path / f"{i}.{suffix}")
+            rows.append(f"{i}.{suffix},{part}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    where = {"list": ["list.csv:train"], "split": [".", "data.split.train=0.5", "data.split.test=0.5"]}[by]
+    found = json.loads(data(tmp_path / where[0], *where[1:], "--json"))
+    assert {part: sum(counts.values()) for part, counts in found["images"].items()} == {
+        "train": 60,
+        "test": 60,
+        "epoch": 60,
+    }
+    (said,) = [warning for warning in found["warnings"] if warning.startswith("Images of test")]
+    number = int(re.search(r"images of train too: (\d+) \(", said)[1])
+    assert number == 60 if by == "list" else 10 < number < 50
+
+
+def test_no_picture_is_written_unasked_and_another_suffix_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = draw(tmp_path / "few", {".": 20}, seed=0)
+    said = data(folder)
+    assert "add --out seen.png" in said
+    assert "Fewer than 50 images (20) are learned by heart" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
+    assert "--out is a file *.png here" in data("nowhere", "--out", "seen.jpg", exit_code=2)
 
 
 def test_nothing_is_said_of_images_without_faults(tmp_path):

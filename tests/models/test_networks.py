@@ -55,6 +55,11 @@ def test_what_is_left_out_is_the_default_of_the_network():
     [
         (lambda: create_model(network="vit"), ValueError, "unknown network 'vit', did you mean 'dit'?"),
         (
+            lambda: create_model(schedule="flow", learned_variance=True),
+            ValueError,
+            "flow has none: add schedule: ddpm beside it",
+        ),
+        (
             lambda: small("dit", channel_multipliers=(1, 2)),
             TypeError,
             "dit has no option 'channel_multipliers'",

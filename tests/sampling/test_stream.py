@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from snowmelt.core import RectifiedFlow
 from snowmelt.errors import InputError
 from snowmelt.models import DDPMModel, DiffusionModel
 from snowmelt.plans import make_plan
-from snowmelt.sampling.memory import auto_batch_size, free_bytes, state_bytes
+from snowmelt.sampling.memory import auto_batch_size, free_bytes, state_bytes, used_bytes
 
 
 def make_model() -> DDPMModel:
@@ -117,6 +118,13 @@ def test_an_automatic_batch_fits_and_fills_its_calls(sampler, monkeypatch, free,
 
 def test_the_machine_has_memory():
     assert free_bytes("cpu") > 1e6
+
+
+def test_memory_that_was_given_back_counts_at_the_peak():
+    block = torch.ones(1 << 24)
+    held = psutil.Process().memory_info().rss
+    del block
+    assert 0.99 * held < used_bytes("cpu") < 100 * held
 
 
 @pytest.mark.parametrize(

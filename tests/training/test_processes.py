@@ -10,6 +10,7 @@ import torch
 from snowmelt import Checkpoint
 from snowmelt.errors import InputError
 from snowmelt.training.accelerator import make_accelerator
+from snowmelt.training.draws import Draws
 
 # Of 1437 images, the last step of an epoch has one: one of two processes has none
 STEPS = [718, 718, 1]
@@ -77,3 +78,19 @@ def test_what_divides_the_weights_otherwise_is_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(InputError, match=r"DeepSpeed is asked for, .* choose FSDP"):
         make_accelerator("cpu")
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))],
+)
+def test_the_noise_of_an_image_follows_from_its_seed_alone(device):
+    draws = Draws(torch.zeros(4), torch.zeros(4), [5, 2**62, 5, 7])
+    whole = draws.noise((3, 32, 32), torch.device(device))
+    for start, stop in ((0, 1), (1, 4)):
+        assert torch.equal(
+            draws.part(start, stop).noise((3, 32, 32), torch.device(device)), whole[start:stop]
+        )
+    assert torch.equal(whole[0], whole[2])
+    correlation = whole[[0, 1, 3]].flatten(1).double().cpu() @ whole[[0, 1, 3]].flatten(1).double().cpu().T
+    torch.testing.assert_close(correlation / (3 * 32 * 32), torch.eye(3).double(), rtol=0, atol=0.13)

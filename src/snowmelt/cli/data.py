@@ -11,7 +11,7 @@ import typer
 
 from snowmelt.cli.errors import exit_codes
 from snowmelt.cli.options import Overrides
-from snowmelt.cli.parsing import is_config
+from snowmelt.cli.parsing import expect_suffix, is_config
 
 if TYPE_CHECKING:
     from snowmelt.config import Config
@@ -25,12 +25,14 @@ def data_command(
         typer.Argument(metavar="CONFIG|DATA", help="YAML file of a run; or images, as for snowmelt train."),
     ],
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option("--out", help="Where the picture goes.")] = Path("data.png"),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="PNG file to write: the first images of each class.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures for a program.")] = False,
 ) -> None:
-    """Show what the network will see: how many images of which class, their values, copies, a picture.
+    """Show what the network will see: how many images of which class, their values, and copies.
 
-    All images are opened. Nothing is trained.
+    With --out, also a picture of them. All images are opened. Nothing is trained.
     """
     with exit_codes():
         import torch
@@ -39,11 +41,15 @@ def data_command(
         from snowmelt.images import save_grid
         from snowmelt.training.data import training_data
 
+        if out is not None:
+            expect_suffix(out, ".png")
         config = _config(source, overrides or [])
         found = survey(training_data(config, torch.device("cpu")))
-        captions = [found.classes[label] for label in found.labels] if len(found.classes) > 1 else None
-        save_grid(found.pictures, out, nrow=8, captions=captions)
-        typer.echo(json.dumps(found.as_json(), indent=2) if as_json else f"{found}\n\nA picture: {out}")
+        if out is not None:
+            captions = [found.classes[label] for label in found.labels] if len(found.classes) > 1 else None
+            save_grid(found.pictures, out, nrow=8, captions=captions)
+        where = f"A picture: {out}" if out is not None else "A picture of them: add --out seen.png"
+        typer.echo(json.dumps(found.as_json(), indent=2) if as_json else f"{found}\n\n{where}")
 
 
 def _config(source: Path, overrides: Sequence[str]) -> Config:

@@ -13,7 +13,6 @@ from snowmelt.config.section import Batch, NonNegative, Probability, Section, Se
 __all__ = ["Augmentation", "Balance", "ColorJitter", "Data", "Loading", "Paths", "Split"]
 
 PARTS = ("train", "val", "test")
-ROUNDING = 1e-6  # by which shares may miss 1
 
 
 class Paths(Section):
@@ -29,7 +28,8 @@ class Paths(Section):
 class Split(Section):
     """The shares of the images to train, to validate and to test; `seed` decides which images these are.
 
-    Where one share is stated, the others are 0 unless they are stated, too.
+    Where one share is stated, the others are 0 unless they are stated, too. `snowmelt.formats.Shares` checks
+    that they add up to 1.
     """
 
     train: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.8
@@ -42,14 +42,6 @@ class Split(Section):
     def _others_are_none(cls, data: Any) -> Any:
         stated = isinstance(data, Mapping) and any(part in data for part in PARTS)
         return {**dict.fromkeys(PARTS, 0.0), **data} if stated and isinstance(data, Mapping) else data
-
-    @field_validator("test")
-    @classmethod
-    def _whole(cls, value: float, info: ValidationInfo) -> float:
-        total = value + sum(info.data.get(part, 0.0) for part in PARTS)
-        if abs(total - 1) > ROUNDING and {"train", "val"} <= info.data.keys():
-            raise ValueError(f"shares train, val and test that add up to 1, not to {total:g}")
-        return value
 
 
 class Loading(Section):
@@ -118,7 +110,7 @@ class Augmentation(Section):
 
 
 class Balance(Section):
-    """Classes of unequal size: `sampling` says how often images are shown, `weights` how much they count.
+    """Classes of unequal size: `sampling` says how often images are shown, or `weights` how much they count.
 
     `beta` is of ``effective``.
     """

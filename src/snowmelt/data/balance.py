@@ -56,7 +56,7 @@ class Balance:
         beta: of ``effective``, in [0, 1).
 
     Raises:
-        InputError: `sampling` or `weights` is unknown, or `beta` out of range.
+        InputError: `sampling` or `weights` is unknown, both are stated, or `beta` is out of range.
 
     >>> labels = torch.tensor([0, 0, 0, 1])
     >>> Balance("up").order(labels, Generator().manual_seed(0)).sort().values
@@ -74,6 +74,11 @@ class Balance:
         for name, known in (("sampling", [*ORDERS]), ("weights", ["none", *WEIGHTS])):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if "none" not in (self.sampling, self.weights):
+            raise InputError(
+                f"data.balance has sampling {self.sampling} and weights {self.weights}, which together "
+                "balance twice: set one of them to none"
+            )
         if not 0 <= self.beta < 1:
             raise InputError(f"beta must lie in [0, 1), got {self.beta}")
 

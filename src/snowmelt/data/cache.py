@@ -7,22 +7,19 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import psutil
 import torch
-from filelock import FileLock
 from numpy.lib import format as npy
 from torch import Tensor
 
-from snowmelt.digest import content_digest
+from snowmelt.data.shared_files import find, find_or_make, folder
 from snowmelt.errors import InputError
-from snowmelt.files import atomic_write, check_writable, user_cache
+from snowmelt.files import atomic_write, check_writable
 from snowmelt.formats import ImageSource, TensorSource
-from snowmelt.formats.file_source import PREPARATION
 from snowmelt.images import Shape
 from snowmelt.progress import progress
 
@@ -36,7 +33,13 @@ TOGETHER = 64  # images that are decoded at once
 
 
 def keep(
-    images: ImageSource, shape: Shape, cache: Cache, *, num_workers: int = 0, show_progress: bool = False
+    images: ImageSource,
+    shape: Shape,
+    cache: Cache,
+    *,
+    num_workers: int = 0,
+    show_progress: bool = False,
+    write: bool = True,
 ) -> ImageSource:
     """Return the same images, decoded, as one array of bytes. Files are read from beginning to end, once.
 
@@ -44,11 +47,12 @@ def keep(
         images: to decode. Those in memory come back as they are.
         shape: of the images, with its size and its channels.
         cache: ``memory`` decodes them now. ``disk`` decodes them once into a file of the user's cache, and
-            maps it into memory; a changed image, or another shape, makes another file. ``none`` decodes each
+            maps it into memory; other contents, or another shape, make another file. ``none`` decodes each
             image whenever it is read. ``auto`` is memory up to a quarter of what is free, then disk up to
             half of what is free there, else none, with a warning.
         num_workers: threads that decode.
         show_progress: show a bar if it takes a while.
+        write: False makes no file: where ``disk`` does not find one, it is ``none``.
 
     Raises:
         InputError: an image cannot be decoded, or there is no room; the message says which and where.
@@ -70,7 +74,7 @@ def keep(
         array = torch.empty(_array_size(images, shape), dtype=torch.uint8)
         for part, batch in zip(array.split(TOGETHER), decoded(), strict=True):
             part.copy_(batch)
-    elif cache == "disk":
+    elif cache == "disk" and (write or find(images, shape) is not None):
         array = _on_disk(images, shape, decoded())
     else:
         return images
@@ -92,24 +96,18 @@ def open_array(path: Path) -> Tensor:
 
 
 def _on_disk(images: ImageSource, shape: Shape, decoded: Iterator[Tensor]) -> Tensor:
-    """Return the array in the file of these images, which the first process that comes here writes."""
-    path, size = _file(images, shape), _array_size(images, shape)
-    if path.exists():
-        return open_array(path)
-    if missing := _missing(size, 1.0):
-        raise InputError(
-            f"{missing}: set XDG_CACHE_HOME to a folder with room, or data.loading.cache to memory or none"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    place = path.name.partition("-")[0]
-    with FileLock(path.parent / f"{place}.lock"):
-        if not path.exists():
-            write_array(path, decoded, size)
-            for old in path.parent.glob(f"{place}-*.npy"):
-                if old != path:
-                    with suppress(OSError):  # Windows keeps a file that is in use
-                        old.unlink()
-        return open_array(path)
+    """Return the array in the file of these images."""
+    size = _array_size(images, shape)
+
+    def make(path: Path) -> None:
+        if missing := _missing(size, 1.0):
+            raise InputError(
+                f"{missing}: set XDG_CACHE_HOME to a folder with room, or data.loading.cache to memory or "
+                "none"
+            )
+        write_array(path, decoded, size)
+
+    return open_array(find_or_make(images, shape, make))
 
 
 def _choice(images: ImageSource, shape: Shape) -> Cache:
@@ -119,7 +117,7 @@ def _choice(images: ImageSource, shape: Shape) -> Cache:
     needed = math.prod(size)
     if processes * needed <= MEMORY_SHARE * psutil.virtual_memory().available:
         return "memory"
-    if _file(images, shape).exists() or not (missing := _missing(size, DISK_SHARE)):
+    if find(images, shape) is not None or not (missing := _missing(size, DISK_SHARE)):
         return "disk"
     warnings.warn(
         f"The images are decoded anew in each epoch: they need {needed / 2**30:.1f} GiB of memory, or "
@@ -132,25 +130,15 @@ def _choice(images: ImageSource, shape: Shape) -> Cache:
 def _missing(size: tuple[int, ...], share: float) -> str:
     """Return why an array does not fit into a share of what is free on the disk; nothing if it does."""
     try:
-        check_writable(_folder())
+        check_writable(folder())
     except InputError:
-        return f"{_folder()} cannot be written to"
-    there = next(each for each in (_folder(), *_folder().parents) if each.exists())
+        return f"{folder()} cannot be written to"
+    there = next(each for each in (folder(), *folder().parents) if each.exists())
     free = shutil.disk_usage(there).free
     if math.prod(size) <= share * free:
         return ""
     needed, left = (f"{number / 2**30:.1f} GiB" for number in (math.prod(size), free))
     return f"{needed} of images are too much for {there}, which has {left} free"
-
-
-def _file(images: ImageSource, shape: Shape) -> Path:
-    """Return where the array lies: the first half of its name stays when the images change."""
-    place = content_digest(images.place, shape, PREPARATION)[:16]
-    return _folder() / f"{place}-{content_digest(images.stamp())[:32]}.npy"
-
-
-def _folder() -> Path:
-    return (user_cache() / "images").absolute()
 
 
 def _array_size(images: ImageSource, shape: Shape) -> tuple[int, int, int, int]:

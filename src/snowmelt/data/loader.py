@@ -15,10 +15,10 @@ from snowmelt.data.balance import Balance
 from snowmelt.data.batches import Batches
 from snowmelt.data.cache import CACHES, Cache, keep
 from snowmelt.data.order import EpochBatches
-from snowmelt.data.training_images import check_no_empty_class, divided, labelled, of_classes, unparted
+from snowmelt.data.training_images import TrainingImages, training_shape
 from snowmelt.errors import InputError
-from snowmelt.formats import Division, ImageSource, Shares, open_images
-from snowmelt.images import BACKGROUND, CHANNELS, Shape, check_colour, image_sides
+from snowmelt.formats import ImageSource, Shares
+from snowmelt.images import BACKGROUND, image_sides
 from snowmelt.text import counted
 
 __all__ = ["DiffusionDataLoader"]
@@ -64,7 +64,8 @@ class DiffusionDataLoader:
         num_val_images: images to validate on; 0 where there are none.
         num_epoch_images: images that an epoch shows.
         class_weights: how much an image of each class counts in the loss; None for all alike.
-        source: the training images as they were opened.
+        images: as they were opened: `snowmelt.data.training_images.TrainingImages`.
+        source: those to train on.
         division: which image belongs to which part; None without a `split`.
         image_shape: (C, H, W).
         background: the colour behind transparent pixels.
@@ -103,57 +104,34 @@ class DiffusionDataLoader:
         balance: Balance = ALIKE,
         **augmentation: Any,
     ) -> None:
-        height, width = image_sides(image_size)
-        least = {
-            "batch_size": (batch_size, 1),
-            "num_workers": (num_workers, 0),
-            "seed": (seed, 0),
-        }
-        for name, (value, minimum) in least.items():
-            if value < minimum:
-                raise InputError(f"{name} must be at least {minimum}, got {value}")
-        if in_channels not in CHANNELS:
-            raise InputError(
-                f"in_channels must be 1 (gray), 3 (colour) or 4 (colour with alpha) for image data, got "
-                f"{in_channels}"
-            )
-        if cache not in CACHES:
-            raise InputError(f"cache must be one of {', '.join(CACHES)}, got {cache!r}")
-        if split is not None and val_path is not None:
-            raise InputError(f"{train_path} is to be divided, and {val_path} given: leave one of them out")
-        shape = Shape((height, width), in_channels, check_colour(background))
-        open_like = partial(
-            open_images, image_size=(height, width), channels=in_channels, background=shape.background
+        _check(batch_size, num_workers, seed, cache)
+        shape = training_shape(image_size, in_channels, background)
+        self.images = TrainingImages.open(
+            train_path,
+            val_path,
+            shape,
+            classes=classes,
+            split=split,
+            split_file=split_file,
+            validate=validate,
         )
-        train = whole = unparted(open_like(train_path, classes=classes), train_path)
-        self.division: Division | None = None
-        if split is not None:
-            self.division = divided(whole, train_path, split, split_file, classes)
-            whole = self.division.of(whole)
-            train = whole.part("train")
-        check_no_empty_class(train, train_path)
-        self.source = self._train = labelled(train)
-        self.class_names = self._train.class_names or []
-        assert self._train.labels is not None
-        self.labels: Tensor = self._train.labels
-        self._val: ImageSource | None = None
-        if validate and split is not None and split.val:
-            self._val = labelled(whole.part("val"))
-        elif validate and val_path is not None:
-            val = unparted(open_like(val_path, classes=bool(self.class_names)), val_path)
-            self._val = of_classes(labelled(val), val_path, self.class_names, train_path)
+        self.source, self.division = self.images.train, self.images.division
+        self._train, self._val = self.images.train, self.images.val
+        self._decoded = False
+        assert self.source.labels is not None
+        self.labels: Tensor = self.source.labels
+        self.class_names = self.source.class_names or []
         self.num_classes = len(self.class_names)
         self.num_train_images = len(self._train)
         self.num_val_images = len(self._val) if self._val is not None else 0
+        self.image_shape = (in_channels, *image_sides(image_size))
+        self.background = shape.background
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.shuffle_train, self.drop_last, self.seed = shuffle_train, drop_last, seed
+        self.pin_memory = pin_memory and torch.cuda.is_available()
         self.balance = _checked(balance, train_path, self.class_names, shuffle_train)
         self.num_epoch_images = balance.length(self.labels)
         self.class_weights = balance.of_classes(self.labels)
-        self.image_shape = (in_channels, height, width)
-        self.background = shape.background
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.pin_memory = pin_memory and torch.cuda.is_available()
-        self.shuffle_train, self.drop_last, self.seed = shuffle_train, drop_last, seed
         changes = Augmentation(**augmentation)
         self.augmentation = changes if changes.channels else None
         self._keep = partial(
@@ -162,7 +140,6 @@ class DiffusionDataLoader:
         self._deliver = partial(
             Batches, device=torch.device(device), pin_memory=self.pin_memory, num_workers=num_workers
         )
-        self._decoded = False
         if self.batches_per_epoch() == 0:
             raise InputError(
                 f"{train_path} has {counted(self.num_epoch_images, 'image')}, fewer than batch_size "
@@ -174,15 +151,19 @@ class DiffusionDataLoader:
         """Return how many batches a process sees in an epoch."""
         return len(self._batches(0, 0, process))
 
-    def prepare(self) -> None:
+    def prepare(self, *, write: bool = True) -> None:
         """Decode all images, those of validation too, unless it is done. The first batch does it otherwise.
+
+        Args:
+            write: False writes no file. Images that belong into one are decoded whenever they are read,
+                unless it is there.
 
         Raises:
             InputError: an image cannot be read; the message names its file.
         """
         if not self._decoded:
-            self._train = self._keep(self._train)
-            self._val = None if self._val is None else self._keep(self._val)
+            self._train = self._keep(self._train, write=write)
+            self._val = None if self._val is None else self._keep(self._val, write=write)
             self._decoded = True
 
     def train_loader(self, epoch: int, start_batch: int = 0, process: tuple[int, int] = (0, 1)) -> Batches:
@@ -234,6 +215,15 @@ class DiffusionDataLoader:
             start=start,
             process=process,
         )
+
+
+def _check(batch_size: int, num_workers: int, seed: int, cache: Cache) -> None:
+    least = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0), "seed": (seed, 0)}
+    for name, (value, minimum) in least.items():
+        if value < minimum:
+            raise InputError(f"{name} must be at least {minimum}, got {value}")
+    if cache not in CACHES:
+        raise InputError(f"cache must be one of {', '.join(CACHES)}, got {cache!r}")
 
 
 def _checked(balance: Balance, path: str | Path, class_names: Sequence[str], shuffled: bool) -> Balance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -27,7 +28,8 @@ class Survey:
 
     Attributes:
         classes: their names; one without a name where there are none.
-        parts: the number of images of each class, in `train` and perhaps `val`.
+        parts: the number of images of each class, in ``train``, perhaps ``val``, and the other parts of the
+            same list or division, such as ``test``.
         epoch: how many of each class an epoch shows.
         values: least, mean, standard deviation and largest of each channel, (C, 4), as the network sees them.
         pictures: of each class, (N, C, H, W) in [-1, 1], changed as in training.
@@ -79,21 +81,24 @@ def survey(data: DiffusionDataLoader) -> Survey:
     >>> found.classes[:2], found.parts["train"][:2], found.epoch[:2], found.pictures.shape
     (('0', '1'), [142, 146], [142, 146], torch.Size([80, 1, 8, 8]))
     """
-    data.prepare()
+    opened = data.images.parts()
+    parts = {**opened, **data.sources()}  # decoded, if training keeps them so
     classes = tuple(data.class_names) or ("images",)
-    sources = data.sources()
-    parts = {name: _counts(source.labels, len(classes)) for name, source in sources.items()}
-    images, labels = _seen(data)
-    chosen = torch.cat([(labels == label).nonzero().flatten()[:SHOWN] for label in range(len(classes))])
-    flat = images.transpose(0, 1).flatten(1)
+    counts = {name: _counts(source.labels, len(classes)) for name, source in parts.items()}
+    values, pictures, has_colour = _seen(data, len(classes))
+    warnings = [
+        *_of_sizes(dict(zip(classes, counts["train"], strict=True)), data),
+        *_copies(parts, {name: source.items() for name, source in opened.items()}),
+        *_of_pixels(data, has_colour),
+    ]
     return Survey(
         classes,
-        parts,
+        counts,
         _counts(data.epoch_labels(0), len(classes)),
-        torch.stack([flat.amin(1), flat.mean(1), flat.std(1), flat.amax(1)], dim=1),
-        images[chosen],
-        labels[chosen].tolist(),
-        tuple(_warnings(data, sources, images, dict(zip(classes, parts["train"], strict=True)))),
+        values,
+        torch.stack([image for own in pictures for image in own]),
+        [label for label, own in enumerate(pictures) for _ in own],
+        tuple(warnings),
     )
 
 
@@ -103,71 +108,90 @@ def _counts(labels: Tensor | None, classes: int) -> list[int]:
     return found
 
 
-def _seen(data: DiffusionDataLoader) -> tuple[Tensor, Tensor]:
-    """Return images and labels of the first epoch, as the network gets them."""
-    images, labels, count = [], [], 0
+def _seen(data: DiffusionDataLoader, classes: int) -> tuple[Tensor, list[list[Tensor]], bool]:
+    """Return values of each channel, pictures of each class, and whether there are colours, of an epoch.
+
+    Sums run along with the batches, so that no more than one of these is in memory.
+    """
+    channels, height, width = data.image_shape
+    least, largest = torch.full((channels,), torch.inf), torch.full((channels,), -torch.inf)
+    total, squares = torch.zeros(2, channels, dtype=torch.float64)
+    pictures: list[list[Tensor]] = [[] for _ in range(classes)]
+    count, colour = 0, 0.0
     for x0, class_labels, *_ in data.train_loader(0):
-        images.append(x0.cpu())
-        labels.append(class_labels.cpu())
+        flat = x0.cpu().transpose(0, 1).flatten(1)
+        least, largest = torch.minimum(least, flat.amin(1)), torch.maximum(largest, flat.amax(1))
+        total += flat.sum(1, dtype=torch.float64)
+        squares += flat.double().square().sum(1)
+        colour = max(colour, float((x0.amax(1) - x0.amin(1)).max()))
+        for image, label in zip(x0.cpu(), class_labels.tolist(), strict=True):
+            if len(pictures[label]) < SHOWN:
+                pictures[label].append(image.clone())
         count += len(x0)
         if count >= LOOKED_AT:
             break
-    return torch.cat(images), torch.cat(labels)
+    number = count * height * width
+    variance = (squares - total.square() / number).clamp(min=0) / (number - 1)
+    values = torch.stack([least.double(), total / number, variance.sqrt(), largest.double()], dim=1)
+    return values, pictures, colour >= 2 / 255
 
 
-def _warnings(
-    data: DiffusionDataLoader, sources: Mapping[str, ImageSource], images: Tensor, counts: Mapping[str, int]
-) -> Iterator[str]:
+def _of_sizes(counts: Mapping[str, int], data: DiffusionDataLoader) -> Iterator[str]:
+    """Say which classes are small, and whether they are unequal."""
     few = [f"{name} {count}" for name, count in counts.items() if count < FEW]
     if few:
+        what = f"of a class ({some(few, 5)})" if data.class_names else f"({data.num_train_images})"
         yield (
-            f"Fewer than {FEW} images of a class ({some(few, 5)}) are learned by heart, or hardly at all. "
+            f"Fewer than {FEW} images {what} are learned by heart, or hardly at all. "
             "Start from what others have trained (training.init), and look for copies (evaluate --train)"
         )
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-    if counts[most] >= UNEQUAL * counts[least] and data.balance.sampling == "none":
+    if counts[most] >= UNEQUAL * counts[least] and data.balance.sampling == data.balance.weights == "none":
         yield (
             f"{most} has {counts[most]:,} images and {least} {counts[least]:,}, so the network sees little "
             "of rare classes: data.balance.sampling=inverse shows them more often"
         )
-    digests = {name: source.pixel_digests() for name, source in sources.items()}
-    yield from _copies(
-        digests, {name: source.items() for name, source in {**sources, "train": data.source}.items()}
-    )
-    if images.shape[1] == 3 and bool((images.amax(1) - images.amin(1)).max() < 2 / 255):
+
+
+def _copies(parts: Mapping[str, ImageSource], items: Mapping[str, list[str]]) -> Iterator[str]:
+    """Say which images are equal to others, pixel by pixel, in the size of training.
+
+    Args:
+        parts: which images may not have copies in each other.
+        items: what each image of a part is called.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    copies: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for part, source in parts.items():
+        for digest, item in zip(source.pixel_digests(), items[part], strict=True):
+            if digest in first:
+                there, same = first[digest]
+                copies[part, there].append(f"{item} = {same}")
+            else:
+                first[digest] = part, item
+    for (part, there), own in copies.items():
+        if part != there:
+            yield (
+                f"Images of {part} that are images of {there} too: {len(own)} ({some(own)}). Figures on them "
+                "do not show what is learned by heart: keep each image in one part alone"
+            )
+        elif part == "train":
+            yield (
+                f"Training images that are copies of others: {len(own)} ({some(own)}). The network sees "
+                "them more often than others"
+            )
+
+
+def _of_pixels(data: DiffusionDataLoader, has_colour: bool) -> Iterator[str]:
+    """Say whether images have fewer channels or smaller sizes than the network sees."""
+    channels, height, width = data.image_shape
+    if channels == 3 and not has_colour:
         yield "All images are gray: model.architecture.in_channels=1 leaves the network less to learn"
-    train, (height, width) = sources["train"], data.image_shape[1:]
-    wanted = range(0, len(train), -(-len(train) // OPENED))
+    wanted = range(0, len(data.source), -(-len(data.source) // OPENED))
     sizes = [tuple(image.shape[-2:]) for image in data.source.originals(wanted)]
     if small := [size for size in sizes if size[0] < height or size[1] < width]:
         yield (
             f"{len(small)} of {counted(len(sizes), 'image')} that were opened are smaller than {height} x "
             f"{width} (such as {small[0][0]} x {small[0][1]}) and are enlarged, which blurs them: lower "
             "model.architecture.image_size"
-        )
-
-
-def _copies(digests: Mapping[str, list[str]], names: Mapping[str, list[str]]) -> Iterator[str]:
-    """Say which images are equal to others, pixel by pixel, in the size of training."""
-    first: dict[str, str] = {}
-    copies = []
-    for digest, name in zip(digests["train"], names["train"], strict=True):
-        if digest in first:
-            copies.append(f"{name} = {first[digest]}")
-        else:
-            first[digest] = name
-    if copies:
-        yield (
-            f"Training images that are copies of others: {len(copies)} ({some(copies)}). The network sees "
-            "them more often than others"
-        )
-    leaks = [
-        f"{name} = {first[digest]}"
-        for digest, name in zip(digests.get("val", ()), names.get("val", ()), strict=True)
-        if digest in first
-    ]
-    if leaks:
-        yield (
-            f"Validation images that are training images too: {len(leaks)} ({some(leaks)}). Validation will "
-            "not show what is learned by heart: remove them, or let data.split divide the images"
         )

@@ -40,7 +40,7 @@ class Shares:
         stated = ", ".join(f"{part} {share:g}" for part, share in shares.items())
         if min(shares.values()) < 0 or not self.train or abs(sum(shares.values()) - 1) > ROUNDING:
             raise InputError(
-                f"the shares of a split lie in [0, 1], train above 0, and add up to 1; got {stated}"
+                f"the shares of data.split lie in [0, 1], train above 0, and add up to 1; got {stated}"
             )
 
     def by_part(self) -> dict[str, float]:

@@ -115,7 +115,7 @@ class FileSource(ImageSource):
             yield self._decoded(name, stored)
 
     def stamp(self) -> object:
-        """Return the path, the size and the time of the last change of each file, and the rows."""
+        """Return what `stamp_of` says of each file, and the rows."""
         return [stamp_of(file) for file in self.files], repr(self.rows)
 
     def _keep(self, indices: Sequence[int]) -> None:
@@ -261,13 +261,16 @@ def numbered(
     return [None if text is None else numbers[text] for text in texts], names
 
 
-def stamp_of(path: Path) -> tuple[str, int, int]:
-    """Return the path, the size and the time of the last change of a file."""
+def stamp_of(path: Path) -> tuple[str, int, int, int, int]:
+    """Return the path, the size, the times (mtime, ctime) and the inode of a file.
+
+    Another file in its place can have its size and its mtime, as ``cp -p`` gives them, but not its ctime.
+    """
     try:
         found = path.stat()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    return str(path.absolute()), found.st_size, found.st_mtime_ns
+    return str(path.absolute()), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def _read(name: str, stored: Iterator[Read]) -> Iterator[Read]:

@@ -45,7 +45,7 @@ class ImageFiles(EncodedSource):
         return [self.files[row] for row in self.rows]
 
     def stamp(self) -> object:
-        """Return the path, the size and the time of the last change of each file."""
+        """Return what `stamp_of` says of each file."""
         return [stamp_of(path) for path in self.paths]
 
     def _stored(self, rows: Sequence[int]) -> Iterator[tuple[str, Path]]:

@@ -35,6 +35,7 @@ class ImageSource(ABC):
     Attributes:
         labels: (count,) int64 on the CPU, or None.
         place: where the images come from, in words that stay the same when the contents change.
+        whole: the source that these are a part of; None where they are no part.
 
     Raises:
         ValueError: the labels are not integers, or not one an image.
@@ -49,6 +50,7 @@ class ImageSource(ABC):
         parts: Sequence[str | None] | None = None,
     ) -> None:
         self.name, self.place, self.count = name, name, count
+        self.whole: ImageSource | None = None
         self.labels: Tensor | None = None
         self.class_names = list(class_names) if class_names is not None else None
         self.parts = list(parts) if parts is not None else None
@@ -116,7 +118,7 @@ class ImageSource(ABC):
             raise InputError(f"{self.name} has the parts {some(known, 5)}, not {part!r}")
         assert self.parts is not None
         chosen = self.subset([i for i, own in enumerate(self.parts) if own == part], f"{self.name}:{part}")
-        chosen.place, chosen.parts = f"{self.place}:{part}", None
+        chosen.place, chosen.parts, chosen.whole = f"{self.place}:{part}", None, self
         return chosen
 
     @final
@@ -146,7 +148,10 @@ class ImageSource(ABC):
         return [sha256(one.contiguous().numpy().data).hexdigest() for b in self.batches(256) for one in b]
 
     def stamp(self) -> object:
-        """Return plain values that change when an image changes, without decoding any if that is possible."""
+        """Return plain values that change when an image changes, and also when its file is merely moved.
+
+        No image is read for it if that is possible.
+        """
         return self.content_hash()
 
     def content_hash(self) -> str:

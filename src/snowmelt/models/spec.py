@@ -105,7 +105,8 @@ class ModelSpec:
         _check(_VARIANCE, self.learned_variance, bool)
         if self.learned_variance and not self.schedule.startswith(DISCRETE):
             raise ValueError(
-                f"learned_variance is of the steps of a discrete schedule (ddpm); {self.schedule} has none"
+                f"learned_variance is of the steps of a discrete schedule, and {self.schedule} has none: add "
+                "schedule: ddpm beside it (model.diffusion.schedule), or leave it out"
             )
         for name, value in self.schedule_options.items():
             _check(name, value, int if name == "num_timesteps" else bool | float | Sequence[float] | None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
 from collections.abc import Callable, Generator, Sequence
 
 import psutil
@@ -33,10 +35,11 @@ def free_bytes(device: str | torch.device) -> int:
 
 
 def used_bytes(device: str | torch.device) -> int:
-    """Return how much memory this process has come to use where `device` computes."""
+    """Return the most memory that this process has used so far where `device` computes."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    return int(psutil.Process().memory_info().rss)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # bytes on macOS, KiB on Linux
 
 
 def state_bytes(plan: Plan, image_shape: Sequence[int]) -> int:

@@ -39,13 +39,16 @@ class Draws:
         return Draws(self.times[start:stop], self.dropped[start:stop], self.seeds[start:stop])
 
     def noise(self, shape: Sequence[int], device: torch.device) -> Tensor:
-        """Return standard normal noise (B, *shape), float32, which is the same on every device."""
-        pin = device.type == "cuda"  # pinned memory lets the copy run beside the network
-        noise = torch.empty(len(self.seeds), *shape, pin_memory=pin)
-        generator = torch.Generator()
+        """Return standard normal noise (B, *shape), float32, that of each image from its seed alone.
+
+        It is drawn on the device, so that the host only asks for it and does not wait: another kind of device
+        draws other noise.
+        """
+        noise = torch.empty(len(self.seeds), *shape, device=device)
+        generator = torch.Generator(device)
         for sample, seed in zip(noise, self.seeds, strict=True):
             sample.normal_(generator=generator.manual_seed(seed))
-        return noise.to(device, non_blocking=pin)
+        return noise
 
 
 def draw(model: DiffusionModel, times: Times, num: int, *seed: int) -> Draws:

@@ -19,6 +19,7 @@ __all__ = ["forecast"]
 def forecast(run: TrainingRun) -> str:
     """Take a few steps, write nothing, and return what the run does, how long it takes and what it needs."""
     trainer = run.trainer
+    trainer.dataloader.prepare(write=False)
     clock = make_clock(trainer, run.length)
     clock.say = None
     for _ in clock.over(trainer.steps()):
