@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Any, overload
 
 import torch
@@ -29,22 +30,23 @@ EPS = 1e-8
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Return matrices (..., m, n) with the same singular vectors, and singular values of about 1.
+    """Return matrices (k, m, n) with the same singular vectors, and singular values of about 1.
 
-    >>> torch.linalg.svdvals(orthogonal(torch.tensor([[3.0, 0.0], [0.0, 1.0]]))).round()
-    tensor([1., 1.])
+    >>> torch.linalg.svdvals(orthogonal(torch.tensor([[[3.0, 0.0], [0.0, 1.0]]]))).round()
+    tensor([[1., 1.]])
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + EPS)
     # A round is x -> f x with f = A + B g + C g^2, g = x x^T. All of these commute
-    gram, product = x @ x.mT, None
+    gram = x @ x.mT
+    factors: list[Tensor] = []
     for _ in range(ROUNDS):
-        gram = gram if product is None else factor @ gram @ factor
+        gram = factors[-1] @ gram @ factors[-1] if factors else gram
         factor = torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
         factor.diagonal(dim1=-2, dim2=-1).add_(A)
-        product = factor if product is None else product @ factor
-    x = product @ x
+        factors.append(factor)
+    x = reduce(torch.bmm, factors) @ x
     result: Tensor = x.mT if tall else x
     return result
 

@@ -30,8 +30,8 @@ def _sgd(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Opt
 
 
 def _muon(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
-    # AdamW takes what has no more than an image's 1 or 3 channels. On patches, a network's first and last layer
-    # have more: they are matrices like the others, and so is the table of classes, unlike in Jordan et al. 2024
+    # AdamW takes what has at most an image's 1 or 3 channels. On patches, first and last layer have more:
+    # they are matrices like the others, and so is the table of classes, unlike in Jordan et al. 2024
     matrices = [p for p in parameters if p.ndim >= 2 and min(p.shape[:2]) > 3]
     inside = set(matrices)
     others = [p for p in parameters if p not in inside]
