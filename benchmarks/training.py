@@ -1,8 +1,10 @@
 """Our training step beside those of others, from a folder of PNG files: ``make bench-training``.
 
-- ours: `snowmelt train` with a U-Net, gradient clipping and the average of the weights;
-- bare: the same network, loss and optimizer on images in memory, without anything else: what is beyond it is
-  overhead;
+- ours: `snowmelt train` with the U-Net of the others and AdamW, gradient clipping and the average of the
+  weights;
+- recipe: `snowmelt train` as it is without any option: with patches where the size suits them, and muon;
+- bare: the network of ours, loss and optimizer on images in memory, without anything else: what is beyond it
+  is overhead;
 - diffusers: UNet2DModel with the same weights, in the loop of its documentation: Accelerate, AdamW, clipping,
   EMAModel, images through torchvision and a DataLoader;
 - ddp: the Trainer of denoising-diffusion-pytorch with its own U-Net of the same width and stages. It is left
@@ -40,7 +42,8 @@ from snowmelt.files import atomic_write
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "training.md"
 START, END = "<!-- speed: start -->", "<!-- speed: end -->"
 IMAGES = 512
-TURN = 1  # steps a side takes before the next one
+TURN = 1  # steps a side takes before the next one: so "beyond the bare step" compares neighbours in time
+TURNS = 16
 MULTIPLIERS = (1, 2, 2)
 
 
@@ -96,7 +99,16 @@ class Meter:
 
 
 def ours(setting: Setting, folder: Path, step: Callable[[], None]) -> None:
-    """Train as `snowmelt train` does."""
+    """Train the network of the others, with their optimizer, as `snowmelt train` does."""
+    _train(setting, folder, step, "model.architecture.patch_size=1", "training.optimizer.type=adamw")
+
+
+def recipe(setting: Setting, folder: Path, step: Callable[[], None]) -> None:
+    """Train as `snowmelt train` does by default."""
+    _train(setting, folder, step)
+
+
+def _train(setting: Setting, folder: Path, step: Callable[[], None], *others: str) -> None:
     from snowmelt.config import load_config
     from snowmelt.training.run import TrainingRun
 
@@ -109,9 +121,9 @@ def ours(setting: Setting, folder: Path, step: Callable[[], None]) -> None:
         f"model.architecture.channel_multipliers={list(MULTIPLIERS)}",
         "model.conditioning.type=none",
         f"data.loading.batch_size={setting.batch_size}",
-        "training.optimizer.type=adamw",
         "compute.device=cpu",
         "compute.precision=auto",
+        *others,
     ]
     trainer = TrainingRun(load_config(path, options), torch.device("cpu")).trainer
     while True:
@@ -209,7 +221,7 @@ def ddp(setting: Setting, folder: Path, step: Callable[[], None]) -> None:
     trainer.train()
 
 
-SIDES = {"ours": ours, "bare": bare, "diffusers": diffusers, "ddp": ddp}
+SIDES = {"ours": ours, "recipe": recipe, "bare": bare, "diffusers": diffusers, "ddp": ddp}
 PACKAGES = {"diffusers": "diffusers", "ddp": "denoising_diffusion_pytorch"}
 
 
@@ -220,8 +232,11 @@ def _serve(side: str, setting: Setting, folder: Path, connection: Connection) ->
     SIDES[side](setting, folder, Meter(connection).step)
 
 
-def measure(setting: Setting, folder: Path, turns: int) -> dict[str, tuple[float, float]]:
-    """Return the median seconds of a step and the highest memory in MiB of each side."""
+Found = dict[str, tuple[list[float], float]]
+
+
+def measure(setting: Setting, folder: Path, turns: int) -> Found:
+    """Return the seconds of each turn's step and the highest memory in MiB of each side."""
     context = get_context("spawn")
     there = [side for side in SIDES if side not in PACKAGES or importlib.util.find_spec(PACKAGES[side])]
     seconds: dict[str, list[float]] = {side: [] for side in there}
@@ -240,7 +255,7 @@ def measure(setting: Setting, folder: Path, turns: int) -> dict[str, tuple[float
     for side, pipe in pipes.items():
         pipe.send(0)
         processes[side].join()
-    return {side: (statistics.median(seconds[side]), peaks[side]) for side in there}
+    return {side: (seconds[side], peaks[side]) for side in there}
 
 
 def draw(folder: Path, setting: Setting) -> Path:
@@ -255,26 +270,28 @@ def draw(folder: Path, setting: Setting) -> Path:
     return place
 
 
-def table(rows: Iterator[tuple[Setting, dict[str, tuple[float, float]]]]) -> Iterator[str]:
-    """Yield the lines of a Markdown table."""
-    yield "| network | batch | ours, images/s | their time / ours | beyond the bare step | memory, MiB |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+def table(rows: Iterator[tuple[Setting, Found]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table; what is beyond the bare step has the middle half of the turns."""
+    names = ["network", "batch", "ours, images/s", "recipe, images/s", "their time / ours"]
+    names += ["beyond the bare step", "memory, MiB"]
+    yield f"| {' | '.join(names)} |"
+    yield "| --- " * len(names) + "|"
     for setting, found in rows:
-        step, memory = found["ours"]
-        peers = {side: found[side] for side in ("diffusers", "ddp") if side in found}
-        times = ", ".join(f"{side} {seconds / step:.2f}" for side, (seconds, _) in peers.items())
-        rises = ", ".join(f"{side} {peak:.0f}" for side, (_, peak) in peers.items())
-        beyond = step / found["bare"][0] - 1
-        yield (
-            f"| {setting} | {setting.batch_size} | {setting.batch_size / step:.1f} | {times} | {beyond:.1%} "
-            f"| {memory:.0f}; {rises} |"
-        )
+        median = {side: statistics.median(seconds) for side, (seconds, _) in found.items()}
+        peers = [side for side in ("diffusers", "ddp") if side in found]
+        ratios = [mine / bare for mine, bare in zip(found["ours"][0], found["bare"][0], strict=True)]
+        low, middle, high = (ratio - 1 for ratio in statistics.quantiles(ratios, n=4))
+        rates = [f"{setting.batch_size / median[side]:.1f}" for side in ("ours", "recipe")]
+        times = ", ".join(f"{side} {median[side] / median['ours']:.2f}" for side in peers)
+        memory = ", ".join(f"{side} {found[side][1]:.0f}" for side in ("ours", *peers))
+        beyond = f"{middle:.1%} ({low:.1%} to {high:.1%})"
+        yield f"| {setting} | {setting.batch_size} | {' | '.join(rates)} | {times} | {beyond} | {memory} |"
 
 
 def main() -> None:
     """Measure all settings, print the table, and put it on its page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument(
         "--only", type=int, nargs="*", help="numbers of settings, from 0; the page stays as it is"
     )

@@ -115,5 +115,5 @@ def seconds_in(text: str) -> float:
         parts = []
     seconds = sum(part * unit for part, unit in zip(parts, UNITS, strict=False))
     if not 0 < seconds < math.inf:
-        raise ValueError(f"a length of time is such as 90s, 30m, 2h or 1h30m, got {shortened(text, 40)!r}")
+        raise ValueError(f"a time such as 90s, 30m, 2h or 1h30m, got {shortened(text, 40)!r}")
     return seconds

@@ -50,6 +50,16 @@ def test_a_dry_run_prints_the_file_and_writes_nothing(tmp_path, fast):
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_stated_is_not_chosen_and_stands_in_the_file(tmp_path, fast):
+    words = ["data.loading.batch_size=9", "training.ema.width=0.2"]
+    said = train(tmp_path / "run", "digits:test", "--budget", "3h", "--dry-run", *words)
+    config = yaml.safe_load(said[: said.index("Training ")])
+    assert config["data"]["loading"]["batch_size"] == 9
+    assert config["model"]["architecture"]["model_channels"] == 16
+    assert config["compute"]["precision"] == "fp32"
+    assert config["training"]["ema"]["width"] == 0.2
+
+
 def test_another_run_in_the_folder_is_refused_before_the_machine_is_measured(tmp_path, fast, monkeypatch):
     train(tmp_path / "run", "digits:test", "--budget", "3h")
     monkeypatch.setattr("snowmelt.training.proposal.propose", None)

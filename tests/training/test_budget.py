@@ -14,7 +14,7 @@ from snowmelt.errors import InputError
 from snowmelt.models import ModelSpec
 from snowmelt.text import duration, seconds_in
 from snowmelt.training import clock
-from snowmelt.training.proposal import Look, propose
+from snowmelt.training.proposal import Look, propose, settled
 from snowmelt.training.proposal.propose import LEAST
 
 CPU = torch.device("cpu")
@@ -110,6 +110,41 @@ def test_a_proposal_is_a_file_that_runs(tmp_path, side, minutes):
     model = ModelSpec.from_config(config.model.options()).build()
     assert model.image_shape == (3, *[config.model.architecture.image_size] * 2)
     assert config.training.budget == f"{minutes}m"
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {"image_size": 16},
+        {"image_size": [24, 40]},
+        {"model_channels": 48},
+        {"image_size": 64, "patch_size": 8, "channel_multipliers": [1, 2]},
+        {"type": "dit", "model_channels": 64, "depth": 2},
+    ],
+    ids=str,
+)
+def test_a_network_is_measured_as_it_is_stated(architecture):
+    measured = []
+
+    def measuring(spec, batch_size, device):
+        measured.append(spec)
+        return 1000.0 if spec.network_options["model_channels"] < 100 else 0.0
+
+    stated = {"model": {"architecture": architecture}, "data": {"loading": {"batch_size": 5}}}
+    config = propose(look(256), "2h", CPU, measuring, stated).config
+    assert architecture.items() <= config["model"]["architecture"].items()
+    assert config["data"]["loading"]["batch_size"] == 5
+    for spec in measured:
+        options = {"image_size": [*spec.image_size], **spec.network_options}
+        side = options["image_size"]
+        known = {**options, "image_size": side[0] if side[0] == side[1] else side, "type": spec.network}
+        assert all(known[key] == value for key, value in architecture.items())
+
+
+def test_a_precision_that_is_stated_is_not_measured():
+    stated = {"compute": {"precision": "fp32"}}
+    proposal = propose(look(8), "2h", CPU, lambda *_: 1000.0, stated)
+    assert settled(proposal, look(8), CPU) is proposal
 
 
 def test_a_proposal_says_when_the_time_is_too_short():

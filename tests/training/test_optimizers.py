@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from snowmelt import DiffusionDataLoader, DiffusionTrainer, create_ddpm
 from snowmelt.errors import InputError
 from snowmelt.models import Checkpoint
+from snowmelt.training.muon import orthogonal
 from snowmelt.training.optimizers import make_optimizer
 
 
@@ -67,6 +69,36 @@ def test_muon_takes_a_kernel_as_a_matrix_and_leaves_the_rest_to_adamw():
         torch.testing.assert_close(parameter.flatten(1), matrix, rtol=0.02, atol=2e-3)
     for one, parameter in zip(theirs[2:], ours[2:], strict=True):
         torch.testing.assert_close(parameter, one, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 9), (2, 9, 4), (1, 5, 5)], ids=str)
+def test_matrices_become_those_of_five_rounds_in_float64(shape):
+    """The rounds as Jordan et al. 2024 write them, on the matrices themselves."""
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for matrix, ours in zip(matrices.double(), orthogonal(matrices), strict=True):
+        x = matrix / matrix.norm()
+        for _ in range(5):
+            x = 3.4445 * x + (-4.7750 * (x @ x.T) + 2.0315 * (x @ x.T) @ (x @ x.T)) @ x
+        torch.testing.assert_close(ours.double(), x, rtol=1e-4, atol=3e-4)
+
+
+def test_muon_goes_on_from_a_checkpoint_that_counts_steps_as_ints():
+    first, second = ([nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(3))] for _ in range(2))
+    before, after = (make_optimizer("muon", each, 0.1) for each in (first, second))
+    for parameter in first:
+        parameter.grad = torch.full_like(parameter, 0.5)
+    before.step()
+    state = deepcopy(before.state_dict())
+    state["state"][1]["step"] = int(state["state"][1]["step"])
+    for group in state["param_groups"]:
+        del group["fused"]
+    after.load_state_dict(state)
+    for one, other in zip(first, second, strict=True):
+        other.data.copy_(one.data)
+        other.grad = one.grad
+    before.step()
+    after.step()
+    torch.testing.assert_close(first, second)
 
 
 @pytest.mark.parametrize("name", ["adam", "muon", "schedule_free_adamw"])

@@ -37,6 +37,21 @@ def test_losses_are_read(losses, said):
     assert said is None or said in found[0]
 
 
+def test_a_falling_negative_loss_falls():
+    below = [loss - 2 for loss in FALLING]
+    assert "fell by 2 %" in advice(rows(train_loss=[-1 - n / 400 for n in range(40)]))[0]
+    assert advice(rows(train_loss=[-loss for loss in FALLING], val_loss=below[::-1])) == []
+
+
+def test_a_run_that_stopped_is_not_judged_by_its_end():
+    assert advice(rows(train_loss=FALLING, learning_rate=FLAT), ended=False) == []
+
+
+@pytest.mark.parametrize("schedule", ["linear", None])
+def test_a_schedule_is_advised_where_it_would_be_another_one(schedule):
+    assert advice(rows(learning_rate=FLAT), schedule=schedule) == []
+
+
 def test_a_rising_training_loss_is_not_called_memorising():
     assert advice(rows(train_loss=VALLEY, val_loss=VALLEY)) == []
 

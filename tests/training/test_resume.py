@@ -27,7 +27,7 @@ from snowmelt.models.checkpoint_file import read_contents, write_contents
 from snowmelt.models.weights import CheckpointError
 from snowmelt.training.interrupt import Interrupted, Interruption
 from snowmelt.training.learning_rate import LearningRate
-from snowmelt.training.length import Epoch
+from snowmelt.training.length import Epoch, Length
 from snowmelt.training.processes import own_stream
 from snowmelt.training.state import Progress
 
@@ -155,6 +155,23 @@ def test_a_warm_up_is_linear_in_front_of_every_schedule(name):
         part = share(position) * min(1.0, 100 * (position + 1) / 500)
         assert used == pytest.approx([rate * part for rate in RATES], abs=1e-12)
         rate.end_epoch()
+
+
+@pytest.mark.parametrize("images", [192, 6000])
+def test_an_unstated_warm_up_is_a_fiftieth_of_the_run(images):
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rate, length, epoch = LearningRate(optimizer, warmup=None), Length.of(images=images), Epoch(2, 32, 2)
+    for seen in range(0, images, 16):
+        rate.set(Progress(images=seen), epoch, length, 16)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(min(1.0, 50 * (seen + 16) / images))
+
+
+def test_a_run_by_the_clock_warms_up_from_its_first_step_on():
+    rate = LearningRate(SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), warmup=None)
+    rate.start.seconds = 20.0  # passed before it
+    positions = [Progress(seconds=second) for second in (20, 21, 22, 60)]
+    shares = [rate.share(position, Epoch(1, 1, 1), Length.of(seconds=120)) for position in positions]
+    assert shares == pytest.approx([0.0, 0.5, 1.0, 1.0])
 
 
 @pytest.mark.parametrize(("name", "reset_scheduler"), [("cosine", False), ("cosine", True), ("none", True)])

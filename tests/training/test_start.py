@@ -149,6 +149,15 @@ def test_a_resumed_run_needs_the_file_no_more(source, tmp_path):
 # -- layers --------------------------------------------------------------------------------------------
 
 
+def test_the_folder_of_a_run_means_its_latest_checkpoint(source, tmp_path):
+    latest = tmp_path / "old" / "checkpoints" / "latest.pth"
+    latest.parent.mkdir(parents=True)
+    latest.write_bytes(source.read_bytes())
+    paths = (tmp_path / "old", latest.parent, latest)
+    models = [make_run(tmp_path, str(path)).config.model for path in paths]
+    assert models[0] == models[1] == models[2]
+
+
 def test_rates_multiply_the_learning_rate(source, tmp_path):
     plain = moved(make_run(tmp_path, str(source)))
     init = {"path": str(source), "freeze": ["*.norm1.*"], "rates": {"up_blocks": 0.5, "*.conv2.*": 0.25}}
@@ -187,6 +196,14 @@ def test_muon_keeps_its_two_kinds_of_groups(source, tmp_path):
         ({"rates": {"conv_im": 2.0}}, "rates: conv_im matches no parameter .* conv_in"),
         ({"unfreeze": {"xyz": 0.5}}, "unfreeze: xyz matches no parameter"),
         ({"freeze": ["*"]}, "nothing is left to learn"),
+        (
+            {"freeze": ["conv_in"], "rates": {"conv_in": 5.0}},
+            "rates: all that conv_in matches is frozen already",
+        ),
+        (
+            {"freeze": ["conv_in", "conv_in.weight"]},
+            "freeze: all that conv_in.weight matches is frozen already",
+        ),
     ],
 )
 def test_a_pattern_must_match_something(source, tmp_path, init, problem):

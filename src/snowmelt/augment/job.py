@@ -72,7 +72,7 @@ class AugmentJob:
         """What this machine can learn of the training images in its share of the time."""
         seconds = TRAINING * seconds_in(self.config.budget)
         look = Look.of(self.divided.part("train"), str(self.folder / f"{SPLIT_NAME}:train"))
-        return propose(look, f"{seconds:.0f}s", self.device)
+        return propose(look, f"{seconds:.0f}s", self.device, stated=self.config.train)
 
     @cached_property
     def train_config(self) -> Config:

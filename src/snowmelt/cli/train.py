@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snowmelt.cli.errors import exit_codes
-from snowmelt.cli.options import DryRun, Overrides, Overwrite
+from snowmelt.cli.options import Overrides, Overwrite
 from snowmelt.cli.parsing import is_config
 from snowmelt.errors import InputError, as_input_errors
 
@@ -39,6 +39,14 @@ Budget = Annotated[
         "--budget",
         metavar="TIME",
         help="Such as 30m or 1h30m: the run ends after it. Images get a configuration that fits it.",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check everything, take a few steps, and say how long the run takes, how much memory it needs, "
+        "how it learns and what comes between its steps; write nothing. Of images, print the configuration.",
     ),
 ]
 
@@ -72,10 +80,12 @@ def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: b
 
     It is written into the folder of the run, and printed. A resumed run takes the one that it began with.
     """
+    from omegaconf import OmegaConf
+
     from snowmelt.config import load_config
     from snowmelt.device import resolve_device
     from snowmelt.files import atomic_write
-    from snowmelt.training.proposal import Look, minimal, propose
+    from snowmelt.training.proposal import Look, minimal, propose, settled
     from snowmelt.training.run import TrainingRun
 
     if budget is None:
@@ -92,14 +102,17 @@ def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: b
     device = resolve_device(first.compute.device)
     if not overwrite:
         TrainingRun(first, device).check_folder()
-    proposal = propose(look, budget, device)
-    config = load_config("-", [*proposal.words(), *changes])
+    stated = OmegaConf.to_container(OmegaConf.from_dotlist(changes))
+    assert isinstance(stated, dict)
+    with as_input_errors():
+        proposal = settled(propose(look, budget, device, stated=stated), look, device)
+    config = load_config("-", proposal.words())
     if dry_run:
         typer.echo(proposal.text())
         return config
     with atomic_write(path, "w") as file:
         file.write(proposal.text())
-    again = shlex.join(["snowmelt", "train", str(path), *changes])
+    again = shlex.join(["snowmelt", "train", str(path)])
     typer.echo("\n".join([*proposal.reasons, f"The same without measuring: {again}"]))
     return config
 

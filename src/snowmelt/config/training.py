@@ -84,6 +84,13 @@ class Loss(Section):
     options: dict[str, FiniteFloat] = Field(default_factory=dict)
     uncertainty: bool = False
 
+    @field_validator("options")
+    @classmethod
+    def _of_a_weighting(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if value and info.data.get("weighting", "unknown") is None:
+            raise ValueError("the weighting that they belong to as well, such as weighting: min_snr")
+        return value
+
 
 class Times(Section):
     """How noise levels are drawn. Without a `distribution`, they are drawn as the schedule's paper does."""
@@ -108,8 +115,9 @@ class Times(Section):
 class Scheduler(Section):
     """How the learning rate goes, in each step, over the run or over `T_max` epochs, and where it ends.
 
-    Over the first `warmup` images it is multiplied with what rises linearly from 0 to 1. `decay` is of
-    ``wsd``; `tau` is of ``inverse_sqrt``, which without it takes the one that reaches `eta_min`.
+    Over the first `warmup` images, or a fiftieth of the run, it is multiplied with what rises linearly from
+    0 to 1. `decay` is of ``wsd``; `tau` is of ``inverse_sqrt``, which without it takes the one that reaches
+    `eta_min`.
     """
 
     type: Annotated[Literal["none", "constant", "cosine", "linear", "inverse_sqrt", "wsd"], NullIsNone] = (
@@ -123,7 +131,18 @@ class Scheduler(Section):
     tau: Annotated[
         Seen | None, Field(description="a number of images from 1 to 10^12, or null for that of eta_min")
     ] = None
-    warmup: Annotated[int, Field(ge=0, le=limits.SEEN)] = 1000
+    warmup: Annotated[
+        int | None,
+        Field(ge=0, le=limits.SEEN, description="images from 0 to 10^12, or null for a fiftieth of the run"),
+    ] = None
+
+    @field_validator("decay", "tau")
+    @classmethod
+    def _of_a_type(cls, value: Any, info: ValidationInfo) -> Any:
+        type_, unchanged = {"decay": ("wsd", 0.2), "tau": ("inverse_sqrt", None)}[str(info.field_name)]
+        if info.data.get("type", type_) != type_ and value != unchanged:
+            raise ValueError(f"the type {type_} as well, not {info.data['type']}, which has no such number")
+        return value
 
     def options(self) -> dict[str, float]:
         """Return the options of the type, by the names that it gives them."""
@@ -247,6 +266,15 @@ class Resume(Section):
     reset_optimizer: bool = False
     reset_scheduler: bool = False
 
+    @field_validator("checkpoint")
+    @classmethod
+    def _is_resumed(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("enabled") is False:
+            raise ValueError(
+                "resume.enabled: true as well, or null; to start from its weights, set training.init"
+            )
+        return value
+
 
 def _duration(text: str | None) -> str | None:
     if text is not None:
@@ -255,7 +283,7 @@ def _duration(text: str | None) -> str | None:
 
 
 class Init(Section):
-    """A model to start from: our checkpoint, a folder of diffusers, or a file of guided-diffusion.
+    """A model to start from: our checkpoint or run, a folder of diffusers, or a file of guided-diffusion.
 
     Unstated keys of `model` are those of that model. `classes` says for a class of the data which one of the
     file it starts as. Patterns are names of the network's parameters, or of a part of it, with ``*`` for
@@ -293,7 +321,9 @@ class Training(Section):
     init: Annotated[
         Init | None,
         BeforeValidator(_as_path),
-        Field(description="a checkpoint or folder to start from, a section with its path, or null"),
+        Field(
+            description="a checkpoint, or a folder of a run or of diffusers, a section with its path, or null"
+        ),
     ] = None
     accumulation: Batch = 1
     loss: Loss = Loss()

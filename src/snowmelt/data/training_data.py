@@ -28,6 +28,9 @@ class TrainingData(Protocol):
     num_epoch_images: int
     num_val_images: int
 
+    def prepare(self, *, write: bool = True) -> None:
+        """Read what can be read before the first batch; leave no file behind without `write`."""
+
     def batches_per_epoch(self, process: tuple[int, int] = (0, 1)) -> int:
         """Return how many batches a process sees in an epoch."""
 

@@ -51,6 +51,9 @@ class Pairs:
         self.num_train_images = self.num_epoch_images = len(rest)
         self.num_val_images = len(images) - len(rest)
 
+    def prepare(self, *, write: bool = True) -> None:
+        """Do nothing: all pairs are in memory."""
+
     def batches_per_epoch(self, process: tuple[int, int] = (0, 1)) -> int:
         """Return how many batches a process sees in an epoch."""
         return len(self._batches(0, 0, process))

@@ -82,9 +82,7 @@ def _interned(value: Any) -> Any:
 def read_contents(path: Path) -> dict[str, Any]:
     """Return the dictionary in `path`; a bare state dict becomes ``{"model_state_dict": ...}``."""
     if not path.exists():
-        raise CheckpointNotFoundError(
-            f"Checkpoint not found: {path}. Train one first, or correct generation.checkpoint"
-        )
+        raise CheckpointNotFoundError(f"Checkpoint not found: {path}. Train one first, or correct the path")
     contents = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not isinstance(contents, dict):
         raise CheckpointError(

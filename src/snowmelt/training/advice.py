@@ -15,11 +15,13 @@ LEAST = 10  # rows that a trend is read from
 Rows = Sequence[Mapping[str, float]]
 
 
-def advice(rows: Rows) -> list[str]:
+def advice(rows: Rows, *, ended: bool = True, schedule: str | None = "constant") -> list[str]:
     """Return sentences that say what the curves show, and what follows.
 
     Args:
         rows: what the run has logged, in order: numbers by name, such as ``train_loss``.
+        ended: whether the run is as long as asked; of one that stopped, nothing is said of its end.
+        schedule: of the learning rate, by name; None where it cannot have one.
 
     >>> rows = [{"epoch": i, "train_loss": 1 / i, "learning_rate": 1e-3} for i in range(1, 21)]
     >>> for sentence in advice(rows):
@@ -27,7 +29,10 @@ def advice(rows: Rows) -> list[str]:
     The loss still fell by 22 % over the last fifth of the run: a longer one would learn more.
     The learning rate ends at 0.001, 100 % of its highest: training.scheduler.type=linear lets it fall to 0.
     """
-    found = [_memorises(rows) or _still_learns(rows), _rate_is_high(rows)]
+    found = [_memorises(rows)]
+    if ended:
+        found = [found[0] or _still_learns(rows)]
+        found += [_rate_is_high(rows)] if schedule not in (None, "linear") else []
     return [sentence for sentence in found if sentence]
 
 
@@ -38,12 +43,13 @@ def _memorises(rows: Rows) -> str | None:
     smooth = [fmean(losses[max(0, end - len(losses) // 5) : end]) for end in range(1, len(losses) + 1)]
     best, last = min(smooth), smooth[-1]
     trained = _column(rows, "train_loss")
-    if last < best * (1 + RISEN) or trained[-1] > trained[len(trained) // 2]:
+    risen = (last - best) / abs(best)  # a learned uncertainty makes losses negative
+    if risen < RISEN or trained[-1] > trained[len(trained) // 2]:
         return None
     where = losses.index(min(losses)) / len(losses)
     return (
         f"The loss on validation images was lowest after {_percent(where)} of the run and is now "
-        f"{_percent(last / best - 1)} higher, while the loss on training images fell: the network begins to "
+        f"{_percent(risen)} higher, while the loss on training images fell: the network begins to "
         "learn its images by heart. best_model.pth is from before that. More images, augmentation or dropout "
         "help; a longer run does not."
     )
@@ -56,10 +62,11 @@ def _still_learns(rows: Rows) -> str | None:
         return None
     fifth = len(losses) // 5
     before, last = fmean(losses[-2 * fifth : -fifth]), fmean(losses[-fifth:])
-    if last > before * (1 - FALLING):
+    fallen = (before - last) / abs(before)
+    if fallen < FALLING:
         return None
     return (
-        f"The loss still fell by {_percent(1 - last / before)} over the last fifth of the run: a longer one "
+        f"The loss still fell by {_percent(fallen)} over the last fifth of the run: a longer one "
         "would learn more."
     )
 

@@ -23,20 +23,21 @@ from snowmelt.training.rate_schedules import RATE_SCHEDULES
 if TYPE_CHECKING:
     from snowmelt.training.trainer import DiffusionTrainer
 
-__all__ = ["prepare_optimizer", "update_average", "with_options"]
+__all__ = ["is_schedule_free", "prepare_optimizer", "update_average", "with_options"]
 
 # What schedule-free optimizers count in their groups, beside the options
 COUNTED = ("k", "weight_sum", "lr_max", "scheduled_lr", "train_mode")
 
 
-def _is_schedule_free(optimizer: Optimizer) -> bool:
+def is_schedule_free(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer averages by itself, with a constant rate."""
     return any("train_mode" in group for group in optimizer.param_groups)
 
 
 def prepare_optimizer(trainer: DiffusionTrainer) -> None:
     """Put an optimizer that has modes into that of training, and check what does not go together with it."""
     optimizer: Any = trainer.optimizer
-    if not _is_schedule_free(optimizer):
+    if not is_schedule_free(optimizer):
         return
     schedule = RATE_SCHEDULES[trainer.rate.schedule.name]
     wrong = {
@@ -60,7 +61,7 @@ def prepare_optimizer(trainer: DiffusionTrainer) -> None:
 @torch.no_grad()
 def update_average(ema: EMA, optimizer: Optimizer) -> None:
     """Take an optimizer step into the average; where the optimizer has one, the average is that."""
-    if not _is_schedule_free(optimizer):
+    if not is_schedule_free(optimizer):
         ema.update()
         return
     averages: dict[Tensor, Tensor] = {}

@@ -9,11 +9,16 @@ from snowmelt.config.training import Training
 from snowmelt.sampling.memory import used_bytes
 from snowmelt.text import counted, listed
 from snowmelt.training.bar import make_clock
+from snowmelt.training.length import Length
+from snowmelt.training.state import Progress
 
 if TYPE_CHECKING:
     from snowmelt.training.run import TrainingRun
+    from snowmelt.training.trainer import DiffusionTrainer
 
 __all__ = ["forecast"]
+
+LOOKS = 1000  # at the learning rate, evenly over the run
 
 
 def forecast(run: TrainingRun) -> str:
@@ -26,20 +31,37 @@ def forecast(run: TrainingRun) -> str:
         if clock.is_done():
             break
     device = trainer.accelerator.device
+    steps = run.length.amount / clock.seconds if clock.left is None else clock.left
+    highest = run.config.training.optimizer.learning_rate * _highest_share(trainer, run.length, steps)
     lines = [
         run.summary(),
         clock.sentence(),
         f"Memory at the peak of these steps: {used_bytes(device) / 2**20:,.0f} MiB on {device}",
-        *_plan(run.config.training, validates=trainer.dataloader.val_loader() is not None),
+        *_plan(run.config.training, highest, validates=trainer.dataloader.val_loader() is not None),
         f"Everything goes below {run.config.output.base_dir}",
     ]
     return "\n".join(lines)
 
 
-def _plan(training: Training, *, validates: bool) -> Iterator[str]:
+def _highest_share(trainer: DiffusionTrainer, length: Length, steps: float) -> float:
+    """Return the highest share of its learning rate that a run of so many steps reaches."""
+    epoch = trainer.an_epoch
+    images = max(1, epoch.images // epoch.steps)
+
+    def at(u: float) -> Progress:
+        epochs, step = divmod(int(u * steps), epoch.steps)
+        seen, batch = epochs * epoch.images + step * images, step * epoch.batches // epoch.steps
+        return Progress(seen, int(u * steps), epochs, batch, seconds=u * length.amount)
+
+    return max(trainer.rate.share(at(i / LOOKS), epoch, length, images) for i in range(LOOKS))
+
+
+def _plan(training: Training, highest: float, *, validates: bool) -> Iterator[str]:
     """Yield how the run learns, and what comes between its steps."""
     optimizer, scheduler, ema = training.optimizer, training.scheduler, training.ema
-    warmup = f"after {counted(scheduler.warmup, 'image')} of warm-up" if scheduler.warmup else "at once"
+    over = "a fiftieth of the run" if scheduler.warmup is None else counted(scheduler.warmup, "image")
+    gradually = f"after a warm-up of {over}, {highest:.2g} at its highest"
+    warmup = "at once" if scheduler.warmup == 0 else gradually
     average = f"a decay of {ema.decay:g}" if ema.decay is not None else f"{ema.width:g} of the run"
     yield (
         f"{optimizer.type}, {scheduler.type} from a rate of {optimizer.learning_rate:g} {warmup}; "

@@ -26,13 +26,12 @@ def freeze(model: DiffusionModel, patterns: Sequence[str]) -> list[str]:
     """Keep parameters as they are, for good, and return a line that says how many.
 
     Raises:
-        InputError: a pattern matches nothing, or nothing is left to learn.
+        InputError: a pattern matches nothing that learns, or nothing is left to learn.
     """
-    frozen = {parameter for pattern in patterns for parameter in matching(model, pattern, "freeze")}
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not learning:
+    frozen = []
+    for pattern in patterns:
+        frozen += [each.requires_grad_(False) for each in learning(model, pattern, "freeze")]
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError("training.init.freeze: the patterns match all parameters: nothing is left to learn")
     number = sum(parameter.numel() for parameter in frozen)
     return [f"Frozen: {number:,} of {model.num_parameters:,} parameters ({some(patterns)})"] if frozen else []
@@ -50,16 +49,16 @@ def set_rates(
         unfreeze: by pattern, the share of the run from which on the parameters learn.
 
     Raises:
-        InputError: a pattern matches nothing.
+        InputError: a pattern matches nothing that learns.
     """
     settings: dict[Parameter, tuple[float, float]] = {}
     lines = []
     for pattern, factor in rates.items():
-        found = matching(model, pattern, "rates")
+        found = learning(model, pattern, "rates")
         settings |= dict.fromkeys(found, (factor, 0.0))
         lines.append(f"Learning rate x {factor:g}: {counted(len(found), 'tensor')} ({pattern})")
     for pattern, share in unfreeze.items():
-        found = matching(model, pattern, "unfreeze")
+        found = learning(model, pattern, "unfreeze")
         settings |= {parameter: (settings.get(parameter, (1.0, 0.0))[0], share) for parameter in found}
         lines.append(f"Frozen until {share:.0%} of the run: {counted(len(found), 'tensor')} ({pattern})")
     groups = []
@@ -74,6 +73,21 @@ def set_rates(
         ]
     optimizer.param_groups[:] = groups
     return lines
+
+
+def learning(model: DiffusionModel, pattern: str, key: str) -> list[Parameter]:
+    """Return those parameters of a pattern that are not frozen.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = [parameter for parameter in matching(model, pattern, key) if parameter.requires_grad]
+    if not found:
+        raise InputError(
+            f"training.init.{key}: all that {pattern} matches is frozen already, so it would do nothing: "
+            "leave it out here, or in training.init.freeze"
+        )
+    return found
 
 
 def matching(model: DiffusionModel, pattern: str, key: str) -> list[Parameter]:

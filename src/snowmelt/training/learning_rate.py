@@ -17,6 +17,7 @@ from snowmelt.training.state import Progress
 __all__ = ["LearningRate"]
 
 CONSTANT = RateSchedule()
+WARM_UP = 1 / 50  # of the run, where no number of images is stated
 
 
 class LearningRate:
@@ -32,7 +33,8 @@ class LearningRate:
     Args:
         optimizer: its groups state their own rates.
         schedule: read at each step.
-        warmup: images over which the rate rises linearly from 0 to the schedule's; 0 for none.
+        warmup: images over which the rate rises linearly from 0 to the schedule's; 0 for none, None for a
+            fiftieth of the run.
         scheduler: of torch, made for the optimizer and not yet stepped; None keeps the groups' own rates.
 
     Attributes:
@@ -51,10 +53,10 @@ class LearningRate:
         self,
         optimizer: Optimizer,
         schedule: RateSchedule = CONSTANT,
-        warmup: int = 0,
+        warmup: int | None = 0,
         scheduler: LRScheduler | None = None,
     ) -> None:
-        if warmup < 0:
+        if warmup is not None and warmup < 0:
             raise InputError(f"warmup must be a number of images, 0 or more, got {warmup}")
         if scheduler is not None and schedule != CONSTANT:
             raise InputError("give a rate_schedule, or a scheduler of torch, not both: they would multiply")
@@ -72,21 +74,33 @@ class LearningRate:
             length: of the run; without one, schedules that take the whole run stay at their beginning.
             images: of the step.
         """
-        seen = done.images - self.start.images
-        # Goyal et al. 2017, section 2.2: the gradual warm-up
-        warm = min(1.0, (seen + images) / self.warmup) if self.warmup else 1.0
-        share = self.schedule.share(self._done(done, epoch, length), seen) * warm
+        share = self.share(done, epoch, length, images)
         run = length.share(done, epoch) if length is not None else 0.0
         self._give([rate if share == 1.0 else rate * share for rate in self._rates], run)
 
-    def _done(self, done: Progress, epoch: Epoch, length: Length | None) -> float:
-        """Return how much of the schedule's length is done since its start."""
-        over = self.schedule.over or length
-        if over is None:
+    def share(self, done: Progress, epoch: Epoch, length: Length | None, images: int = 0) -> float:
+        """Return what the rates of a step are multiplied with; the arguments are those of `set`."""
+        seen, over = done.images - self.start.images, self.schedule.over
+        u = over.share(done, epoch) - over.share(self.start, epoch) if over else self._u(done, epoch, length)
+        return self.schedule.share(u, seen) * self._warm(done, epoch, length, images)
+
+    def _warm(self, done: Progress, epoch: Epoch, length: Length | None, images: int) -> float:
+        """Return the share that the warm-up leaves at a step's end (Goyal et al. 2017, section 2.2)."""
+        if self.warmup is not None:
+            seen = done.images - self.start.images + images
+            return min(1.0, seen / self.warmup) if self.warmup else 1.0
+        if length is None:
+            return 1.0
+        whole = 0 if length.by_clock else length.images_left(self.start, epoch)
+        of_step = images / whole if whole else 0.0  # the clock does not know when a step ends
+        return min(1.0, (self._u(done, epoch, length) + of_step) / WARM_UP)
+
+    def _u(self, done: Progress, epoch: Epoch, length: Length | None) -> float:
+        """Return how much of the run is done since its start."""
+        if length is None:
             return 0.0
-        before = over.share(self.start, epoch)
-        whole = 1.0 if self.schedule.over else 1.0 - before
-        return (over.share(done, epoch) - before) / whole if whole > 0 else 1.0
+        before = length.share(self.start, epoch)
+        return (length.share(done, epoch) - before) / (1.0 - before) if before < 1.0 else 1.0
 
     def end_epoch(self) -> None:
         """Let torch's schedule go one epoch on."""

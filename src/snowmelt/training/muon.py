@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 from snowmelt.training.shards import shard_like, whole
 
@@ -31,22 +32,23 @@ EPS = 1e-8
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Return matrices (..., m, n) with the same singular vectors, and singular values of about 1.
+    """Return matrices (k, m, n) with the same singular vectors, and singular values of about 1.
 
-    >>> torch.linalg.svdvals(orthogonal(torch.tensor([[3.0, 0.0], [0.0, 1.0]]))).round()
-    tensor([1., 1.])
+    >>> torch.linalg.svdvals(orthogonal(torch.tensor([[[3.0, 0.0], [0.0, 1.0]]]))).round()
+    tensor([[1., 1.]])
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + EPS)
     # A round is x -> f x with f = A + B g + C g^2, g = x x^T. All of these commute
-    gram, factors = x @ x.mT, []
+    gram = x @ x.mT
+    factors: list[Tensor] = []
     for _ in range(ROUNDS):
-        factor = B * gram + C * gram @ gram
+        gram = factors[-1] @ gram @ factors[-1] if factors else gram
+        factor = torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
         factor.diagonal(dim1=-2, dim2=-1).add_(A)
         factors.append(factor)
-        gram = factor @ gram @ factor
-    x = reduce(torch.matmul, factors) @ x
+    x = reduce(torch.bmm, factors) @ x
     result: Tensor = x.mT if tall else x
     return result
 
@@ -66,6 +68,7 @@ class Muon(Optimizer):
         betas: of AdamW.
         weight_decay: shrinks the weights by lr * weight_decay in each step.
         momentum: of the matrices, in [0, 1); Nesterov's.
+        fused: True lets one kernel do a step of AdamW; None leaves that to torch.
 
     >>> weight = Parameter(torch.zeros(4, 9))
     >>> optimizer = Muon([weight], [], lr=0.1)
@@ -83,12 +86,14 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
         momentum: float = 0.95,
+        fused: bool | None = None,
     ) -> None:
         groups = [
             {"params": list(matrices), "orthogonal": True},
             {"params": list(others), "orthogonal": False},
         ]
-        options = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum}
+        options = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
+        options |= {"momentum": momentum, "fused": fused}
         super().__init__([group for group in groups if group["params"]], options)
 
     @overload
@@ -115,27 +120,44 @@ class Muon(Optimizer):
             size = parameter.shape
             alike[size[0], size[1:].numel()].append((parameter, gradient))
         for shape, same in alike.items():  # together: one product of many matrices
-            updates = []
-            for parameter, gradient in same:
-                buffer = self._state(parameter, "momentum_buffer")
-                buffer.lerp_(gradient, 1 - group["momentum"])
-                updates.append(whole(torch.lerp(gradient, buffer, group["momentum"])).flatten(1))
-            rate = group["lr"] * RMS * max(shape) ** 0.5
-            for (parameter, _), update in zip(same, orthogonal(torch.stack(updates)), strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(shard_like(parameter, update.view(parameter.shape)), alpha=rate)
+            parameters, gradients = map(list, zip(*same, strict=True))
+            buffers = [self._state(parameter, "momentum_buffer") for parameter in parameters]
+            torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+            nesterov = torch._foreach_lerp(gradients, buffers, group["momentum"])
+            matrices = orthogonal(torch.stack([whole(each).flatten(1) for each in nesterov]))
+            updates = [
+                shard_like(each, matrix.view(each.shape))
+                for matrix, each in zip(matrices, parameters, strict=True)
+            ]
+            if group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_sub_(parameters, updates, alpha=group["lr"] * RMS * max(shape) ** 0.5)
 
     def _step_others(self, learning: Learning, group: dict[str, Any]) -> None:
-        # Loshchilov & Hutter 2019, algorithm 2
         first, second = group["betas"]
-        for parameter, gradient in learning:
-            mean, square = self._state(parameter, "exp_avg"), self._state(parameter, "exp_avg_sq")
-            count = self.state[parameter]["step"] = self.state[parameter].get("step", 0) + 1
-            mean.lerp_(gradient, 1 - first)
-            square.lerp_(gradient.square(), 1 - second)
-            spread = (square / (1 - second**count)).sqrt_().add_(EPS)
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.addcdiv_(mean, spread, value=-group["lr"] / (1 - first**count))
+        adamw(  # Loshchilov & Hutter 2019, algorithm 2
+            [parameter for parameter, _ in learning],
+            [gradient for _, gradient in learning],
+            [self._state(parameter, "exp_avg") for parameter, _ in learning],
+            [self._state(parameter, "exp_avg_sq") for parameter, _ in learning],
+            [],
+            [self._count(parameter) for parameter, _ in learning],
+            fused=group.get("fused"),
+            amsgrad=False,
+            beta1=first,
+            beta2=second,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=EPS,
+            maximize=False,
+        )
+
+    def _count(self, parameter: Parameter) -> Tensor:
+        """Return the number of the parameter's steps, which earlier checkpoints hold as an int."""
+        count = self.state[parameter].get("step", 0)
+        count = torch.as_tensor(count, dtype=torch.float32, device=parameter.device)
+        self.state[parameter]["step"] = count
+        return count
 
     def _state(self, parameter: Parameter, name: str) -> Tensor:
         """Return a tensor of the parameter's state, which begins as zeros."""

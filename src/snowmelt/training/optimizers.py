@@ -30,10 +30,12 @@ def _sgd(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Opt
 
 
 def _muon(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
-    # As in Jordan et al. 2024, AdamW takes the layers at both ends: those of an image's 1 or 3 channels
+    # AdamW takes what has at most an image's 1 or 3 channels. On patches, first and last layer have more:
+    # they are matrices like the others, and so is the table of classes, unlike in Jordan et al. 2024
     matrices = [p for p in parameters if p.ndim >= 2 and min(p.shape[:2]) > 3]
     inside = set(matrices)
-    return Muon(matrices, [p for p in parameters if p not in inside], rate, betas, decay)
+    others = [p for p in parameters if p not in inside]
+    return Muon(matrices, others, rate, betas, decay, fused=_fused(others))
 
 
 def _schedule_free_adamw(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:

@@ -17,7 +17,6 @@ from snowmelt.report import (
     panels,
     write_html_report,
 )
-from snowmelt.training.advice import advice
 
 if TYPE_CHECKING:
     from snowmelt.training.logger import DiffusionLogger
@@ -40,7 +39,7 @@ def write_training_report(
         logger: what the run has logged.
         title: of the page.
         facts: listed below the title, by name.
-        next_steps: sentences that end the page, behind what the curves say.
+        next_steps: sentences that end the page.
 
     Raises:
         InputError: a library that reports need is missing.
@@ -50,7 +49,7 @@ def write_training_report(
     chapters = [
         Chapter("What the model makes", _made(grids, rows)),
         Chapter("How it learned", _learned(rows)),
-        Chapter("What to do next", [*advice(rows), *next_steps]),
+        Chapter("What to do next", [*next_steps]),
     ]
     path = logger.log_dir / REPORT
     write_html_report(path, title, [chapter for chapter in chapters if chapter.blocks], facts)

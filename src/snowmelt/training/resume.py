@@ -223,50 +223,71 @@ def restore(
     parts = {name: part for name, part in trainer.parts.items() if not reset[name]}
     check_resumable(state, parts, path)
     check_meaning(checkpoint, trainer.model, getattr(trainer.dataloader, "class_names", None))
-    processes = trainer.accelerator.num_processes
-    order = data_order(trainer.dataloader, processes)
+    order = data_order(trainer.dataloader, trainer.accelerator.num_processes)
     check_position(state, order, trainer.dataloader.batches_per_epoch(trainer.process), path)
     if trainer.is_divided:
         checkpoint, state = parts_of(trainer, checkpoint)
     load_weights(trainer.model, checkpoint.weights, source=path)
-    if trainer.ema is not None and checkpoint.ema is None:
-        warnings.warn(f"{path} holds no EMA weights: the average starts from its weights", stacklevel=3)
-        old = trainer.ema
-        trainer.ema = trainer.sampler.ema = EMA(trainer.model, old.decay, warmup=True, width=old.width)
     with name_file_in_errors(path):
-        if trainer.ema is not None and checkpoint.ema is not None:
-            profile = trainer.ema.decay, trainer.ema.width
-            trainer.ema.load_state_dict(checkpoint.ema)
-            trainer.ema.decay, trainer.ema.width = profile
-        if trainer.snapshots is not None and "ema_tracked" in state:
-            trainer.snapshots.load_state_dict(state["ema_tracked"])
-        elif trainer.snapshots is not None:
-            warnings.warn(f"{path} holds no tracked averages: those of snapshots begin here", stacklevel=3)
-        if "optimizer" in parts:
-            moments = state["optimizer_state_dict"]
-            trainer.optimizer.load_state_dict(with_options(trainer.optimizer, moments))
-        if "uncertainty" in parts:
-            trainer.parts["uncertainty"].load_state_dict(state["uncertainty_state_dict"])
-        if "scaler" in parts and "scaler_state_dict" in state:
-            trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
-        trainer.progress.load_state_dict({"precision": "fp32", **state})  # of an older file
-        done, a_batch = trainer.progress, trainer.dataloader.batch_size * processes
-        if "images" not in state:  # a file from before images were counted
-            done.images = trainer.an_epoch.images * done.epoch + a_batch * done.batch
-        # A file from before schedules were read in each step has `warmup_start` instead
-        start = state.get("rate_start", {"images": state.get("warmup_start", 0)})
-        trainer.rate.start = Progress(**(done.position if reset_scheduler else start))
-        position = state.get("scheduler_state_dict", {}).get("last_epoch", done.epoch)
-        trainer.rate.go_to(0 if reset_scheduler else position)
-        trainer.set_rate()
-        if trainer.progress.watched == "loss" and state.get("objective", USUAL) != objective_of(trainer):
-            trainer.progress.watched = ""  # the best one is yet to come: two objectives do not compare
+        _load_averages(trainer, checkpoint)
+        _load_parts(trainer, state, parts)
+        _load_position(trainer, state, reset_scheduler=reset_scheduler)
     if trainer.logger is not None:
         trainer.logger.rewind(trainer.global_step)
+    _load_random(trainer, state)
+
+
+def _load_averages(trainer: DiffusionTrainer, checkpoint: Checkpoint) -> None:
+    """Take the averages of a checkpoint; where it has none, they begin at its weights."""
+    path, tracked = checkpoint.source, checkpoint.training.get("ema_tracked")
+    if trainer.ema is not None and checkpoint.ema is None:
+        warnings.warn(f"{path} holds no EMA weights: the average starts from its weights", stacklevel=4)
+        old = trainer.ema
+        trainer.ema = trainer.sampler.ema = EMA(trainer.model, old.decay, warmup=True, width=old.width)
+    elif trainer.ema is not None and checkpoint.ema is not None:
+        profile = trainer.ema.decay, trainer.ema.width
+        trainer.ema.load_state_dict(checkpoint.ema)
+        trainer.ema.decay, trainer.ema.width = profile
+    if trainer.snapshots is not None and tracked is not None:
+        trainer.snapshots.load_state_dict(tracked)
+    elif trainer.snapshots is not None:
+        warnings.warn(f"{path} holds no tracked averages: those of snapshots begin here", stacklevel=4)
+
+
+def _load_parts(trainer: DiffusionTrainer, state: Mapping[str, Any], parts: Mapping[str, object]) -> None:
+    """Take the states of optimizer, uncertainty and loss scale, where they are not reset."""
+    if "optimizer" in parts:
+        moments = state["optimizer_state_dict"]
+        trainer.optimizer.load_state_dict(with_options(trainer.optimizer, moments))
+    if "uncertainty" in parts:
+        trainer.parts["uncertainty"].load_state_dict(state["uncertainty_state_dict"])
+    if "scaler" in parts and "scaler_state_dict" in state:
+        trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
+
+
+def _load_position(trainer: DiffusionTrainer, state: Mapping[str, Any], *, reset_scheduler: bool) -> None:
+    """Go to the position of a checkpoint, and to the learning rate that this run has there."""
+    done = trainer.progress
+    done.load_state_dict({"precision": "fp32", **state})  # of an older file
+    if "images" not in state:  # a file from before images were counted
+        a_batch = trainer.dataloader.batch_size * trainer.accelerator.num_processes
+        done.images = trainer.an_epoch.images * done.epoch + a_batch * done.batch
+    # A file from before schedules were read in each step has `warmup_start` instead
+    start = state.get("rate_start", {"images": state.get("warmup_start", 0)})
+    trainer.rate.start = Progress(**(done.position if reset_scheduler else start))
+    position = state.get("scheduler_state_dict", {}).get("last_epoch", done.epoch)
+    trainer.rate.go_to(0 if reset_scheduler else position)
+    trainer.set_rate()
+    if done.watched == "loss" and state.get("objective", USUAL) != objective_of(trainer):
+        done.watched = ""  # the best one is yet to come: two objectives do not compare
+
+
+def _load_random(trainer: DiffusionTrainer, state: Mapping[str, Any]) -> None:
+    """Take the states of the random generators; with another number of processes, streams begin anew."""
     states, rank = state.get("rng_states", [state["rng_state"]]), trainer.accelerator.process_index
-    if len(states) == processes:
+    if len(states) == trainer.accelerator.num_processes:
         set_random_state(states[rank])
-        done.loss_sum = state.get("loss_sums", [done.loss_sum])[rank]
+        trainer.progress.loss_sum = state.get("loss_sums", [trainer.progress.loss_sum])[rank]
     else:
         set_random_state(states[0])
         own_stream(trainer.accelerator, trainer.global_step)

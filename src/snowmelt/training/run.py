@@ -19,15 +19,17 @@ from snowmelt.data import DiffusionDataLoader
 from snowmelt.errors import InputError
 from snowmelt.files import remove_leftovers
 from snowmelt.formats import SPLIT_NAME
-from snowmelt.models import Checkpoint, CheckpointError, ModelSpec
-from snowmelt.models.post_hoc import FOLDER
+from snowmelt.models import Checkpoint, ModelSpec
 from snowmelt.networks.checkpointing import checkpoint_activations
 from snowmelt.precision import AUTO
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import counted, duration, seconds_in
 from snowmelt.training.accelerator import is_first_process
+from snowmelt.training.advice import advice
+from snowmelt.training.averages import is_schedule_free
 from snowmelt.training.changes import changes
 from snowmelt.training.data import training_data
+from snowmelt.training.folder import newest_whole, remove_run
 from snowmelt.training.length import Length
 from snowmelt.training.logger import DiffusionLogger
 from snowmelt.training.optimizers import make_optimizer
@@ -46,6 +48,7 @@ from snowmelt.training.weightings import Weighting, usual_weighting
 
 __all__ = ["TrainingRun"]
 
+GO_ON = "The run stopped after {:.0%}. The same command with training.resume.enabled=true goes on."
 LIBRARIES = ("accelerate", "jinja2", "matplotlib")  # sampling does without them
 
 Measure = Callable[[DiffusionSampler], Mapping[str, float]]
@@ -169,6 +172,8 @@ class TrainingRun:
         """Count the seconds since this process began: a budget is that of the whole command."""
         passed = time.time() - psutil.Process().create_time()
         trainer.progress.seconds += max(largest(trainer.accelerator, passed))
+        if trainer.global_step == 0:  # schedules begin with the first step
+            trainer.rate.start.seconds = trainer.progress.seconds
         if trainer.share >= 1:
             raise InputError(
                 f"training.budget is {self.config.training.budget}, and starting alone took "
@@ -201,7 +206,14 @@ class TrainingRun:
         }
         judged = trainer.dataloader.val_loader() is not None or self.config.training.evaluation.enabled
         model = self.folder / ("best_model.pth" if judged else "latest.pth")
+        may_fall = trainer.scheduler is None and not is_schedule_free(trainer.optimizer)
         next_steps = [
+            *([] if trainer.is_done else [GO_ON.format(trainer.share)]),
+            *advice(
+                logger.numbers(),
+                ended=trainer.is_done,
+                schedule=trainer.rate.schedule.name if may_fall else None,
+            ),
             f"Look at images: snowmelt sample {model}",
             f"Measure them, and look for copies: snowmelt evaluate {model} --real {self._measured_by()}",
         ]
@@ -267,7 +279,7 @@ class TrainingRun:
         for folder in (self.folder, logs, samples):
             remove_leftovers(folder)
         if self._resumed is None:
-            _remove_run(self.folder, logs, samples)
+            remove_run(self.folder, logs, samples)
         config = self.config
         trackers, run = config.training.trackers, config.experiment
         with DiffusionLogger(logs, samples_dir=samples, trackers=trackers, run=run) as logger:
@@ -352,7 +364,7 @@ class TrainingRun:
         resume = self._stated.training.resume
         if not resume.enabled:
             return None
-        return read_resumable(resume.checkpoint) if resume.checkpoint else _newest_whole(self.folder)
+        return read_resumable(resume.checkpoint) if resume.checkpoint else newest_whole(self.folder)
 
     def _resume(self, trainer: DiffusionTrainer) -> None:
         """Go on from a checkpoint, if there is one."""
@@ -380,36 +392,3 @@ def _rate_schedule(training: Training) -> RateSchedule:
     schedule, rate = training.scheduler, training.optimizer.learning_rate
     over = Length.of(epochs=schedule.T_max) if isinstance(schedule.T_max, int) else None
     return RateSchedule(schedule.type, schedule.options(), schedule.eta_min / rate, over)
-
-
-def _newest_whole(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint of a run that can be read; a warning names those that cannot."""
-    damaged: list[CheckpointError] = []
-    for path in newest_first(folder):
-        try:
-            checkpoint = read_resumable(path)
-        except CheckpointError as error:
-            damaged.append(error)
-        else:
-            if damaged and is_first_process():
-                said = "\n".join(map(str, damaged))
-                warnings.warn(f"{said}\nThe one before is used instead: {path}", stacklevel=2)
-            return checkpoint
-    if damaged:
-        raise damaged[0]
-    return None
-
-
-def _remove_run(checkpoints: Path, logs: Path, samples: Path) -> None:
-    """Remove what an earlier run has written, and nothing else."""
-    files = [
-        *newest_first(checkpoints),
-        *(logs / name for name in ("metrics.csv", "losses.png", REPORT)),
-        checkpoints / SPLIT_NAME,
-        *(checkpoints / FOLDER).glob("ema_*.safetensors"),
-        *logs.glob("events.out.tfevents.*"),
-        *(logs / name for name in ("wandb.id", "mlflow.id")),
-        *(path for name in ("samples", "denoising") for path in samples.glob(f"{name}_{'[0-9]' * 7}.png")),
-    ]
-    for path in files:
-        path.unlink(missing_ok=True)

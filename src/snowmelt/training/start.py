@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from snowmelt.models.transfer_weights import transfer
 from snowmelt.training.layers import freeze, set_rates
 
 __all__ = ["Start"]
+
+LATEST = ("latest.pth", "checkpoints/latest.pth")  # of a run, in its folder or that of its checkpoints
 
 # The keys that say something about one schedule only, and about a null class only
 _OF_SCHEDULE = OF_BETAS | {"betas", "learned_variance", "schedule_options"}
@@ -41,7 +44,7 @@ class Start:
     def __init__(self, config: Config, resumed: Checkpoint | None = None) -> None:
         self._stated, self._init = config, config.training.init
         reads = self._init is not None and resumed is None
-        self._checkpoint = Checkpoint.read(self._init.path) if self._init is not None and reads else None
+        self._checkpoint = Checkpoint.read(_file_of(self._init.path)) if self._init and reads else None
         model = resumed if self._checkpoint is None else self._checkpoint
         self._spec = model.spec if model is not None and self._init is not None else None
         self.lines: list[str] = []
@@ -95,3 +98,8 @@ class Start:
         if not (spec.num_classes and spec.has_null_class):  # then a null class is added
             left_out |= _OF_NULL_CLASS
         return {name: value for name, value in options.items() if name not in left_out}
+
+
+def _file_of(path: str) -> Path:
+    """Return the latest checkpoint where a path is the folder of a run; else the path."""
+    return next((file for name in LATEST if (file := Path(path, name)).is_file()), Path(path))

@@ -78,7 +78,8 @@ class DiffusionTrainer(BaseTrainer):
         guidance_scale: of those images.
         scheduler: learning rate schedule of torch, stepped once an epoch.
         rate_schedule: in its place, one that follows the run in each step: a name, or a `RateSchedule`.
-        warmup: images over which the learning rate rises linearly from 0 to that of the schedule.
+        warmup: images over which the learning rate rises linearly from 0 to that of the schedule; None for a
+            fiftieth of the run.
         accumulation: batches of a step, which learn as one large batch does.
         loss: of a batch, as `snowmelt.training.loss.batch_loss` is one. Another one learns something else.
         weighting: how much each noise level counts in the loss, also in that of validation: a name of
@@ -135,7 +136,7 @@ class DiffusionTrainer(BaseTrainer):
         *,
         scheduler: LRScheduler | None = None,
         rate_schedule: str | RateSchedule = "constant",
-        warmup: int = 0,
+        warmup: int | None = 0,
         accumulation: int = 1,
         loss: BatchLoss = batch_loss,
         weighting: str | Weighting = "uniform",
@@ -270,10 +271,20 @@ class DiffusionTrainer(BaseTrainer):
         self.length = Length.of(num_epochs, num_images, num_steps, num_seconds)
         done, folder = self.progress, Path(checkpoint_dir) if checkpoint_dir is not None else None
         metrics: dict[str, float] = {}
+        shown: dict[str, float] = {}  # on the bar: the last of each
         validates = bool(validate_frequency) and self.dataloader.val_loader() is not None
         keep = 0 if save_best_only else keep_last
-        options = save_minutes, save_images, keep, save_optimizer, watch, maximize, validates
-        saving = Saving(self, folder, *options)
+        saving = Saving(
+            self,
+            folder,
+            minutes=save_minutes,
+            images=save_images,
+            keep_last=keep,
+            save_optimizer=save_optimizer,
+            watch=watch,
+            maximize=maximize,
+            validates=validates,
+        )
 
         def is_due(frequency: int | None) -> bool:
             unknown = self.length is not None and self.length.by_clock and not done.ending
@@ -286,7 +297,7 @@ class DiffusionTrainer(BaseTrainer):
                 for images in () if done.unfinished else clock.over(self.steps()):
                     advance(bar, images)
                     if done.global_step % STEPS_BETWEEN_LOSSES == 0 and self.show_progress:
-                        show_metrics(bar, self, {**metrics, "train_loss": self._mean_loss()})
+                        show_metrics(bar, self, {**shown, "train_loss": self._mean_loss()})
                     _, due, signum = timer.tick(saving.is_due(), interruption.signum)
                     saving.after_step(is_due=bool(due))
                     if self.share >= 1:
@@ -310,7 +321,8 @@ class DiffusionTrainer(BaseTrainer):
                     self.rate.go_to(done.epoch)
                     saving.save()
                     raise
-                show_metrics(bar, self, metrics)
+                shown |= metrics
+                show_metrics(bar, self, shown)
                 if self.logger is not None:
                     row = {**metrics, "learning_rate": done.learning_rate}
                     self.logger.log_metrics(row, self.global_step, self.epoch)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import takewhile
-from math import log2
+from math import gcd, log2, prod
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -20,11 +20,12 @@ from snowmelt.config import Config
 from snowmelt.config.model import Model, usual_patch_size
 from snowmelt.config.overriding import merged
 from snowmelt.models import ModelSpec
+from snowmelt.precision import AUTO
 from snowmelt.text import counted, seconds_in
 from snowmelt.training.proposal.look import Look
-from snowmelt.training.proposal.speed import images_per_second
+from snowmelt.training.proposal.speed import faster_precision, images_per_second
 
-__all__ = ["Proposal", "minimal", "propose"]
+__all__ = ["Proposal", "minimal", "propose", "settled"]
 
 SIZES = (256, 128, 64, 32, 16, 8)  # pixels a side
 WIDTHS = (32, 48, 64, 96, 128, 192, 256)
@@ -115,7 +116,13 @@ def minimal(look: Look, budget: str) -> Proposal:
     return Proposal(config, (f"{look}",))
 
 
-def propose(look: Look, budget: str, device: torch.device, speed: Speed = images_per_second) -> Proposal:
+def propose(
+    look: Look,
+    budget: str,
+    device: torch.device,
+    speed: Speed | None = None,
+    stated: Mapping[str, Any] | None = None,
+) -> Proposal:
     """Return a configuration that trains on the images until the budget is over.
 
     The size is the largest one that the images have and at which the narrowest network sees enough of them.
@@ -125,23 +132,45 @@ def propose(look: Look, budget: str, device: torch.device, speed: Speed = images
         look: at the images.
         budget: the time, such as ``30m``.
         device: where the run will be.
-        speed: measures the images a second that a model learns from, in batches of some size.
+        speed: measures the images a second that a model learns from, in batches of some size; by default
+            this machine.
+        stated: keys that are not to be chosen, as a file has them.
     """
-    batch_size = min(BATCH.get(device.type, BATCH["cuda"]), look.images)
+    stated = stated or {}
+    network = stated.get("model", {}).get("architecture", {})
+    fixed = stated.get("data", {}).get("loading", {}).get("batch_size")
+    batch_size = fixed or min(BATCH.get(device.type, BATCH["cuda"]), look.images)
+    measure = speed or partial(images_per_second, precision=_precision(stated) or AUTO)
 
     @cache
     def candidate(size: int, width: int) -> Candidate:
-        section = Model.model_validate(_model(look, size, width))
+        section = Model.model_validate(_model(look, size, width, stated))
         spec = ModelSpec.from_config({**section.options(), "num_classes": len(look.classes) or None})
-        few = max(1, min(batch_size, batch_size * 32**2 // size**2))  # large images fill a device alone
-        return Candidate(spec, speed(spec, few, device), TRAINING * seconds_in(budget))
+        few = max(1, min(batch_size, batch_size * 32**2 // prod(spec.image_size)))  # large ones fill a device
+        return Candidate(spec, measure(spec, few, device), TRAINING * seconds_in(budget))
 
-    sizes = list(_sizes(look.side))
-    chosen = next(filter(None, (_widest(candidate, size) for size in sizes)), None)
-    chosen = chosen or candidate(sizes[-1], WIDTHS[0])
-    while chosen.seen >= 2 * batch_size * STEPS and 2 * batch_size <= look.images:
+    sizes = [_side(network["image_size"])] if "image_size" in network else list(_sizes(look.side))
+    widths = [network["model_channels"]] if "model_channels" in network else list(WIDTHS)
+    chosen = next(filter(None, (_widest(candidate, size, widths) for size in sizes)), None)
+    chosen = chosen or candidate(sizes[-1], widths[0])
+    while not fixed and chosen.seen >= 2 * batch_size * STEPS and 2 * batch_size <= look.images:
         batch_size *= 2
-    return _completed(minimal(look, budget), look, chosen, batch_size)
+    return _completed(minimal(look, budget), look, chosen, batch_size, stated)
+
+
+def settled(proposal: Proposal, look: Look, device: torch.device) -> Proposal:
+    """Return a proposal that states a precision: its own, or the one that is faster here."""
+    if _precision(proposal.config):
+        return proposal
+    options = Model.model_validate(proposal.config["model"]).options()
+    spec = ModelSpec.from_config({**options, "num_classes": len(look.classes) or None})
+    batch_size = proposal.config["data"]["loading"]["batch_size"]
+    return proposal.changed({"compute": {"precision": faster_precision(spec, batch_size, device)}})
+
+
+def _precision(config: Mapping[str, Any]) -> str | None:
+    precision: str | None = config.get("compute", {}).get("precision")
+    return precision
 
 
 def _leaves(section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -160,44 +189,56 @@ def _sizes(side: int) -> Iterator[int]:
     yield from [size for size in SIZES if size <= side] or SIZES[-1:]
 
 
-def _widest(candidate: Callable[[int, int], Candidate], size: int) -> Candidate | None:
+def _side(size: int | list[int]) -> int:
+    """Return a side that divides an image as [height, width] do together."""
+    return size if isinstance(size, int) else gcd(*size)
+
+
+def _widest(candidate: Callable[[int, int], Candidate], size: int, widths: Sequence[int]) -> Candidate | None:
     """Return the last of ever wider networks that see enough; None if the first one does not."""
-    enough = takewhile(lambda each: each.sees_enough, (candidate(size, width) for width in WIDTHS))
+    enough = takewhile(lambda each: each.sees_enough, (candidate(size, width) for width in widths))
     return max(enough, key=lambda each: each.weights, default=None)
 
 
-def _model(look: Look, size: int, width: int) -> dict[str, Any]:
-    """Return the section of the model."""
-    patch_size = usual_patch_size(size)
-    stages = 1 + int(log2(size // patch_size // SMALLEST_MAP))
-    while size % (patch_size * 2 ** (stages - 1)):
+def _model(look: Look, size: int, width: int, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section of the model, in which what is stated stands as it is."""
+    given = stated.get("model", {})
+    network = given.get("architecture", {})
+    patch_size = network.get("patch_size") or usual_patch_size(size)
+    stages = 1 + int(log2(max(1, size // patch_size // SMALLEST_MAP)))
+    while stages > 1 and size % (patch_size * 2 ** (stages - 1)):
         stages -= 1
     stages = min(stages, MOST_STAGES)
-    return {
+    of_unet = {"channel_multipliers": [1, *[2] * (stages - 1)], "norm_groups": 16}
+    model = {
         "architecture": {
             "image_size": size,
             "in_channels": look.in_channels,
             "model_channels": width,
-            "channel_multipliers": [1, *[2] * (stages - 1)],
-            "norm_groups": 16,
+            **(of_unet if network.get("type", "unet") == "unet" else {}),
         },
         "conditioning": {"type": "class" if look.classes else "none"},
     }
+    if not given:
+        return model
+    section: dict[str, Any] = Proposal({"model": model}, ()).changed({"model": given}).config["model"]
+    return section
 
 
-def _completed(proposal: Proposal, look: Look, chosen: Candidate, batch_size: int) -> Proposal:
+def _completed(
+    proposal: Proposal, look: Look, chosen: Candidate, batch_size: int, stated: Mapping[str, Any]
+) -> Proposal:
     """Return a proposal with the network and how it learns."""
     first = proposal.config
     epochs = max(1, round(chosen.seen / look.images / LOOKS))
     samples = 4 * max(4, min(len(look.classes), 16))
-    size, width = chosen.spec.image_size[0], chosen.spec.network_options["model_channels"]
+    size, width = _side([*chosen.spec.image_size]), chosen.spec.network_options["model_channels"]
     config = {
         **first,
-        "model": _model(look, size, width),
+        "model": _model(look, size, width, stated),
         "data": {**first["data"], "loading": {"batch_size": batch_size}},
         "training": {
             **first["training"],
-            "scheduler": {"warmup": max(batch_size, chosen.seen // 50)},
             "checkpointing": {"save_frequency": epochs, "save_best_only": True},
             "visualization": {
                 "interval": epochs,
@@ -206,15 +247,15 @@ def _completed(proposal: Proposal, look: Look, chosen: Candidate, batch_size: in
             },
         },
     }
-    return Proposal(config, (*proposal.reasons, *_reasons(chosen, batch_size)))
+    return Proposal(config, (*proposal.reasons, *_reasons(chosen, batch_size))).changed(stated)
 
 
 def _reasons(chosen: Candidate, batch_size: int) -> Iterator[str]:
-    size, width = chosen.spec.image_size[0], chosen.spec.network_options["model_channels"]
+    size, width = chosen.spec.image_size, chosen.spec.network_options["model_channels"]
     yield (
-        f"A network of {width} channels for {size} x {size} pixels has {chosen.weights:,} weights. Here it "
-        f"learns from {chosen.speed:.3g} images a second, in all from about {counted(chosen.seen, 'image')}, "
-        f"in batches of {batch_size}"
+        f"A network of {width} channels for {size[0]} x {size[1]} pixels has {chosen.weights:,} weights. "
+        f"Here it learns from {chosen.speed:.3g} images a second, in all from about "
+        f"{counted(chosen.seen, 'image')}, in batches of {batch_size}"
     )
     if not chosen.sees_enough:
         wanted = counted(max(LEAST, int(A_WEIGHT * chosen.weights)), "image")
