@@ -103,9 +103,13 @@ def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: b
     if not overwrite:
         TrainingRun(first, device).check_folder()
     stated = OmegaConf.to_container(OmegaConf.from_dotlist(changes))
-    assert isinstance(stated, dict)
+    assert isinstance(stated, dict)  # of keys and values
     with as_input_errors():
-        proposal = settled(propose(look, budget, device, stated=stated), look, device)
+        proposal = settled(
+            propose(look, budget, device, stated={str(key): value for key, value in stated.items()}),
+            look,
+            device,
+        )
     config = load_config("-", proposal.words())
     if dry_run:
         typer.echo(proposal.text())
