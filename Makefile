@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo augment-digits augment-emoji test check format pictures bench-start bench-solvers bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
+.PHONY: help demo augment-digits augment-emoji test check format pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-start: $(VENV)/.train  ## time to the first denoising step and memory, com
 
 bench-solvers: $(VENV)/.dev  ## accuracy and overhead of the solvers, compared with other libraries (docs/solvers.md): half an hour
 	$(BIN)/python benchmarks/solvers.py
+
+bench-tune: $(VENV)/.dev  ## how near tuned plans come to their teacher (docs/tuning.md): an hour
+	$(BIN)/python benchmarks/tune.py
 
 bench-generate: $(VENV)/.dev  ## images per second compared with diffusers, memory, processes
 	$(BIN)/python benchmarks/generate.py

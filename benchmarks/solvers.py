@@ -9,7 +9,7 @@ that cannot start at pure noise (alpha = 0) is given the exact state at the high
     make bench-solvers                      docs/solvers.md, its plot, its numbers and the presets' pictures
     python benchmarks/solvers.py --pictures the pictures alone
     python benchmarks/solvers.py --search   rank everything registered
-    python benchmarks/tune.py               find the knots of the grid "tuned" on other problems
+    python benchmarks/knots.py               find the knots of the grid "tuned" on other problems
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _candidate(solver: str, grid: str, **options: Any) -> Candidate:
     return Candidate(solver, grid, tuple(options.items()))
 
 
-# One choice per number of evaluations, for every problem; benchmarks/tune.py found them on other problems
+# One choice per number of evaluations, for every problem; benchmarks/knots.py found them on other problems
 _FEW = _candidate("ipndm", "tuned", order=3)
 _MANY = _candidate("adams", "tuned", order=3, corrector_order=4, quantity="eps", coordinate="u")
 CHOICES: dict[int, Candidate] = {nfe: _FEW if nfe <= 12 else _MANY for nfe in NFES}

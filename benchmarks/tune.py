@@ -1,207 +1,128 @@
-"""Where the knots of the grid ``tuned`` come from: ``python benchmarks/tune.py``.
+"""How near tuned plans come to the teacher, on noises that they have not seen: ``make bench-tune``.
 
-For each number of evaluations, a few solvers and the five knots of their grid are fitted to exact problems
-that the benchmark does not contain: other mixtures, other correlated Gaussians, half of the digits with other
-guidance, and other noise. As `tuned` treats all schedules alike, two stand for all: one that starts at finite
-noise and one at pure noise. What is minimised is the log of the error over that of the best peer on any
-schedule: the mean over the problems, and as much again a smooth maximum.
+For each number of evaluations, the best untuned plan and the three methods of `snowmelt tune` are measured on
+fresh noises and labels: distance from the teacher, its ratio to the untuned plan's, and the processor seconds
+by the end of each method, which goes on from where the cheaper one has arrived. KID at six evaluations says
+what the distance means for images. It compares with real images: those of the teacher, of the best untuned
+plan and of the tuned table, with 95 % intervals.
 
-    python benchmarks/tune.py                           all numbers of evaluations, all solvers (half an hour)
-    python benchmarks/tune.py --nfe 6 10 --solver "ipndm 3" "adams 3/4 eps u"
+    python benchmarks/tune.py                                  the demo's network (make demo)
+    python benchmarks/tune.py --checkpoint emoji.pth --real emoji/ --nfe 6 --fresh 64
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+import time
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from oracles import GUIDANCE_SCALE, SCHEDULES, CorrelatedGaussian, Mixture, Problem, solve
-from oracles import Path as TruePath
-from scipy.optimize import minimize
-from solvers import Setting, single_thread
 
-from snowmelt.core import NoiseSchedule
-from snowmelt.data import load_digits_split
-from snowmelt.denoisers import ClassifierFreeGuidance
-from snowmelt.plans import Plan, integrate, make_plan
-from snowmelt.plans.grids import tuned_knots
+from snowmelt import Checkpoint, DiffusionSampler
+from snowmelt.evaluation import TensorSource, extract_features, make_extractor
+from snowmelt.evaluation.features import Features
+from snowmelt.evaluation.metrics import kid
+from snowmelt.formats import open_images
+from snowmelt.images import to_uint8
+from snowmelt.plans import Plan
+from snowmelt.tuning import METHODS, Job, Lesson, Progress, Tuned, tune
 
-NFES = (5, 6, 8, 10, 16, 20, 30)
-STARTS = ("EDM", "flow")  # finite and infinite noise at t = 1
-SOLVERS: dict[str, dict[str, Any]] = {
-    **{f"ipndm {k}": {"solver": "ipndm", "order": k} for k in (2, 3, 4)},
-    **{
-        f"adams {p}/{c} {quantity} {coordinate}": {
-            "solver": "adams",
-            "order": p,
-            "corrector_order": c,
-            "quantity": quantity,
-            "coordinate": coordinate,
-        }
-        for p, c, quantity, coordinate in (
-            (2, 3, "eps", "u"),
-            (3, 3, "eps", "u"),
-            (3, 4, "eps", "u"),
-            (2, 2, "x0", "lam"),
-            (3, 4, "x0", "lam"),
-            (4, 4, "x0", "u"),
-            (4, 4, "x0", "angle"),
-        )
-    },
-    "unipc 3": {"solver": "unipc", "order": 3},
-    "dpmpp_3m": {"solver": "dpmpp_3m"},
-    "deis 3 rhoAB": {"solver": "deis", "order": 3, "variant": "rhoAB", "lower_order_final": False},
-    "lms 4": {"solver": "lms", "order": 4},
-}
-# Where each search starts: the highest and the lowest knot, and Karras's rho between them
-FIRST_GUESSES = ((6.0, 0.12, 5.0), (15.0, 0.05, 5.0), (12.0, 0.03, 5.0), (30.0, 0.01, 6.0))
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "outputs" / "digits" / "checkpoints" / "best_model.pth"
+FRESH_SEED = 1000
+KID_NFE = 6
 
 
-def training(samples: int = 96) -> list[Problem]:
-    """Problems of the benchmark's kinds, none of which is in it."""
-    generator = torch.Generator().manual_seed(1000)
-
-    def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-    chosen = []
-    for number in range(2):
-        means = 0.8 * noise(8, 2)
-        weights = torch.rand(8, dtype=torch.float64, generator=generator) + 0.1
-        chosen.append(Problem(f"mixture {number}", Mixture(means, 0.1, weights), noise(192, 2)))
-        axes, _ = torch.linalg.qr(noise(16, 16))
-        covariance = axes @ torch.diag(torch.logspace(-3, 0, 16, dtype=torch.float64)) @ axes.T
-        gaussian = CorrelatedGaussian(0.3 * noise(16), covariance)
-        chosen.append(Problem(f"Gaussian {number}", gaussian, noise(64, 16), solution=gaussian.solution))
-    pixels, labels = (torch.from_numpy(array) for array in load_digits_split())
-    half = torch.randperm(len(pixels), generator=generator)[:900]
-    digits = Mixture(pixels[half].double(), 0.1, class_labels=labels[half])
-    guided = ClassifierFreeGuidance(digits, GUIDANCE_SCALE - 0.5, 10)
-    chosen.append(Problem("digits", digits, noise(samples, 64)))
-    chosen.append(Problem("guided digits", guided, noise(samples, 64), torch.arange(samples) % 10))
-    return chosen
-
-
-class Lesson(NamedTuple):
-    """A problem, its truth, and the error of the best peer at each number of evaluations."""
-
-    problem: Problem
-    path: TruePath
-    best_peer: dict[int, float]
-
-
-def lessons(nfes: Sequence[int]) -> list[Lesson]:
-    """Solve the training problems and run the peers on them."""
-    result = []
-    for problem in training():
-        settings = [Setting(problem, path, name) for path in [solve(problem)] for name in SCHEDULES]
-        for setting in settings:
-            setting.measure_peers(nfes)
-        best = {nfe: min(setting.best_peer(nfe)[0] for setting in settings) for nfe in nfes}
-        result.append(Lesson(problem, settings[0].path, best))
-    return result
-
-
-def log_ratios(learned: Iterable[Lesson], nfe: int, make: Callable[[NoiseSchedule], Plan]) -> np.ndarray:
-    """Return log(our error / the best peer's) on every problem from every start."""
-    plans = [make(SCHEDULES[name]) for name in STARTS]
-    values = []
-    for lesson in learned:
-        for plan in plans:
-            start = lesson.path.state(plan.levels[0])
-            error = lesson.path.error(integrate(plan, lesson.problem.denoise, start))
-            values.append(math.log(error / lesson.best_peer[nfe]) if math.isfinite(error) else 20.0)
-    return np.array(values)
-
-
-def objective(values: np.ndarray, sharpness: float = 3.0) -> float:
-    """Half the mean, half a smooth maximum; the two mixtures and the two Gaussians share a vote each."""
-    weights = np.repeat([0.5, 0.5, 0.5, 0.5, 1.0, 1.0], len(STARTS))
-    weights /= weights.sum()
-    return float(weights @ values / 2 + math.log(weights @ np.exp(sharpness * values)) / sharpness / 2)
-
-
-class Found(NamedTuple):
-    """What a search ended with; the least score is the best."""
-
-    score: float
-    solver: str
-    knots: tuple[float, ...]
-    worst: float
-    mean: float
-
-
-def tune(learned: Sequence[Lesson], nfe: int, solver: str, evaluations: int, start: Sequence[float]) -> Found:
-    """Search the knots by Nelder and Mead's simplex in their logarithms."""
-
-    def values(log_knots: np.ndarray) -> np.ndarray | None:
-        # A curve that falls everywhere, so that mixtures of two such curves fall too
-        curve = np.polynomial.Polynomial.fit(np.linspace(0, 1, len(log_knots)), log_knots, len(log_knots) - 1)
-        if not (curve.deriv()(np.linspace(0, 1, 50)) < -0.2).all():
-            return None
-        knots = np.exp(log_knots)
-        return log_ratios(
-            learned,
-            nfe,
-            lambda schedule: make_plan(schedule, steps=nfe, grid="tuned", knots=knots, **SOLVERS[solver]),
-        )
-
-    def loss(log_knots: np.ndarray) -> float:
-        found = values(log_knots)
-        return 50.0 if found is None else objective(found)
-
-    first = np.log(start)
-    simplex = np.vstack([first, first + 0.2 * np.eye(len(first))])
-    best = minimize(
-        loss,
-        first,
-        method="Nelder-Mead",
-        options={"maxfev": evaluations, "initial_simplex": simplex, "fatol": 2e-3},
+def fresh_lesson(job: Job, count: int) -> Lesson:
+    """Return noises that no plan was tuned on, with the teacher's images."""
+    fresh = Job(
+        job.checkpoint,
+        job.sampler,
+        job.nfes,
+        job.guidance_scale,
+        num_noises=count,
+        num_held_out=0,
+        seed=FRESH_SEED,
     )
-    knots = tuple(float(f"{knot:.4g}") for knot in np.exp(best.x))
-    ended = values(best.x)
-    worst, mean = (math.inf, math.inf) if ended is None else np.exp([ended.max(), ended.mean()]).tolist()
-    return Found(best.fun, solver, knots, worst, mean)
+    return fresh.lesson()[1]
 
 
-def guesses(nfe: int) -> list[Sequence[float]]:
-    """Knots to start from: several of Karras's kind, and what the grid has now."""
-    share = np.linspace(0, 1, 5)
-    karras = [
-        (high ** (1 / rho) + share * (low ** (1 / rho) - high ** (1 / rho))) ** rho
-        for high, low, rho in FIRST_GUESSES
-    ]
-    return [*karras, tuned_knots(nfe)]
+def measure(job: Job, fresh: int) -> dict[int, Tuned]:
+    """Print a line for each number of evaluations and method; return what was found."""
+    found: dict[int, Tuned] = {}
+    with job.ready():
+        _, lesson = job.lesson()
+        unseen = fresh_lesson(job, fresh)
+        for nfe in job.nfes:
+            began, ended = time.process_time(), dict.fromkeys(METHODS, 0.0)
+
+            def clock(step: Progress, began: float = began, ended: dict[str, float] = ended) -> None:
+                ended[step.stage] = round(time.process_time() - began, 1)
+
+            parts = lesson[: job.num_noises], lesson[job.num_noises :]
+            tuned = tune(*parts, nfe, "table", loss=job.loss, report=clock)
+            untuned = unseen.distance(tuned.start.plan)
+            for method, plan in tuned.stages.items():
+                now = unseen.distance(plan)
+                figures = {"untuned": untuned, "tuned": now, "ratio": now / untuned}
+                line = {"nfe": nfe, "method": method, **{k: round(v, 4) for k, v in figures.items()}}
+                line |= {"cpu_seconds": ended[method], "start": str(tuned.start.method)}
+                print(json.dumps(line), flush=True)
+            found[nfe] = tuned
+    return found
 
 
-def search(learned: Sequence[Lesson], nfe: int, solvers: Sequence[str]) -> list[Found]:
-    """Try every solver from every guess for a moment, then the best few for longer; the best come first."""
-    tries = []
-    for solver in solvers:
-        tries.append(min(tune(learned, nfe, solver, 1, guess) for guess in guesses(nfe)))
-    for evaluations, kept in ((40, 6), (120, 3)):
-        tries = [tune(learned, nfe, t.solver, evaluations, t.knots) for t in sorted(tries)[:kept]]
-    return sorted(tries)
+def kids(job: Job, plans: dict[str, Plan], real: Features, extractor: Any, count: int) -> None:
+    """Print the KID of what each plan makes of the same seeds and labels."""
+    labels = [place % (job.sampler.model.num_classes or 1) for place in range(count)]
+    given = labels if job.sampler.model.num_classes else None
+    for name, plan in plans.items():
+        made = job.sampler.with_method(plan).sample(
+            count, given, job.guidance_scale, seeds=range(FRESH_SEED, FRESH_SEED + count)
+        )
+        images = TensorSource(to_uint8(made).cpu(), labels)
+        value = kid(extract_features(images, extractor), real, subset_size=500)
+        low, high = round(value.low, 5), round(value.high, 5)
+        print(json.dumps({"plan": name, "kid": round(value.value, 5), "low": low, "high": high}), flush=True)
 
 
 def main() -> None:
-    """Search and print."""
+    """Measure one network."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--nfe", type=int, nargs="+", default=list(NFES))
-    parser.add_argument("--solver", nargs="+", choices=SOLVERS, default=list(SOLVERS), help="only these")
-    arguments = parser.parse_args()
-    single_thread()
-    learned = lessons(arguments.nfe)
-    for nfe in arguments.nfe:
-        for found in search(learned, nfe, arguments.solver):
-            print(json.dumps({"nfe": nfe, **found._asdict()}), flush=True)
+    parser.add_argument("--checkpoint", type=Path, default=DEMO)
+    parser.add_argument("--real", default="digits:test", help="images for KID")
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--nfe", type=int, nargs="+", default=[4, 5, 6, 8])
+    parser.add_argument("--loss", default="huber")
+    parser.add_argument("--noises", type=int, default=96, help="to learn from, and as many to decide")
+    parser.add_argument("--fresh", type=int, default=256, help="noises to measure on")
+    parser.add_argument("--images", type=int, default=1000, help="for KID; 0 leaves it out")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    checkpoint = Checkpoint.read(given.checkpoint)
+    sampler = DiffusionSampler.from_pretrained(checkpoint, method="balanced")
+    job = Job(
+        checkpoint,
+        sampler,
+        given.nfe,
+        given.guidance,
+        loss=given.loss,
+        num_noises=given.noises,
+        num_held_out=given.noises,
+    )
+    found = measure(job, given.fresh)
+    if given.images and KID_NFE in found:
+        with job.ready():
+            teacher = job.lesson()[0]
+        extractor = make_extractor("imagenet")
+        real = extract_features(open_images(given.real), extractor)
+        at = found[KID_NFE]
+        plans = {"teacher": teacher.plan, "untuned": at.start.plan, "tuned": at.plan}
+        kids(job, plans, real, extractor, given.images)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ FLOORS = [
     {"models"},
     {"sampling"},
     {"adapters"},
-    {"generation", "editing"},
+    {"generation", "editing", "tuning"},
     {"training", "evaluation", "diagnosis"},
     {"augment", "distillation"},
     {"cli"},

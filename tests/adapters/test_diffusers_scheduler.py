@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -26,6 +27,7 @@ from snowmelt import DiffusionSampler
 from snowmelt.adapters.diffusers import SnowmeltScheduler
 from snowmelt.errors import InputError
 from snowmelt.plans import PRESETS, SOLVERS, Plan, make_plan, make_preset
+from snowmelt.tuning.forms import table_form
 
 SHAPE = (2, 3, 8, 8)
 SCHEDULE = {"num_train_timesteps": 100, "beta_end": 0.1}
@@ -90,6 +92,16 @@ def test_ready_plans_run_as_they_are(preset, folder):
     torch.testing.assert_close(images, ours(sampler, sampler.plan, 7), rtol=0, atol=1e-4)
     with pytest.raises(ValueError, match=f"a plan of {sampler.plan.nfe} evaluations, complete in itself"):
         pipe(2, num_inference_steps=50)
+
+
+def test_a_tuned_table_runs_as_it_is(folder):
+    """Its network is told times between the trained ones, and its rows weigh all outputs."""
+    sampler = DiffusionSampler.from_pretrained(folder, solver="ipndm", steps=4, grid="tuned")
+    form = table_form(sampler.model.schedule, sampler.plan)
+    plan = form.make(form.numbers + 0.02 * np.sin(np.arange(len(form.numbers))))
+    pipe = pipeline(folder, plan_json=plan.to_json())
+    images = pipe(2, torch.manual_seed(7), num_inference_steps=4, output_type="pt").images
+    torch.testing.assert_close(images, ours(sampler, plan, 7), rtol=0, atol=1e-4)
 
 
 def test_ddims_own_pipeline_runs_it_and_its_eta_is_an_option(folder):

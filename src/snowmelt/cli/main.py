@@ -25,6 +25,7 @@ from snowmelt.cli.plan import plans
 from snowmelt.cli.run import run
 from snowmelt.cli.sample import sample_command
 from snowmelt.cli.train import train
+from snowmelt.cli.tune import tune_command
 
 __all__ = ["app"]
 
@@ -58,6 +59,7 @@ app.command("generate")(generate)
 app.command("sample")(sample_command)
 app.command("run")(run)
 app.command("distill")(distill_command)
+app.command("tune")(tune_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("augment")(augment_command)

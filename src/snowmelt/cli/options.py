@@ -78,7 +78,8 @@ class MethodOptions:
         typer.Option(
             "--method",
             help="How to sample, such as balanced, ddim:20, 'dpmpp_2m steps=20 grid=karras' or plan.json "
-            "(see `snowmelt plan list`). Default: the checkpoint's own method; if it has none, balanced.",
+            "(see `snowmelt plan list`); auto or auto:6 is the plan that `snowmelt tune` made for the "
+            "checkpoint. Default: the checkpoint's own method; if it has none, balanced.",
         ),
     ] = None
     solver: Annotated[
@@ -137,11 +138,18 @@ class SamplerOptions(ModelOptions):
 
     precision: Precision = "fp32"
 
-    def sampler(self, method: str | None = None) -> DiffusionSampler:
-        """Return a sampler of the model; without a method, it uses the model's own."""
-        return self.sampler_on(method, None)[0]
+    def sampler(self, method: str | None = None, guidance_scale: float | None = None) -> DiffusionSampler:
+        """Return a sampler of the model; without a method, it uses the model's own.
 
-    def sampler_on(self, method: str | None, background: str | None) -> tuple[DiffusionSampler, str]:
+        Args:
+            method: its text form.
+            guidance_scale: for which ``auto`` looks for a tuned plan; None takes the one there is.
+        """
+        return self.sampler_on(method, None, guidance_scale)[0]
+
+    def sampler_on(
+        self, method: str | None, background: str | None, guidance_scale: float | None = None
+    ) -> tuple[DiffusionSampler, str]:
         """Return a sampler, and the colour behind transparent pixels: the given one, or that of training."""
         from snowmelt.images import BACKGROUND
         from snowmelt.models import Checkpoint
@@ -153,6 +161,7 @@ class SamplerOptions(ModelOptions):
             self.resolved_device(),
             use_ema=not self.no_ema,
             method=method,
+            guidance_scale=guidance_scale,
             precision=self.precision,
         )
         if sampler.precision_reason:

@@ -38,7 +38,7 @@ def sample_command(
 
         expect_suffix(out, ".png")
         wanted = integers(classes, "--class")
-        sampler = model.sampler(method.text())
+        sampler = model.sampler(method.text(), guidance)
         labels, seeds, _ = choose_images(
             sampler.model.num_classes, num, base_seed=seed, class_selection=wanted
         )

@@ -108,7 +108,9 @@ def build_sampler(
     if sampling.micro_batch != "auto":
         options["micro_batch"] = sampling.micro_batch
     device = resolve_device(config.compute.device, local_rank)
-    return DiffusionSampler.from_pretrained(checkpoint, device, use_ema=sampling.use_ema, **options)
+    return DiffusionSampler.from_pretrained(
+        checkpoint, device, use_ema=sampling.use_ema, guidance_scale=sampling.scale, **options
+    )
 
 
 def _precision(

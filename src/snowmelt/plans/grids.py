@@ -47,7 +47,7 @@ ALIGNED: dict[str, tuple[float, ...]] = {
     "svd": (700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
 }
 
-# sigma/alpha at five even shares of the way, by number of steps: found by `python benchmarks/tune.py`
+# sigma/alpha at five even shares of the way, by number of steps: found by `python benchmarks/knots.py`
 TUNED: dict[int, tuple[float, ...]] = {
     5: (34.53, 2.087, 0.8387, 0.1875, 0.04468),
     6: (19.4, 3.687, 1.347, 0.3086, 0.02099),
@@ -215,7 +215,7 @@ def tuned(schedule: NoiseSchedule, steps: int, knots: Sequence[float] | None = N
     log(sigma/alpha) through a few knots, and are mapped linearly in u = sigma / (alpha + sigma), which is
     bounded, from 1 and 0 to the schedule's own ends. In u, schedules with a high and with infinite noise at
     t = 1 hardly differ: one list serves all. The knots of `TUNED` minimise errors on exact mixtures and
-    Gaussians (``python benchmarks/tune.py``); between its numbers of steps they are interpolated.
+    Gaussians (``python benchmarks/knots.py``); between its numbers of steps they are interpolated.
 
     Args:
         schedule: any.

@@ -13,7 +13,7 @@ from snowmelt.core import Level
 from snowmelt.denoisers import Denoiser
 from snowmelt.plans.plan import Combination, Plan, Row
 
-__all__ = ["Memory", "State", "integrate", "last_state", "take_row", "trajectory"]
+__all__ = ["Memory", "State", "integrate", "last_state", "take_row", "take_rows", "trajectory"]
 
 
 class State(NamedTuple):
@@ -63,12 +63,32 @@ def trajectory(
         noise: returns standard normal noise shaped like `x`, drawn anew at each call; torch's global
             generator if None. Called only in rows that use fresh noise.
     """
-    draw = noise or (lambda: torch.randn_like(x))
-    memory = Memory(x, x)
-    for row, reached in zip(plan.rows, plan.levels[1:], strict=True):
+    rows = take_rows(plan, denoiser, Memory(x, x), class_labels, noise)
+    for (memory, x0), reached in zip(rows, plan.levels[1:], strict=True):
+        yield State(memory.y, reached, x0)
+
+
+def take_rows(
+    plan: Plan,
+    denoiser: Denoiser,
+    memory: Memory,
+    class_labels: Tensor | None = None,
+    noise: Callable[[], Tensor] | None = None,
+    first: int = 0,
+) -> Iterator[tuple[Memory, Tensor]]:
+    """Run the rows of `plan` from number `first` on; yield after each what it leaves, and its x0.
+
+    Args:
+        plan: the table.
+        denoiser: as in `trajectory`, and so are `class_labels` and `noise`.
+        memory: what the row before `first` left; ``Memory(x, x)`` for row 0.
+        first: in 0 .. plan.nfe.
+    """
+    draw = noise or (lambda: torch.randn_like(memory.y))
+    for row in plan.rows[first:]:
         x0 = denoiser(memory.y, row.level, class_labels)
         memory = take_row(plan, row, memory, x0, draw)
-        yield State(memory.y, reached, x0)
+        yield memory, x0
 
 
 def take_row(plan: Plan, row: Row, memory: Memory, x0: Tensor, draw: Callable[[], Tensor]) -> Memory:

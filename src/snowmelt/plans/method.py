@@ -7,6 +7,9 @@ everywhere:
     text        balanced | ddim:20 | dpmpp_2m steps=20 grid=karras | plan.json
     YAML        {preset: balanced} | {type: ddim, steps: 20} | {plan: plan.json}
     keywords    preset="balanced" | solver="ddim", steps=20 | plan=Plan(...)
+
+The word ``auto``, or ``auto:6``, in place of a solver stands for the table that was tuned for a checkpoint.
+Whoever reads the checkpoint looks it up (`snowmelt.DiffusionSampler.from_pretrained`).
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ from snowmelt.plans.reverse import reverse
 from snowmelt.plans.solvers import SOLVERS, Solver
 from snowmelt.plans.words import key_value, lookup, plain, value_of, written
 
-__all__ = ["DEFAULT_PRESET", "DEFAULT_STEPS", "Method", "make_plan", "make_preset"]
+__all__ = ["AUTO", "DEFAULT_PRESET", "DEFAULT_STEPS", "Method", "make_plan", "make_preset"]
 
+AUTO = "auto"  # in place of a solver: the plan that was tuned for the checkpoint
 DEFAULT_PRESET = "balanced"  # where nothing is said
 DEFAULT_STEPS = 50  # of a solver without steps, or every trained index if there are fewer
 
@@ -37,7 +41,8 @@ class Method:
     """How to sample: a solver, a preset or a table.
 
     Args:
-        solver: a key of `SOLVERS`. The name of a preset by itself, such as ``ddpm``, is that preset.
+        solver: a key of `SOLVERS`, or ``"auto"``. The name of a preset by itself, such as ``ddpm``, is that
+            preset.
         steps: number of time steps, >= 1; ``"all"`` takes every trained index. None takes 50, or every
             trained index if there are fewer. Without a solver, the default preset runs in this many steps.
         grid: a key of `GRIDS`; None takes ``trailing``.
@@ -86,6 +91,10 @@ class Method:
         self._set(options=plain(self.options))
         if self.preset is not None:
             lookup("preset", self.preset, PRESETS)
+        elif self.auto and (self.grid is not None or self.options or self.steps == "all"):
+            raise ValueError("auto is a tuned plan, complete in itself: it takes a number of steps, no more")
+        elif self.auto:
+            _check_steps(1 if self.steps is None else self.steps)
         elif self.table is None:
             check_options(self.solver or "", self.grid, self.options)
             if self.steps not in (None, "all"):
@@ -209,9 +218,14 @@ class Method:
         return " ".join([f"{self.solver}{steps}", *(f"{name}={written(stated[name])}" for name in stated)])
 
     @property
+    def auto(self) -> bool:
+        """Whether it stands for the plan that was tuned for a checkpoint."""
+        return self.solver == AUTO
+
+    @property
     def has_own_steps(self) -> bool:
         """Whether it says where to evaluate, so that another number of steps would contradict it."""
-        return self.solver is None or self.steps is not None or bool(self.options.keys() & LISTS)
+        return self.solver in (None, AUTO) or self.steps is not None or bool(self.options.keys() & LISTS)
 
     def changed(
         self, steps: int | Literal["all"] | None = None, grid: str | None = None, **options: Any
@@ -285,6 +299,11 @@ class Method:
         return (t, first, *others)
 
     def _settings(self) -> Method | Preset:
+        if self.auto:
+            raise ValueError(
+                "auto is a plan that was tuned for a checkpoint, and there is no checkpoint's file here: "
+                "take DiffusionSampler.from_pretrained, name a solver or give the plan's own file"
+            )
         if self.table is not None:
             raise ValueError(f"the finished plan {self} cannot be cut or reversed: name a solver or a preset")
         return PRESETS[self.preset] if self.preset is not None else self

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from functools import partial
 from os import PathLike
 from typing import Any, Literal, Self
 
@@ -17,12 +16,14 @@ from snowmelt.models import EMA, Checkpoint, DiffusionModel
 from snowmelt.plans import Method, Plan, State, last_state, trajectory
 from snowmelt.precision import choose
 from snowmelt.progress import progress
+from snowmelt.sampling.composed import composed
 from snowmelt.sampling.finite import finite
 from snowmelt.sampling.identity import identity
 from snowmelt.sampling.memory import auto_batch_size, batches_with_backoff
 from snowmelt.sampling.microbatch import MicroBatches, default_micro_batch
 from snowmelt.sampling.noise import SeededNoise
 from snowmelt.sampling.request import Request, check_count, check_request
+from snowmelt.sampling.tuned_plans import TunedPlan, choose_tuned, purpose_of
 from snowmelt.sampling.variance import warn_of_fixed_variance
 
 __all__ = ["DiffusionSampler"]
@@ -37,7 +38,7 @@ class DiffusionSampler:
         device: where to sample.
         ema: averaged weights to sample with, if there are any.
         method: how to sample: a `snowmelt.plans.Method`, its text form (``"ddim:20"``), a mapping as in YAML,
-            or a `Plan`. None takes the preset ``balanced``.
+            or a `Plan`. None takes the preset ``balanced``; ``"auto"`` is for `from_pretrained`.
         guidance: what a `guidance_scale` stands for: a key of `snowmelt.denoisers.guidance.GUIDANCE`, a
             mapping of its ``type`` and options, or a `Guidance`; None is plain classifier-free guidance.
         threshold: how predicted images are kept in range: ``"clip"``, ``"dynamic"``, a mapping of the
@@ -53,6 +54,7 @@ class DiffusionSampler:
 
     Attributes:
         plan: the table of numbers that is run; ``plan.nfe`` is how often the network is called.
+        tuned: what the plan was tuned for, if ``auto`` chose it.
         precision: the one that is used, never ``"auto"``.
         precision_reason: the sentence that says why ``"auto"`` took it.
 
@@ -94,6 +96,7 @@ class DiffusionSampler:
         self.device = device
         self.ema = ema
         self.method = Method.of(method, **keywords)
+        self.tuned: TunedPlan | None = None
         self.plan = self.method.plan(model.schedule)
         warn_of_fixed_variance(model, self.plan)
         self.guidance = make_guidance(guidance)
@@ -111,6 +114,7 @@ class DiffusionSampler:
         device: str | torch.device = "cpu",
         *,
         use_ema: bool = True,
+        guidance_scale: float | None = None,
         **options: Any,
     ) -> Self:
         """Build model and sampler from a checkpoint alone. Warns where it has no averaged weights.
@@ -120,13 +124,16 @@ class DiffusionSampler:
                 UNet2DModel or a pipeline of one, guided-diffusion's file, or a `Checkpoint`.
             device: where to sample.
             use_ema: load the averaged weights too.
+            guidance_scale: for which the method ``auto`` looks for a tuned plan; None takes the one scale
+                that there are plans for. The sampler then samples with this scale only.
             options: as for the constructor. A model may have its own method, threshold and guidance, as one
                 that comes from diffusers has those of its scheduler; what is given here comes first, and
                 ``steps`` or an option alone changes the model's own method.
 
         Raises:
             CheckpointError: the file is missing, broken, or does not say how to build its network.
-            InputError: the folder's model cannot be expressed; the message names the option.
+            InputError: the folder's model cannot be expressed; the message names the option. Or there is no
+                tuned plan for ``auto``.
         """
         checkpoint = path if isinstance(path, Checkpoint) else Checkpoint.read(path)
         model = checkpoint.model().to(device)
@@ -134,7 +141,14 @@ class DiffusionSampler:
         options = {"threshold": checkpoint.threshold, "guidance": checkpoint.guidance, **options}
         if cls is DiffusionSampler:  # its subclasses have a method
             words = {name: options.pop(name) for name in options.keys() - _SETTINGS}
-            options["method"] = Method.of(words.pop("method", None), default=checkpoint.method, **words)
+            method = Method.of(words.pop("method", None), default=checkpoint.method, **words)
+            if method.auto:
+                sampler = cls(model, device, ema, **options)
+                sampler.tuned = choose_tuned(sampler, checkpoint, method.steps, guidance_scale)
+                method = Method(table=sampler.tuned.plan)
+                sampler.method, sampler.plan = method, method.plan(model.schedule)
+                return sampler
+            options["method"] = method
         return cls(model, device, ema, **options)
 
     def with_method(self, method: Method | Plan | str | Mapping[str, Any]) -> DiffusionSampler:
@@ -255,6 +269,8 @@ class DiffusionSampler:
         """Raise ValueError where the model cannot make such images, or guidance has no meaning for them."""
         check_request(request, self.model, self.guidance)
         scale, null_class = request.guidance_scale, self.model.null_class
+        if self.tuned is not None:
+            self.tuned.check(purpose_of(self, self.tuned.purpose.checkpoint, scale, request.use_ema))
         if self.guidance.guides(scale):  # trying it is the check
             self.guidance.wrap(self.model, scale, null_class=null_class, plan=self.plan)
 
@@ -341,14 +357,7 @@ class DiffusionSampler:
         """
         request = Request((0,) * len(x), class_labels, guidance_scale)  # type: ignore[arg-type]
         check_request(request, self.model, self.guidance)
-        batched = partial(MicroBatches, size=self.micro_batch, padded=padded, precision=self.precision)
-        denoiser: Denoiser = batched(self.model)
-        if self.guidance.guides(guidance_scale):
-            null_class = self.model.null_class
-            denoiser = self.guidance.wrap(
-                denoiser, guidance_scale, null_class=null_class, plan=plan, batched=batched
-            )
-        denoiser = keep_in_range(denoiser, self.threshold)
+        denoiser = composed(self, plan, guidance_scale, padded=padded)
         if wrap is not None:
             denoiser = wrap(denoiser)
         labels = request.labels.to(self.device) if request.labels is not None else None

@@ -255,6 +255,7 @@ class EvaluationJob:
             self.device,
             use_ema=self.use_ema,
             method=self.method,
+            guidance_scale=self.guidance_scale,
             precision=self.precision,
         )
 
