@@ -3,7 +3,7 @@
 On the demo's network and real digits, with guidance 2: KID and C2ST of generated images beside the training
 images, with 95 % intervals, and the CPU seconds of a thousand images, on one thread. The best untuned plan of
 a number of evaluations is the one whose images are nearest to the teacher's, of the same noise. ``make demo``
-trains the network, and ``make bench-distill`` takes a quarter of an hour. Rows, checkpoint and a picture are
+trains the network, and ``make bench-distill`` takes minutes. Rows, checkpoint and a picture are
 written into ``--out``; a student that is there is measured again. ``--tuned`` measures plans that are made
 for the checkpoint, too.
 """
