@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from snowmelt.core import Level
-from snowmelt.denoisers import Denoiser
+from snowmelt.denoisers import Denoiser, ask
+from snowmelt.plans.ancestral import widths
 from snowmelt.plans.plan import Combination, Plan, Row
 
 __all__ = ["Memory", "State", "integrate", "last_state", "take_row", "trajectory"]
@@ -62,12 +63,15 @@ def trajectory(
         class_labels: handed to the denoiser as they are.
         noise: returns standard normal noise shaped like `x`, drawn anew at each call; torch's global
             generator if None. Called only in rows that use fresh noise.
+
+    Where the denoiser says something of the variance, the noise of ancestral steps has that variance
+    (`snowmelt.plans.ancestral`).
     """
     draw = noise or (lambda: torch.randn_like(x))
     memory = Memory(x, x)
-    for row, reached in zip(plan.rows, plan.levels[1:], strict=True):
-        x0 = denoiser(memory.y, row.level, class_labels)
-        memory = take_row(plan, row, memory, x0, draw)
+    for row, reached, width in zip(plan.rows, plan.levels[1:], widths(plan), strict=True):
+        x0, variance = ask(denoiser, memory.y, row.level, class_labels)
+        memory = take_row(plan, row, memory, x0, _widened(draw, width, variance))
         yield State(memory.y, reached, x0)
 
 
@@ -112,6 +116,13 @@ def last_state(states: Iterable[State]) -> Tensor:
     """Run to the end and return the last x_t, (B, C, H, W)."""
     last: State = deque(states, maxlen=1).pop()
     return last.x_t
+
+
+def _widened(draw: Callable[[], Tensor], width: float, variance: Tensor | None) -> Callable[[], Tensor]:
+    """Return noise of the variance that a network has learned (Nichol & Dhariwal 2021, eq. 15)."""
+    if width == 1.0 or variance is None:
+        return draw
+    return lambda: draw() * width ** ((variance + 1) / 2)
 
 
 _QUANTITIES: dict[str, Callable[[Tensor, Tensor, Level[float]], Tensor]] = {
