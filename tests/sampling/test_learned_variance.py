@@ -97,6 +97,14 @@ def test_samples_are_those_of_the_respaced_chain(model, method, indices, scale):
     torch.testing.assert_close(samples, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [250, 25])
+def test_the_grid_spaces_indices_as_guided_diffusion_does(steps):
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    plan = make_plan(DiscreteSchedule(betas), "ddpm", steps, "linspace")
+    indices = [round(1000 * row.level.t) - 1 for row in reversed(plan.rows)]
+    assert indices == [round(i * 999 / (steps - 1)) for i in range(steps)]
+
+
 def test_the_papers_loop_is_the_preset(model):
     draw, sampler = SeededNoise(SEEDS, SHAPE), DiffusionSampler(model, method="ddpm")
     x = draw()

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from snowmelt.adapters import read_adm
 from snowmelt.config import Config
 from snowmelt.config.model import OF_BETAS
+from snowmelt.config.training import Init
 from snowmelt.errors import InputError
 from snowmelt.models import Checkpoint, DiffusionModel, ModelSpec
 from snowmelt.models.transfer_weights import transfer
@@ -41,7 +43,7 @@ class Start:
     def __init__(self, config: Config, resumed: Checkpoint | None = None) -> None:
         self._stated, self._init = config, config.training.init
         reads = self._init is not None and resumed is None
-        self._checkpoint = Checkpoint.read(self._init.path) if self._init is not None and reads else None
+        self._checkpoint = _read(self._init) if self._init is not None and reads else None
         model = resumed if self._checkpoint is None else self._checkpoint
         self._spec = model.spec if model is not None and self._init is not None else None
         self.lines: list[str] = []
@@ -95,3 +97,7 @@ class Start:
         if not (spec.num_classes and spec.has_null_class):  # then a null class is added
             left_out |= _OF_NULL_CLASS
         return {name: value for name, value in options.items() if name not in left_out}
+
+
+def _read(init: Init) -> Checkpoint:
+    return read_adm(init.path, **init.flags) if init.flags else Checkpoint.read(init.path)
