@@ -48,10 +48,11 @@ def widths(plan: Plan) -> tuple[float, ...]:
 
 
 def _draws_posterior(row: Row, t: Level[float]) -> bool:
-    x, y, m, z = row.advance
-    if not z or x or len(m) != 1:
+    (x, y, m, z), s = row.advance, row.level
+    falls = s.alpha * t.sigma < t.alpha * s.sigma  # a row of a joined plan may end above its level
+    if not z or x or len(m) != 1 or not falls:
         return False
     # DDPM eq. 6 and 7
-    posterior = first_order_step(row.level, t, decay=ratio(row.level, t))
+    posterior = first_order_step(s, t, decay=ratio(s, t))
     numbers = zip((y, *m, z), (posterior.y, *posterior.m, posterior.z), strict=True)
     return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-12) for a, b in numbers)
