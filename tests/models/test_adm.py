@@ -13,8 +13,12 @@ from torch.nn import functional as F
 
 from snowmelt import Checkpoint, DiffusionSampler
 from snowmelt.adapters import from_adm, read_adm
+from snowmelt.config import Config
 from snowmelt.errors import InputError
+from snowmelt.models.adm import layout
+from snowmelt.models.adm_flags import usual_flags
 from snowmelt.training import denoising_loss
+from snowmelt.training.start import Start
 
 
 class Residual(nn.Module):
@@ -225,7 +229,7 @@ def test_an_ancestral_step_adds_the_learned_noise():
         step = model.denoise_step(x_t, 2, labels, noise=noise)
     torch.testing.assert_close(step - quiet, variance.sqrt() * noise, atol=1e-6, rtol=1e-4)
     with pytest.warns(UserWarning, match="adds the same noise to all pixels"):
-        DiffusionSampler(model, solver="ddpm", steps=2)
+        DiffusionSampler(model, solver="sa_solver", steps=3)
     assert model.sample(2, labels).shape == (2, 3, 8, 8)
 
 
@@ -234,15 +238,80 @@ def test_an_ancestral_step_adds_the_learned_noise():
 
 def test_a_file_is_known_by_its_names_and_says_what_it_took(tmp_path):
     torch.save(Theirs(heads=1).state_dict(), tmp_path / "model.pt")
-    with pytest.warns(UserWarning, match=r"image_size=64, num_head_channels=64, .*diffusion_steps=1000"):
+    with pytest.warns(UserWarning, match=r"may be wrong: image_size=32, num_heads=4, .*diffusion_steps=1000"):
         checkpoint = Checkpoint.read(tmp_path / "model.pt")
-    assert checkpoint.spec.image_size == (64, 64)
+    assert checkpoint.spec.image_size == (32, 32)
     assert checkpoint.num_classes == 5
     assert not checkpoint.spec.has_null_class
     with warnings.catch_warnings(action="error"):
         again = read_adm(tmp_path / "model.pt", use_new_attention_order=False, **KNOWN)
     assert again.spec.image_size == (8, 8)
     assert again.model().schedule.num_timesteps == 4
+
+
+def test_a_start_takes_the_flags_that_an_import_takes(tmp_path):
+    def start(path, **flags) -> Start:
+        init = {"path": str(path), "flags": {**KNOWN, "use_new_attention_order": True, **flags}}
+        config = {"data": {"paths": {"train": "digits"}}, "training": {"init": init}}
+        return Start(Config.model_validate(config))
+
+    torch.save(Theirs().state_dict(), tmp_path / "model.pt")
+    options = start(tmp_path / "model.pt").model_options()  # a warning would be an error
+    expected = read_adm(tmp_path / "model.pt", use_new_attention_order=True, **KNOWN).spec.to_config()
+    assert options["num_timesteps"] == expected["num_timesteps"] == 4
+    assert options["attention_heads"] == expected["attention_heads"] == 2
+    with pytest.raises(InputError, match="image_sise is no flag of guided-diffusion"):
+        start(tmp_path / "model.pt", image_sise=8)
+    with pytest.raises(InputError, match="is a folder: leave them out"):
+        start(tmp_path)
+
+
+def published(channels, layers, multipliers, attended, resnet=True, scaled=True):
+    """The way up of guided-diffusion's UNetModel as names and shapes, in tensors without memory."""
+    shapes = {
+        "input_blocks.0.0.weight": (channels, 3, 3, 3),
+        "time_embed.0.weight": (4 * channels, channels),
+        "out.2.weight": (6, channels, 3, 3),
+    }
+    blocks = [(i, j) for i in reversed(range(len(multipliers))) for j in range(layers + 1)]
+    for number, (i, j) in enumerate(blocks):
+        block, width = f"output_blocks.{number}", multipliers[i] * channels
+        for layer in ("in_layers.2", "out_layers.3"):
+            shapes[f"{block}.0.{layer}.weight"] = (width, width, 3, 3)
+        shapes[f"{block}.0.emb_layers.1.weight"] = ((1 + scaled) * width, 4 * channels)
+        if i in attended:
+            shapes[f"{block}.1.qkv.weight"] = (3 * width, width, 1)
+        if i and j == layers:
+            last = f"{block}.{1 + (i in attended)}"
+            shapes[f"{last}.in_layers.2.weight" if resnet else f"{last}.conv.weight"] = (width, width, 3, 3)
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+# From the READMEs of guided-diffusion and improved-diffusion
+ADM_64 = (192, 3, [1, 2, 3, 4], {1, 2, 3})
+FLAGS = ("image_size", "num_heads", "num_head_channels", "use_new_attention_order", "noise_schedule")
+
+
+@pytest.mark.parametrize(
+    ("network", "flags"),
+    [
+        (ADM_64, (64, None, 64, True, "cosine", 1000)),
+        ((256, 2, [1, 1, 2, 3, 4], {2, 3, 4}), (128, 4, None, False, "linear", 1000)),
+        ((256, 2, [1, 1, 2, 2, 4, 4], {3, 4, 5}), (256, None, 64, False, "linear", 1000)),
+        ((192, 3, [1, 2, 3, 4], {2, 3}, False), (64, 4, None, False, "cosine", 4000)),
+        ((128, 2, [1, 1, 2, 2, 4, 4], {4}, False, False), (256, 1, None, False, "linear", 1000)),
+        ((128, 2, [1, 2, 3, 4], {2, 3}, False), (64, 4, None, False, "linear", 1000)),  # of the scripts
+    ],
+)
+def test_published_networks_are_known_by_their_shapes(network, flags):
+    usual = usual_flags(layout(published(*network))[1], {})
+    assert tuple(usual[name] for name in (*FLAGS, "diffusion_steps")) == flags
+
+
+def test_what_is_stated_comes_before_what_was_published():
+    options = layout(published(*ADM_64))[1]
+    usual = usual_flags(options, {"num_heads": 4, "noise_schedule": "linear"})
+    assert tuple(usual[name] for name in FLAGS) == (64, 4, None, True, "linear")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from snowmelt.errors import InputError
 from snowmelt.models import Checkpoint, DiffusionModel
 from snowmelt.models.adm import adm_checkpoint
 from snowmelt.models.checkpoint_file import read_contents
@@ -24,14 +25,18 @@ def read_adm(weights: str | PathLike[str] | Mapping[str, Tensor], **flags: Any) 
         flags: what the weights do not say, as the scripts of guided-diffusion name it: ``image_size``,
             ``num_head_channels`` or ``num_heads``, ``use_new_attention_order``, ``noise_schedule``,
             ``diffusion_steps``, ``predict_xstart``. Besides them ``has_null_class``, where the last label
-            stands for no condition. A warning says what is taken for those that are left out.
+            stands for no condition. For those that are left out, a published network has its own and any
+            other the defaults of the scripts; a warning says which.
 
     Raises:
-        InputError: the file is missing or broken, a flag is unknown, or it is another kind of network.
+        InputError: the file is missing, broken or a folder, a flag is unknown, or it is another kind of
+            network.
     """
     if isinstance(weights, Mapping):
         return adm_checkpoint(weights, **flags)
     path = Path(weights)
+    if path.is_dir():
+        raise InputError(f"flags are for a file of guided-diffusion, and {path} is a folder: leave them out")
     return adm_checkpoint(read_contents(path)["model_state_dict"], path, **flags)
 
 

@@ -50,9 +50,8 @@ def import_command(
         expect_suffix(out, ".safetensors", ".pth")
         if not source.exists():
             raise InputError(f"{source} is not there; expected a diffusers folder or a guided-diffusion file")
-        if source.is_dir() and flags:
-            raise InputError(f"--flag is for a file of guided-diffusion, and {source} is a folder")
-        checkpoint = Checkpoint.read(source) if source.is_dir() else read_adm(source, **_values(flags))
+        a_folder = source.is_dir() and not flags
+        checkpoint = Checkpoint.read(source) if a_folder else read_adm(source, **_values(flags))
         sampler = DiffusionSampler.from_pretrained(checkpoint, use_ema=checkpoint.ema is not None)
         model = sampler.model
         labels = [0] if model.num_classes else None

@@ -288,10 +288,12 @@ class Init(Section):
     Unstated keys of `model` are those of that model. `classes` says for a class of the data which one of the
     file it starts as. Patterns are names of the network's parameters, or of a part of it, with ``*`` for
     anything: `freeze` keeps them as they are, `rates` multiplies their learning rate, and `unfreeze` lets
-    them learn from a share of the run on. Of several that match, the last one counts.
+    them learn from a share of the run on. Of several that match, the last one counts. `flags` say how a file
+    of guided-diffusion was trained, as `snowmelt import` takes them.
     """
 
     path: Name
+    flags: dict[Name, Any] = Field(default_factory=dict)
     classes: dict[ClassName, str | Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     freeze: list[Name] = Field(default_factory=list)
     rates: dict[str, Positive] = Field(default_factory=dict)

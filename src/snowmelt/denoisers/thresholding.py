@@ -10,12 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from snowmelt.core import Level
-from snowmelt.denoisers.denoiser import Denoiser
+from snowmelt.denoisers.denoiser import Answer, Answering, Denoiser, ask
 
 __all__ = ["THRESHOLDS", "Clip", "DynamicThresholding", "keep_in_range"]
 
 
-class Clip:
+class Clip(Answering):
     """Clamp the predicted image to the data's range, as DDPM's sampler does.
 
     Args:
@@ -36,11 +36,13 @@ class Clip:
         self.denoiser = denoiser
         self.bound = bound
 
-    def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
-        return self.denoiser(x_t, level, class_labels).clamp(-self.bound, self.bound)
+    def answer(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Answer:
+        """Return the clamped image, and the variance as it is."""
+        x0, variance = ask(self.denoiser, x_t, level, class_labels)
+        return Answer(x0.clamp(-self.bound, self.bound), variance)
 
 
-class DynamicThresholding:
+class DynamicThresholding(Answering):
     """Clamp each predicted image at a high quantile of its own values, then scale it back into range.
 
     Imagen (Saharia et al. 2022, section 2.3): with s the quantile of |x0|, at least 1, x0 is clamped to
@@ -66,13 +68,14 @@ class DynamicThresholding:
         self.quantile = quantile
         self.maximum = maximum
 
-    def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
-        x0 = self.denoiser(x_t, level, class_labels)
+    def answer(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Answer:
+        """Return the scaled image, and the variance as it is."""
+        x0, variance = ask(self.denoiser, x_t, level, class_labels)
         # kthvalue, unlike quantile, knows no limit on the number of pixels
         magnitude = x0.flatten(1).abs()
         rank = max(1, round(self.quantile * magnitude.shape[1]))
         s = magnitude.kthvalue(rank, dim=1).values.clamp(1.0, self.maximum).view(-1, *[1] * (x0.ndim - 1))
-        return x0.clamp(-s, s) / s
+        return Answer(x0.clamp(-s, s) / s, variance)
 
 
 THRESHOLDS: dict[str, Callable[..., Denoiser]] = {"clip": Clip, "dynamic": DynamicThresholding}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.core import Level, NoiseSchedule
-from snowmelt.denoisers import Denoiser
+from snowmelt.denoisers import Answer, Answering, Denoiser, ask
 from snowmelt.editing.checks import Spoken, check_images, choose_method, last, seeded_noise
 from snowmelt.plans import Method, Plan
 from snowmelt.plans.joining import join
@@ -25,8 +25,10 @@ from snowmelt.sampling.request import check_count
 __all__ = ["Known", "inpaint"]
 
 
-class Known:
+class Known(Answering):
     """A denoiser that knows some pixels of the image: there it says what they are.
+
+    Their noise has the posterior's variance, whatever a network has learned of it.
 
     Args:
         denoiser: any.
@@ -44,8 +46,11 @@ class Known:
         self.images = images
         self.mask = mask
 
-    def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
-        return torch.where(self.mask, self.images, self.denoiser(x_t, level, class_labels))
+    def answer(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Answer:
+        """Return the image with the known pixels, and their least variance."""
+        x0, variance = ask(self.denoiser, x_t, level, class_labels)
+        image = torch.where(self.mask, self.images, x0)
+        return Answer(image, torch.where(self.mask, -1.0, variance) if variance is not None else None)
 
 
 def inpaint(

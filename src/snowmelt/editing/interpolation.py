@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.core import Level
-from snowmelt.denoisers import Denoiser
+from snowmelt.denoisers import Answer, Answering, Denoiser, ask
 from snowmelt.editing.blend import BlendedNoise
 from snowmelt.editing.checks import last
 from snowmelt.sampling import DiffusionSampler
@@ -17,7 +17,7 @@ from snowmelt.sampling.request import check_count
 __all__ = ["ClassMix", "interpolate"]
 
 
-class ClassMix:
+class ClassMix(Answering):
     """A denoiser that stands between two classes: (1 - w) D(x_t | c) + w D(x_t | c').
 
     Args:
@@ -36,10 +36,15 @@ class ClassMix:
         self.others = others
         self.weights = weights
 
-    def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
-        here = self.denoiser(x_t, level, class_labels)
-        there = self.denoiser(x_t, level, self.others.to(x_t.device))
-        return torch.lerp(here, there, self.weights.to(here).view(-1, 1, 1, 1))
+    def answer(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Answer:
+        """Return the image between, and the variance between."""
+        here = ask(self.denoiser, x_t, level, class_labels)
+        there = ask(self.denoiser, x_t, level, self.others.to(x_t.device))
+        weights = self.weights.to(x_t).view(-1, 1, 1, 1)
+        x0 = torch.lerp(here.x0, there.x0, weights)
+        if here.variance is None or there.variance is None:
+            return Answer(x0)
+        return Answer(x0, torch.lerp(here.variance, there.variance, weights))
 
 
 def interpolate(

@@ -5,7 +5,7 @@ one on the way up, and in a block its layers by number. Its attention has the qu
 pixel in one matrix. So names and rows are rearranged, and nothing is computed.
 
 Most options of the network show in the shapes of its weights. What does not is a flag of the scripts of
-guided-diffusion: whoever knows how a file was trained states it.
+guided-diffusion (`snowmelt.models.adm_flags`): whoever knows how a file was trained states it.
 """
 
 from __future__ import annotations
@@ -20,25 +20,14 @@ from typing import Any
 from torch import Tensor
 
 from snowmelt.errors import InputError
+from snowmelt.models.adm_flags import DEFAULTS, published, usual_flags
 from snowmelt.models.checkpoint import Checkpoint
 from snowmelt.models.spec import ModelSpec
 from snowmelt.models.weights import not_finite
 from snowmelt.text import listed
 
-__all__ = ["FLAGS", "adm_checkpoint", "is_adm"]
+__all__ = ["adm_checkpoint", "is_adm", "layout"]
 
-# What the weights do not say, with what the published models have
-FLAGS: dict[str, Any] = {
-    "image_size": None,  # follows from where the network attends
-    "num_head_channels": 64,
-    "num_heads": None,  # comes first, where it is stated
-    "use_new_attention_order": False,
-    "noise_schedule": "linear",
-    "diffusion_steps": 1000,
-    "predict_xstart": False,
-    "has_null_class": False,  # guided-diffusion knows none; others took the last label for it
-}
-_ATTENDED = 32  # the side of the largest maps that attend, in the published models
 _GROUPS = 32  # of every norm, in all of their networks
 _ENDS = {
     "time_embed.0": "time_embedding.linear_1",
@@ -83,7 +72,8 @@ def adm_checkpoint(weights: Weights, source: Path | None = None, **flags: Any) -
     Args:
         weights: as guided-diffusion names them, in any precision.
         source: the file that they come from.
-        flags: some of `FLAGS`, as its scripts take them; ``image_size`` is a side or (H, W).
+        flags: some of `snowmelt.models.adm_flags.DEFAULTS`, as its scripts take them; ``image_size`` is a
+            side or (H, W).
 
     Returns:
         A checkpoint in float32. Without ``has_null_class``, a model of classes always needs labels.
@@ -91,20 +81,18 @@ def adm_checkpoint(weights: Weights, source: Path | None = None, **flags: Any) -
     Raises:
         InputError: a flag is unknown, or the network is none that we build; the message says why.
     """
-    if unknown := [flag for flag in flags if flag not in FLAGS]:
-        raise InputError(f"{unknown[0]} is no flag of guided-diffusion; expected {listed(list(FLAGS))}")
+    if unknown := [flag for flag in flags if flag not in DEFAULTS]:
+        raise InputError(f"{unknown[0]} is no flag of guided-diffusion; expected {listed(list(DEFAULTS))}")
     name = source or "the state dict"
     if not is_adm(weights):
         raise InputError(f"{name} is no state dict of guided-diffusion: it has no time_embed.0, out.2, ...")
     if spoilt := next(not_finite(weights), None):
         raise InputError(f"{name}: the weights {spoilt} are not finite (NaN or infinity)")
     try:
-        places, options = _layout(weights)
-        usual = {**FLAGS, "image_size": _usual_size(options["use_attention"])}
-        if "num_heads" in flags:
-            usual["num_head_channels"] = None
-        spec = ModelSpec.from_config(_with_flags(options, usual | flags))
-        arranged = dict(_arranged(weights, places, usual | flags))
+        places, options = layout(weights)
+        all_flags = usual_flags(options, flags)
+        spec = ModelSpec.from_config(_with_flags(options, all_flags))
+        arranged = dict(_arranged(weights, places, all_flags))
     except KeyError as error:
         raise InputError(
             f"{name} has names of guided-diffusion, but no {error.args[0]}: it is another kind of network, "
@@ -114,17 +102,28 @@ def adm_checkpoint(weights: Weights, source: Path | None = None, **flags: Any) -
         raise InputError(f"{name}: {error}") from error
     except (IndexError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{name} has weights of other shapes than guided-diffusion's: {error}") from error
-    taken = [f"{flag}={value}" for flag, value in usual.items() if flag not in flags and value is not None]
+    taken = {flag: all_flags[flag] for flag in all_flags.keys() - flags if all_flags[flag] is not None}
     if taken:
-        warnings.warn(
-            f"{name} does not say all of how it was trained. As in published models, {listed(taken)} were "
-            "taken. State what differs: snowmelt import FILE --flag NAME=VALUE, or adapters.from_adm",
-            stacklevel=3,
-        )
+        warnings.warn(_what_was_taken(name, options, taken), stacklevel=3)
     return Checkpoint(arranged, spec, num_classes=spec.num_classes, source=source)
 
 
-def _layout(weights: Weights) -> tuple[dict[str, str], dict[str, Any]]:
+def _what_was_taken(name: object, options: Mapping[str, Any], taken: Mapping[str, Any]) -> str:
+    known = published(options)
+    whose = (
+        f"Its shapes are those of {known.name}, whose flags were taken"
+        if known is not None
+        else "Its shapes are those of no published network. So the defaults of the scripts were taken, "
+        "which may be wrong"
+    )
+    values = listed([f"{flag}={taken[flag]}" for flag in DEFAULTS if flag in taken])
+    return (
+        f"{name} does not say all of how it was trained. {whose}: {values}. State what differs: "
+        "snowmelt import FILE --flag NAME=VALUE, training.init.flags, or adapters.from_adm"
+    )
+
+
+def layout(weights: Weights) -> tuple[dict[str, str], dict[str, Any]]:
     """Return our name of each of their layers, and the options of the network that its weights show."""
     stages = _stages(weights)
     layers, last = len(stages[0]) - 1, len(stages) - 1
@@ -213,11 +212,6 @@ def _ends(weights: Weights, widths: list[int]) -> dict[str, Any]:
         "resnet_time_scale_shift": "scale_shift" if scaled else "default",
         "num_classes": len(classes) if classes is not None else None,
     }
-
-
-def _usual_size(attended: list[bool]) -> int | None:
-    """Return the side of the images for which the largest maps that attend are those of published models."""
-    return _ATTENDED * 2 ** attended.index(True) if any(attended) else None
 
 
 def _with_flags(options: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

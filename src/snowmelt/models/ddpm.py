@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,7 @@ from snowmelt.core import DiscreteSchedule
 from snowmelt.denoisers import Clip, Denoiser
 from snowmelt.denoisers.guidance import ClassifierFreeGuidance
 from snowmelt.models.model import DiffusionModel
-from snowmelt.plans import integrate, make_preset
+from snowmelt.plans import ddpm, integrate, make_preset
 
 __all__ = ["DDPMModel"]
 
@@ -20,8 +18,7 @@ class DDPMModel(DiffusionModel):
     """A `DiffusionModel` on a discrete schedule, with DDPM's loop at hand.
 
     `snowmelt.DiffusionSampler` samples with any plan, EMA weights, per-image seeds and checks of its
-    arguments; `denoise_step` and `sample` are algorithm 2 of the paper and nothing more. They alone use a
-    learned variance: a plan's noise is the same for all pixels.
+    arguments; `denoise_step` and `sample` are algorithm 2 of the paper and nothing more.
     """
 
     schedule: DiscreteSchedule
@@ -46,21 +43,9 @@ class DDPMModel(DiffusionModel):
         """
         if not 0 <= index < self.schedule.num_timesteps:
             raise ValueError(f"index must lie in 0..{self.schedule.num_timesteps - 1}, got {index}")
-        s = self.schedule(self.schedule.t_of_index(index))
-        t = self.schedule(self.schedule.t_of_index(index - 1))
-        # Under guidance, the variance is that of the labels alone, and takes an evaluation of its own
-        known, variance = self.answer(x_t, s, class_labels) if self.learned_variance else (None, None)
-        if known is None or guidance_scale not in (0.0, 1.0):
-            known = self._clipped(guidance_scale)(x_t, s, class_labels)
-        x0 = known.clamp(-1, 1)
-        # DDPM eq. 6 and 7: the posterior's mean and variance, with beta = 1 - alpha_s^2 / alpha_t^2
-        beta = 1 - (s.alpha / t.alpha) ** 2
-        mean = (t.alpha * beta * x0 + s.alpha / t.alpha * t.sigma**2 * x_t) / s.sigma**2
-        std: float | Tensor = t.sigma * math.sqrt(beta) / s.sigma
-        if variance is not None and t.sigma > 0:
-            # Nichol & Dhariwal 2021, eq. 15: variance beta^f beta'^(1-f), where beta / beta' = (s / t)^2
-            std = std * (s.sigma / t.sigma) ** ((variance.to(x_t.dtype) + 1) / 2)
-        return mean + std * (torch.randn_like(x_t) if noise is None else noise)
+        step = ddpm(self.schedule, [self.schedule.t_of_index(k) for k in (index, index - 1)])
+        draw = None if noise is None else lambda: noise
+        return integrate(step, self._clipped(guidance_scale), x_t, class_labels, draw)
 
     @torch.no_grad()
     def sample(
@@ -68,10 +53,6 @@ class DDPMModel(DiffusionModel):
     ) -> Tensor:
         """Return samples (num_samples, C, H, W) in [-1, 1] by ancestral sampling at every trained index."""
         x_t = torch.randn(num_samples, *self.image_shape, device=self.device)
-        if self.learned_variance:
-            for index in reversed(range(self.schedule.num_timesteps)):
-                x_t = self.denoise_step(x_t, index, class_labels, guidance_scale)
-            return x_t
         return integrate(make_preset(self.schedule, "ddpm"), self._clipped(guidance_scale), x_t, class_labels)
 
     def _clipped(self, guidance_scale: float) -> Denoiser:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt.core import PARAMETERIZATIONS, Level, NoiseSchedule, Parameterization, Time, find_time
+from snowmelt.denoisers import Answer, Answering
 
 if TYPE_CHECKING:
     from snowmelt.models.spec import ModelSpec
@@ -19,7 +20,7 @@ __all__ = ["DiffusionModel", "Network", "shaped_as"]
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-class DiffusionModel(nn.Module):
+class DiffusionModel(nn.Module, Answering):
     """A network with its schedule and parameterization: a `Denoiser` that has weights.
 
     At x_t = alpha x0 + sigma eps the network is called as ``network(c_in * x_t, time, class_labels)``, with
@@ -120,18 +121,17 @@ class DiffusionModel(nn.Module):
 
     def forward(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
         """Return E[x0 | x_t], shaped and typed like `x_t`; without labels, for the null class."""
-        return self.answer(x_t, level, class_labels)[0]
+        return self.answer(x_t, level, class_labels).x0
 
-    def answer(
-        self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return E[x0 | x_t], and what the network says of the variance; None if it says nothing."""
+    def answer(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Answer:
+        """Return E[x0 | x_t], and what the network says of the variance, both typed like `x_t`."""
         dtype = torch.promote_types(x_t.dtype, torch.float32)
         time = x_t.new_full((len(x_t),), self.time(level), dtype=dtype)
         labels = self.labels_or_null(class_labels, len(x_t), x_t.device)
         x = self.parameterization.input_scale(level) * x_t
         y, variance = self.split(self.network(x, time, labels))
-        return self.parameterization.x0(x_t, shaped_as(x_t, y).to(x_t.dtype), level), variance
+        x0 = self.parameterization.x0(x_t, shaped_as(x_t, y).to(x_t.dtype), level)
+        return Answer(x0, variance.to(x_t.dtype) if variance is not None else None)
 
     def predict(self, x: Tensor, time: Tensor, class_labels: Tensor | None) -> Tensor:
         """Return the network's answer without what it says of the variance."""

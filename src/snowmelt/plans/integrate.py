@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from snowmelt.core import Level
-from snowmelt.denoisers import Denoiser
+from snowmelt.denoisers import Denoiser, ask
+from snowmelt.plans.ancestral import widths
 from snowmelt.plans.plan import Combination, Plan, Row
 
 __all__ = ["Memory", "State", "integrate", "last_state", "take_row", "take_rows", "trajectory"]
@@ -62,6 +64,9 @@ def trajectory(
         class_labels: handed to the denoiser as they are.
         noise: returns standard normal noise shaped like `x`, drawn anew at each call; torch's global
             generator if None. Called only in rows that use fresh noise.
+
+    Where the denoiser says something of the variance, the noise of ancestral steps has that variance
+    (`snowmelt.plans.ancestral`).
     """
     rows = take_rows(plan, denoiser, Memory(x, x), class_labels, noise)
     for (memory, x0), reached in zip(rows, plan.levels[1:], strict=True):
@@ -85,9 +90,9 @@ def take_rows(
         first: in 0 .. plan.nfe.
     """
     draw = noise or (lambda: torch.randn_like(memory.y))
-    for row in plan.rows[first:]:
-        x0 = denoiser(memory.y, row.level, class_labels)
-        memory = take_row(plan, row, memory, x0, draw)
+    for row, width in islice(zip(plan.rows, widths(plan), strict=True), first, None):
+        x0, variance = ask(denoiser, memory.y, row.level, class_labels)
+        memory = take_row(plan, row, memory, x0, _widened(draw, width, variance))
         yield memory, x0
 
 
@@ -132,6 +137,13 @@ def last_state(states: Iterable[State]) -> Tensor:
     """Run to the end and return the last x_t, (B, C, H, W)."""
     last: State = deque(states, maxlen=1).pop()
     return last.x_t
+
+
+def _widened(draw: Callable[[], Tensor], width: float, variance: Tensor | None) -> Callable[[], Tensor]:
+    """Return noise of the variance that a network has learned (Nichol & Dhariwal 2021, eq. 15)."""
+    if width == 1.0 or variance is None:
+        return draw
+    return lambda: draw() * width ** ((variance + 1) / 2)
 
 
 _QUANTITIES: dict[str, Callable[[Tensor, Tensor, Level[float]], Tensor]] = {

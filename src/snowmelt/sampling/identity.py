@@ -12,6 +12,7 @@ from torch import nn
 from snowmelt._version import __version__
 from snowmelt.digest import content_digest
 from snowmelt.sampling.request import Request
+from snowmelt.sampling.variance import uses_variance
 
 if TYPE_CHECKING:
     from snowmelt.sampling.sampler import DiffusionSampler
@@ -36,10 +37,13 @@ def identity(sampler: DiffusionSampler, request: Request) -> dict[str, Any]:
     short = f"{len(seeds)} seeds, {content_digest(seeds)[:16]}"
     with sampler.averaged(request.use_ema):
         weights = content_digest(sampler.networks().state_dict())
+    # Said only where it is true, so that other images keep the identity that they had
+    learned = {"variance": "learned"} if uses_variance(sampler.model, sampler.plan) else {}
     return {
         "weights": weights,
         "averaged": request.use_ema and sampler.ema is not None,
         "plan": json.loads(sampler.plan.to_json()),
+        **learned,
         "guidance": sampler.guidance.describe(),
         "guidance_scale": request.guidance_scale,
         "threshold": sampler.threshold,

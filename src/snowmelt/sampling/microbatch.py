@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.core import Level
-from snowmelt.denoisers import Denoiser
+from snowmelt.denoisers import Answer, Answering, Denoiser, ask
 from snowmelt.precision import autocast
 
 __all__ = ["MicroBatches", "default_micro_batch"]
@@ -30,7 +30,7 @@ def default_micro_batch(device: str | torch.device, image_shape: Sequence[int]) 
     return min(LARGEST, max(1, CPU_PIXELS // math.prod(image_shape[1:])))
 
 
-class MicroBatches:
+class MicroBatches(Answering):
     """A denoiser that is always called with exactly `size` images.
 
     Convolution and matrix kernels choose their blocking by the batch size, and another blocking rounds
@@ -57,7 +57,8 @@ class MicroBatches:
         self.padded = padded
         self.precision = precision
 
-    def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
+    def answer(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Answer:
+        """Return what the denoiser says of all pieces."""
         count = len(x_t)
         x_t = self._padded(x_t)
         if class_labels is not None:
@@ -67,10 +68,17 @@ class MicroBatches:
             piece = slice(start, start + self.size)
             labels = None if class_labels is None else class_labels[piece]
             with autocast(x_t.device, self.precision):
-                pieces.append(self.denoiser(x_t[piece], level, labels).to(x_t.dtype))
-        return torch.cat(pieces)[:count] if len(pieces) > 1 else pieces[0][:count]
+                pieces.append(ask(self.denoiser, x_t[piece], level, labels))
+        images, variances = zip(*pieces, strict=True)
+        x0 = _joined(images, x_t.dtype)[:count]
+        return Answer(x0, _joined(variances, x_t.dtype)[:count] if variances[0] is not None else None)
 
     def _padded(self, batch: Tensor) -> Tensor:
         """Return `batch`, its last entry repeated up to a multiple of the size."""
         missing = -len(batch) % self.size if self.padded else 0
         return torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch
+
+
+def _joined(pieces: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    typed = [piece.to(dtype) for piece in pieces]
+    return torch.cat(typed) if len(typed) > 1 else typed[0]

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from snowmelt.adapters import read_adm
 from snowmelt.config import Config
 from snowmelt.config.model import OF_BETAS
+from snowmelt.config.training import Init
 from snowmelt.errors import InputError
 from snowmelt.models import Checkpoint, DiffusionModel, ModelSpec
 from snowmelt.models.transfer_weights import transfer
@@ -44,7 +46,7 @@ class Start:
     def __init__(self, config: Config, resumed: Checkpoint | None = None) -> None:
         self._stated, self._init = config, config.training.init
         reads = self._init is not None and resumed is None
-        self._checkpoint = Checkpoint.read(_file_of(self._init.path)) if self._init and reads else None
+        self._checkpoint = _read(self._init) if self._init is not None and reads else None
         model = resumed if self._checkpoint is None else self._checkpoint
         self._spec = model.spec if model is not None and self._init is not None else None
         self.lines: list[str] = []
@@ -100,6 +102,8 @@ class Start:
         return {name: value for name, value in options.items() if name not in left_out}
 
 
-def _file_of(path: str) -> Path:
-    """Return the latest checkpoint where a path is the folder of a run; else the path."""
-    return next((file for name in LATEST if (file := Path(path, name)).is_file()), Path(path))
+def _read(init: Init) -> Checkpoint:
+    """Read what training starts from; of the folder of a run, the latest checkpoint."""
+    path = Path(init.path)
+    path = next((file for name in LATEST if (file := path / name).is_file()), path)
+    return read_adm(path, **init.flags) if init.flags else Checkpoint.read(path)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from snowmelt.core import Level
-from snowmelt.denoisers.denoiser import Denoiser
+from snowmelt.denoisers.denoiser import Answer, Answering, Denoiser, ask
 from snowmelt.denoisers.guidance.apg import check_projection, projecting
 from snowmelt.denoisers.guidance.contrast import Contrast, Mix, line
 from snowmelt.denoisers.guidance.guidance import Batched, PlanTable, Strength, fixed
@@ -16,7 +16,7 @@ from snowmelt.denoisers.guidance.guidance import Batched, PlanTable, Strength, f
 __all__ = ["AutoGuidance", "GuidedByWeaker"]
 
 
-class GuidedByWeaker:
+class GuidedByWeaker(Answering):
     """A denoiser that exaggerates what it does better than a weaker one: D_w + scale * (D - D_w).
 
     Args:
@@ -38,10 +38,12 @@ class GuidedByWeaker:
         self.scale = fixed(scale)
         self.mix = mix
 
-    def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
-        good = self.denoiser(x_t, level, class_labels)
+    def answer(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Answer:
+        """Return the guided image, and the variance of the good denoiser."""
+        good, variance = ask(self.denoiser, x_t, level, class_labels)
         scale = self.scale(level)
-        return good if scale == 1 else self.mix(good, self.weak(x_t, level, class_labels), scale)
+        x0 = good if scale == 1 else self.mix(good, self.weak(x_t, level, class_labels), scale)
+        return Answer(x0, variance)
 
 
 @dataclass(frozen=True, kw_only=True)

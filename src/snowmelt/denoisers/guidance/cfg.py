@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from snowmelt.core import Level
-from snowmelt.denoisers.denoiser import Denoiser
+from snowmelt.denoisers.denoiser import Answer, Answering, Denoiser, ask
 from snowmelt.denoisers.guidance.contrast import Contrast, Mix, line
 from snowmelt.denoisers.guidance.guidance import Batched, PlanTable, Strength, fixed
 
 __all__ = ["CFG", "ClassifierFreeGuidance"]
 
 
-class ClassifierFreeGuidance:
+class ClassifierFreeGuidance(Answering):
     """A denoiser that exaggerates what the class label changes: D_u + scale * (D_c - D_u).
 
     Both branches run in one call of the denoiser on a batch of twice the size; at scale 1 the conditional one
@@ -42,15 +42,18 @@ class ClassifierFreeGuidance:
         self.null_class = null_class
         self.mix = mix
 
-    def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
+    def answer(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Answer:
+        """Return the guided image, and the variance of the conditional branch."""
         if class_labels is None:
             raise ValueError("guidance needs class_labels: without them there is nothing to guide towards")
         scale = self.scale(level)
         if scale == 1:
-            return self.denoiser(x_t, level, class_labels)
+            return ask(self.denoiser, x_t, level, class_labels)
         both = torch.cat([class_labels, torch.full_like(class_labels, self.null_class)])
-        conditional, unconditional = self.denoiser(torch.cat([x_t, x_t]), level, both).chunk(2)
-        return self.mix(conditional, unconditional, scale)
+        x0, variance = ask(self.denoiser, torch.cat([x_t, x_t]), level, both)
+        conditional, unconditional = x0.chunk(2)
+        guided = self.mix(conditional, unconditional, scale)
+        return Answer(guided, variance.chunk(2)[0] if variance is not None else None)
 
 
 @dataclass(frozen=True, kw_only=True)

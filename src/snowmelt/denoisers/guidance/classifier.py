@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt.core import Level
-from snowmelt.denoisers.denoiser import Denoiser
+from snowmelt.denoisers.denoiser import Answer, Answering, Denoiser, ask
 from snowmelt.denoisers.guidance.guidance import Batched, Guidance, PlanTable, Strength, fixed
 
 __all__ = [
@@ -59,7 +59,7 @@ class LogProbabilityGradient:
         return gradient
 
 
-class GuidedByClassifier:
+class GuidedByClassifier(Answering):
     """A denoiser that follows a classifier: D + scale * (sigma^2 / alpha) grad log p(y | x_t).
 
     At pure noise (alpha = 0) no classifier sees an image, and nothing is added.
@@ -87,14 +87,15 @@ class GuidedByClassifier:
         self.base_class = base_class
         self.conditional = conditional
 
-    def __call__(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Tensor:
+    def answer(self, x_t: Tensor, level: Level[float], class_labels: Tensor | None = None, /) -> Answer:
+        """Return the guided image, and the variance of the denoiser."""
         if class_labels is None:
             raise ValueError("guidance needs class_labels: without them there is nothing to guide towards")
-        x0 = self.denoiser(x_t, level, self._base(class_labels))
+        x0, variance = ask(self.denoiser, x_t, level, self._base(class_labels))
         weight = self.scale(level) * level.sigma**2
         if weight == 0 or level.alpha == 0:
-            return x0
-        return x0 + weight / level.alpha * self.gradient(x_t, level, class_labels).to(x0)
+            return Answer(x0, variance)
+        return Answer(x0 + weight / level.alpha * self.gradient(x_t, level, class_labels).to(x0), variance)
 
     def _base(self, class_labels: Tensor) -> Tensor | None:
         if self.conditional:
