@@ -93,7 +93,7 @@ def walked(tmp_path_factory):
             for ema in (*direct.values(), snapshots):
                 ema.update()
             if snapshots.is_due((step - 1) / steps, step / steps):
-                snapshots.write(folder, Checkpoint.of(model), step)
+                snapshots.write(folder, Checkpoint.of(model), snapshots.shadows(), step)
     Checkpoint.of(model, training={"epoch": 1}).write(folder / "latest.pth")
     return folder, direct
 
@@ -119,7 +119,7 @@ def test_averages_that_began_at_another_step_do_not_mix(walked, tmp_path):
     model = synthesised(folder, 0.1).model()
     snapshots = Snapshots(model, 1)
     snapshots.update()
-    snapshots.write(tmp_path, Checkpoint.of(model), 1)
+    snapshots.write(tmp_path, Checkpoint.of(model), snapshots.shadows(), 1)
     later = Snapshots(model, 1)
     with torch.no_grad():
         for parameter in model.parameters():
