@@ -202,7 +202,7 @@ def test_what_cannot_work_is_said_before_anything_is_done(job, tmp_path):
     (tmp_path / "full" / "letter.txt").touch()
     assert "is not empty and has no augment.yaml" in augment(data, tmp_path / "full", exit_code=2)
     assert "comes before judge" in augment(data, tmp_path / "new", "--only", "judge", *WORDS, exit_code=2)
-    assert "a length of time" in augment(data, tmp_path / "never", "--budget", "soon", exit_code=2)
+    assert "expected a time such as 90s" in augment(data, tmp_path / "never", "--budget", "soon", exit_code=2)
     shutil.copytree(data, tmp_path / "one", ignore=lambda *_: ["lines", "rings"])
     assert "no two classes" in augment(tmp_path / "one", tmp_path / "two", exit_code=2)
     shutil.copytree(

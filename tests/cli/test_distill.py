@@ -47,7 +47,7 @@ def test_a_student_is_made_and_sampled(teacher, tmp_path):
     [
         (("--steps", "0"), "from 1 to 16"),
         (("--steps", "some"), "--steps takes integers"),
-        (("--budget", "soon"), "a length of time is such as"),
+        (("--budget", "soon"), "a time such as 90s, 30m, 2h"),
         (("--budget", "1m", "--images", "100"), "give one"),
         (("--images", "100"), "--pairs"),
         (("--method", "ddpm"), "draws noise"),

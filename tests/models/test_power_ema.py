@@ -125,7 +125,7 @@ def test_averages_that_began_at_another_step_do_not_mix(walked, tmp_path):
         for parameter in model.parameters():
             parameter.zero_()
     later.update()
-    later.write(tmp_path, Checkpoint.of(model), 9)
+    later.write(tmp_path, Checkpoint.of(model), later.shadows(), 9)
     Checkpoint.of(model).write(tmp_path / "latest.pth")
     assert not any(value.any() for value in synthesised(tmp_path, 0.1).ema["shadow"].values())
 

@@ -26,7 +26,7 @@ def divided(data: str, split: Split) -> Division:
 
     >>> found = divided("digits:test", Split(train=0.6, val=0.2, test=0.2))
     >>> [list(found.parts.values()).count(part) for part in ("train", "val", "test")]
-    [218, 71, 71]
+    [216, 72, 72]
     """
     source = open_images(data)
     _check_classes(source, data)
