@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from snowmelt.config.data import Split
 from snowmelt.errors import InputError
 from snowmelt.evaluation.uncertainty import GROUPS
 from snowmelt.formats import Division, ImageSource, Shares, open_images
 from snowmelt.text import counted, listed
 
-__all__ = ["divided"]
+__all__ = ["PARTS", "divided"]
 
 PARTS = ("train", "val", "test")
 
@@ -49,8 +47,7 @@ def divided(data: str, split: Split) -> Division:
             chosen = Division.make(trained, data, inner).parts
             for index, item in zip(inside, trained.items(), strict=True):
                 parts[index] = chosen[item]
-        named = {item: part for item, part in zip(source.items(), parts, strict=True) if part is not None}
-        division = replace(Division.make(source, data, shares), parts=named)
+        division = Division.keeping(source, data, shares, parts)
     for part in PARTS:
         if (count := list(division.parts.values()).count(part)) < GROUPS:
             raise InputError(

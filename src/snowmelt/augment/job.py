@@ -61,23 +61,38 @@ class AugmentJob:
         """Where the networks run."""
         return resolve_device(self.config.compute.device)
 
+    @property
+    def split_file(self) -> Path:
+        """Which image belongs to which part."""
+        return self.folder / SPLIT_NAME
+
+    @property
+    def train_file(self) -> Path:
+        """The configuration of training."""
+        return self.folder / "train.yaml"
+
+    @property
+    def generate_file(self) -> Path:
+        """The configuration of generation."""
+        return self.folder / "generate.yaml"
+
     @cached_property
     def division(self) -> Division:
         """Which image trains, validates and tests."""
-        path = self.folder / SPLIT_NAME
-        return Division.read(path) if path.exists() else divided(self.config.data, self.config.split)
+        known = self.split_file.exists()
+        return Division.read(self.split_file) if known else divided(self.config.data, self.config.split)
 
     @cached_property
     def proposal(self) -> Proposal:
         """What this machine can learn of the training images in its share of the time."""
         seconds = TRAINING * seconds_in(self.config.budget)
-        look = Look.of(self.divided.part("train"), str(self.folder / f"{SPLIT_NAME}:train"))
+        look = Look.of(self.divided.part("train"), f"{self.split_file}:train")
         return propose(look, f"{seconds:.0f}s", self.device, stated=self.config.train)
 
     @cached_property
     def train_config(self) -> Config:
         """The configuration of training, as `train.yaml` has it."""
-        return load_config(self.folder / "train.yaml")
+        return load_config(self.train_file)
 
     @property
     def checkpoint_path(self) -> Path:

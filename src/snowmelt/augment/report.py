@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from snowmelt.augment.division import PARTS
 from snowmelt.augment.job import AugmentJob
 from snowmelt.evaluation.answers.usefulness import Usefulness, usefulness_chapter
 from snowmelt.evaluation.drawing import draw_side_by_side
@@ -13,7 +14,6 @@ from snowmelt.report import (
     ACCENT,
     INK,
     PALE,
-    Block,
     Chapter,
     Picture,
     Table,
@@ -70,11 +70,14 @@ def write_report(job: AugmentJob, result: Usefulness) -> None:
     draw_side_by_side(chosen, job.part("train"), folder / "images.png")
     kept = f"{counted(selected['copies'], 'image')} as close to a training image as a copy were left out."
     chapters = [
-        Chapter("The answer", [*answer(result), _picture(folder / "answer.png", _SEEDS)]),
+        Chapter("The answer", [*answer(result), Picture.read(folder / "answer.png", _SEEDS)]),
         Chapter("Every seed", [_seeds(result)]),
         Chapter(
             "The images",
-            [_picture(folder / "images.png", "Generated images to the left, real ones to the right."), kept],
+            [
+                Picture.read(folder / "images.png", "Generated images to the left, real ones to the right."),
+                kept,
+            ],
         ),
         usefulness_chapter(result),
         Chapter("How the sampler was chosen", [_guidance(tune)]),
@@ -83,7 +86,7 @@ def write_report(job: AugmentJob, result: Usefulness) -> None:
             [
                 *data["warnings"],
                 _counts(job),
-                _picture(folder / "data.png", "Images as the model sees them."),
+                Picture.read(folder / "data.png", "Images as the model sees them."),
             ],
         ),
         Chapter(
@@ -115,14 +118,11 @@ _SEEDS = (
 
 def _draw_answer(result: Usefulness, path: Path) -> None:
     """Draw the paired seeds, and the gain of each class, the rarest on top."""
-    before, after = (result.arms[index].by_seed for index in (result.baseline, result.with_generated))
     gains = result.gain.recall
     names = sorted(gains, key=lambda name: result.real_images[name])
     figure, (left, right) = panels(2, 2, (3.4, 1.6 + 0.22 * len(names)), (0.0, 0.4))
-    for one, other in zip(before, after, strict=True):
-        left.plot(
-            [0, 1], [one.balanced_accuracy, other.balanced_accuracy], "o-", color=INK, markersize=3, alpha=0.6
-        )
+    for each in result.paired():
+        left.plot([0, 1], [each.without, each.with_generated], "o-", color=INK, markersize=3, alpha=0.6)
     left.set_xticks([0, 1], ["without", "with generated"], fontsize=8)
     left.set_xlim(-0.3, 1.3)
     left.set_title("balanced accuracy, each seed", fontsize=9, color=INK)
@@ -140,11 +140,14 @@ def _draw_answer(result: Usefulness, path: Path) -> None:
 
 
 def _seeds(result: Usefulness) -> Table:
-    before, after = (result.arms[index].by_seed for index in (result.baseline, result.with_generated))
     rows = [
-        [str(one.seed), *(f"{100 * value:.1f}" for value in (a, b)), f"{100 * (b - a):+.1f}"]
-        for one, other in zip(before, after, strict=True)
-        for a, b in [(one.balanced_accuracy, other.balanced_accuracy)]
+        [
+            str(each.seed),
+            f"{100 * each.without:.1f}",
+            f"{100 * each.with_generated:.1f}",
+            f"{100 * each.gain:+.1f}",
+        ]
+        for each in result.paired()
     ]
     return Table(
         "Balanced accuracy on the test images in percent",
@@ -160,13 +163,9 @@ def _guidance(tune: Mapping[str, Any]) -> Table:
 
 
 def _counts(job: AugmentJob) -> Table:
-    parts = {part: job.counts(part) for part in ("train", "val", "test")}
+    parts = {part: job.counts(part) for part in PARTS}
     rows = [
         [name, *(f"{counts[label]:,}" for counts in parts.values())]
         for label, name in enumerate(job.class_names)
     ]
     return Table("Real images of each class", ["class", *parts], rows)
-
-
-def _picture(path: Path, text: str) -> Block:
-    return Picture(path.read_bytes(), text, text)

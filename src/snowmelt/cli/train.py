@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -102,11 +102,10 @@ def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: b
     device = resolve_device(first.compute.device)
     if not overwrite:
         TrainingRun(first, device).check_folder()
-    stated = OmegaConf.to_container(OmegaConf.from_dotlist(changes))
-    assert isinstance(stated, dict)  # of keys and values
+    stated: Any = OmegaConf.to_container(OmegaConf.from_dotlist(changes))
     with as_input_errors():
         proposal = settled(
-            propose(look, budget, device, stated={str(key): value for key, value in stated.items()}),
+            propose(look, budget, device, stated=stated),
             look,
             device,
         )

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, FiniteFloat, field_validator
+from pydantic import Field, FiniteFloat
 
 from snowmelt.config.data import Split
 from snowmelt.config.schema import Compute
-from snowmelt.config.section import Count, Name, Positive, Section, Seed, Share
-from snowmelt.text import seconds_in
+from snowmelt.config.section import Count, Duration, Name, Positive, Section, Seed, Share
 
 __all__ = ["AugmentConfig", "Generating", "Judging", "Selecting", "Tuning"]
 
@@ -67,7 +66,7 @@ class AugmentConfig(Section):
     """
 
     data: Name
-    budget: Annotated[str, Field(description="a length of time, such as 30m or 2h")] = "1h"
+    budget: Annotated[Duration, Field(description="a length of time, such as 30m or 2h")] = "1h"
     seed: Seed = 0
     compute: Compute = Compute()
     extractor: Name = "imagenet"
@@ -77,9 +76,3 @@ class AugmentConfig(Section):
     generate: Generating = Generating()
     select: Selecting = Selecting()
     judge: Judging = Judging()
-
-    @field_validator("budget")
-    @classmethod
-    def _is_a_time(cls, value: str) -> str:
-        seconds_in(value)
-        return value

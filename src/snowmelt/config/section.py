@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,12 +18,14 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from snowmelt import limits
+from snowmelt.text import seconds_in
 
 __all__ = [
     "Batch",
     "ClassLabel",
     "Classes",
     "Count",
+    "Duration",
     "Name",
     "NonNegative",
     "NullIsNone",
@@ -57,6 +60,14 @@ ClassLabel = Annotated[
 ]
 # `null` and "none" are two spellings of one choice
 NullIsNone = BeforeValidator(lambda value: "none" if value is None else value)
+
+
+def _duration(text: str) -> str:
+    seconds_in(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
 
 
 class Section(BaseModel):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     FiniteFloat,
@@ -20,6 +19,7 @@ from snowmelt import limits
 from snowmelt.config.section import (
     Batch,
     Count,
+    Duration,
     Name,
     NonNegative,
     NullIsNone,
@@ -29,7 +29,6 @@ from snowmelt.config.section import (
     Seen,
     Share,
 )
-from snowmelt.text import seconds_in
 
 __all__ = [
     "Checkpointing",
@@ -276,12 +275,6 @@ class Resume(Section):
         return value
 
 
-def _duration(text: str | None) -> str | None:
-    if text is not None:
-        seconds_in(text)
-    return text
-
-
 class Init(Section):
     """A model to start from: our checkpoint or run, a folder of diffusers, or a file of guided-diffusion.
 
@@ -317,9 +310,7 @@ class Training(Section):
     epochs: Count | None = None
     images: Seen | None = None
     steps: Seen | None = None
-    budget: Annotated[
-        str | None, AfterValidator(_duration), Field(description="a time such as 90s, 30m or 1h30m")
-    ] = None
+    budget: Annotated[Duration | None, Field(description="a time such as 90s, 30m or 1h30m")] = None
     init: Annotated[
         Init | None,
         BeforeValidator(_as_path),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -89,8 +89,26 @@ class Division:
                     f"{source.name} has {counted(len(source), 'image')}, too few for {share:g} of them for "
                     f"{part}: give more images, or set data.split.{part} to 0 and the others to add up to 1"
                 )
-        named = (dict(zip(source.items(), values, strict=True)) for values in (parts, source.digests()))
-        return cls(_absolute(data), classes, shares, *named)
+        return cls.keeping(source, data, shares, parts, classes=classes)
+
+    @classmethod
+    def keeping(
+        cls,
+        source: ImageSource,
+        data: str | Path,
+        shares: Shares,
+        parts: Sequence[str | None],
+        *,
+        classes: bool = True,
+    ) -> Division:
+        """Return the division whose parts are known already, one for each image; None is no part.
+
+        The other arguments are those of `make`.
+        """
+        items = source.items()
+        named = {item: part for item, part in zip(items, parts, strict=True) if part is not None}
+        digests = dict(zip(items, source.digests(), strict=True))
+        return cls(_absolute(data), classes, shares, named, digests)
 
     def of(self, source: ImageSource, name: str | None = None) -> ImageSource:
         """Return a source with these parts; a warning says which images are new, changed, or missing.

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from os import PathLike
+from pathlib import Path
 
 from snowmelt.errors import optional
 from snowmelt.files import atomic_write
@@ -67,6 +68,11 @@ class Picture:
     png: bytes = field(repr=False)
     alt: str
     caption: str
+
+    @classmethod
+    def read(cls, path: Path, caption: str) -> Picture:
+        """Return the picture of a PNG file whose caption says all that it shows."""
+        return cls(path.read_bytes(), caption, caption)
 
 
 Block = str | Table | Picture

@@ -19,7 +19,7 @@ from snowmelt.errors import InputError, as_input_errors
 from snowmelt.files import check_writable
 from snowmelt.images import save_grid
 from snowmelt.models import Checkpoint
-from snowmelt.plans import PRESETS, Method, Plan, integrate
+from snowmelt.plans import Method, Plan, integrate
 from snowmelt.plans.words import lookup
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler, SeededNoise, image_seeds
@@ -29,7 +29,7 @@ from snowmelt.text import counted
 from snowmelt.tuning.drawing import Curve, draw_curves
 from snowmelt.tuning.lesson import Lesson, distance
 from snowmelt.tuning.losses import LOSSES
-from snowmelt.tuning.teacher import Teacher, find_teacher
+from snowmelt.tuning.teacher import FIRST_STEPS, Teacher, find_teacher, fine_plan
 from snowmelt.tuning.tune import METHODS, Progress, Tuned, most_steps, tune
 from snowmelt.tuning.untuned import starts
 
@@ -199,9 +199,7 @@ class Job:
         def run(plan: Plan) -> Tensor:
             return integrate(plan, denoiser, noise[:FEW], labels[:FEW] if labels is not None else None)
 
-        quality = PRESETS["quality"]
-        rough = Method(quality.solver, 20, quality.grid, quality.options).plan(schedule)
-        wanted = TEACHER_SHARE * distance(run(few), run(rough))
+        wanted = TEACHER_SHARE * distance(run(few), run(fine_plan(schedule, FIRST_STEPS).plan))
         teacher = find_teacher(schedule, run, wanted)
         lesson = Lesson(denoiser, schedule, noise, labels, torch.empty_like(noise))
         parts = list(lesson.parts(sampler.micro_batch))

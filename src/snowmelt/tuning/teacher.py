@@ -11,7 +11,7 @@ from snowmelt.core import NoiseSchedule
 from snowmelt.plans import PRESETS, Method, Plan
 from snowmelt.tuning.lesson import distance
 
-__all__ = ["MOST_STEPS", "Teacher", "find_teacher"]
+__all__ = ["FIRST_STEPS", "MOST_STEPS", "Teacher", "find_teacher", "fine_plan"]
 
 FIRST_STEPS, MOST_STEPS = 20, 320
 GAIN = 3.0  # twice the steps, a fourth of an error of order 2: the finer plan has a third of the difference
@@ -45,11 +45,11 @@ def find_teacher(schedule: NoiseSchedule, run: Callable[[Plan], Tensor], wanted:
     """
     steps = min(FIRST_STEPS, schedule.num_timesteps or FIRST_STEPS)
     most = min(MOST_STEPS, schedule.num_timesteps or MOST_STEPS)
-    teacher = _with_steps(schedule, steps)
+    teacher = fine_plan(schedule, steps)
     images = run(teacher.plan)
     while 2 * steps <= most:
         steps *= 2
-        finer = _with_steps(schedule, steps)
+        finer = fine_plan(schedule, steps)
         others = run(finer.plan)
         teacher = finer._replace(error=distance(images, others) / GAIN)
         if teacher.error <= wanted:
@@ -58,7 +58,8 @@ def find_teacher(schedule: NoiseSchedule, run: Callable[[Plan], Tensor], wanted:
     return teacher
 
 
-def _with_steps(schedule: NoiseSchedule, steps: int) -> Teacher:
+def fine_plan(schedule: NoiseSchedule, steps: int) -> Teacher:
+    """Return the preset ``quality`` with so many steps, whose error is not known yet."""
     quality = PRESETS["quality"]
     method = Method(quality.solver, steps, quality.grid, quality.options)
     return Teacher(method, method.plan(schedule), float("inf"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 from torch import Tensor
 
+from snowmelt.augment.division import PARTS
 from snowmelt.augment.job import AugmentJob
 from snowmelt.augment.stage import Stage
 from snowmelt.files import atomic_folder
@@ -27,18 +27,18 @@ def _run(job: AugmentJob, anew: bool) -> str:
     judged, digest = job.read("judge"), job.checkpoint.digest
     chosen = judged["indices"]
     with atomic_folder(folder) as place:
-        for part in ("train", "val", "test"):
+        for part in PARTS:
             for name in job.class_names:
                 (place / part / name).mkdir(parents=True)
         rows = []
-        for part in ("train", "val", "test"):
+        for part in PARTS:
             source = job.divided.part(part)
             for file, image, item in _named(job, source, part, "real"):
-                _write(place / file, image)
+                (place / file).write_bytes(encode_png(image))
                 rows.append([file, "real", item, ""])
         generated = job.generated.subset(chosen)
         for file, image, item in _named(job, generated, "train", "generated"):
-            _write(place / file, image)
+            (place / file).write_bytes(encode_png(image))
             rows.append([file, "generated", item, digest])
         with (place / LIST).open("w", encoding="utf-8", newline="") as listed:
             table = csv.writer(listed, lineterminator="\n")
@@ -55,10 +55,6 @@ def _named(job: AugmentJob, source: ImageSource, part: str, origin: str) -> Iter
         zip(source.labels.tolist(), images, source.items(), strict=True)
     ):
         yield f"{part}/{job.class_names[label]}/{origin}_{index:05d}.png", image, item
-
-
-def _write(path: Path, image: Tensor) -> None:
-    path.write_bytes(encode_png(image))
 
 
 DATASET = Stage(

@@ -62,7 +62,7 @@ def _run(job: AugmentJob, anew: bool) -> str:
         },
         "output": {"base_dir": str(job.folder)},
     }
-    path = job.folder / "generate.yaml"
+    path = job.generate_file
     with atomic_write(path, "w") as file:
         yaml.safe_dump(tree, file, sort_keys=False)
     made = build_job(load_config(path), overwrite=anew, quiet=job.quiet)
@@ -96,5 +96,5 @@ GENERATE = Stage(
     decided_by=lambda job: (job.config.generate.model_dump(), job.config.select.keep),
     forecast=_forecast,
     run=_run,
-    command=lambda job: f"snowmelt generate {job.folder / 'generate.yaml'}",
+    command=lambda job: f"snowmelt generate {job.generate_file}",
 )

@@ -50,7 +50,7 @@ JUDGE = Stage(
     forecast=_forecast,
     run=_run,
     command=lambda job: (
-        f"snowmelt evaluate {job.folder / 'generated'} --real {job.folder / 'split.json'}:train "
-        f"--held-out {job.folder / 'split.json'}:test --useful"
+        f"snowmelt evaluate {job.folder / 'generated'} --real {job.split_file}:train "
+        f"--held-out {job.split_file}:test --useful"
     ),
 )

@@ -17,7 +17,7 @@ __all__ = ["LOOK"]
 
 
 def _run(job: AugmentJob, anew: bool) -> str:
-    path = job.folder / "train.yaml"
+    path = job.train_file
     if anew or not path.exists():  # a proposal is measured once
         proposal = _proposal(job)
         load_config("-", proposal.words())  # a wrong key is refused before it stands in a file
@@ -51,5 +51,5 @@ LOOK = Stage(
     decided_by=lambda job: (job.config.train, job.config.budget, job.config.compute.device, job.config.seed),
     forecast=lambda job: "\n".join(job.proposal.reasons),
     run=_run,
-    command=lambda job: f"snowmelt data {job.folder / 'split.json'}:train",
+    command=lambda job: f"snowmelt data {job.split_file}:train",
 )

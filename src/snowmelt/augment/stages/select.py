@@ -110,7 +110,7 @@ SELECT = Stage(
     ),
     run=_run,
     command=lambda job: (
-        f"snowmelt evaluate {job.folder / 'generated'} --real {job.folder / 'split.json'}:train "
-        f"--held-out {job.folder / 'split.json'}:val --select percentile=..."
+        f"snowmelt evaluate {job.folder / 'generated'} --real {job.split_file}:train "
+        f"--held-out {job.split_file}:val --select percentile=..."
     ),
 )

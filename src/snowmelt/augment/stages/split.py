@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from snowmelt.augment.division import PARTS
 from snowmelt.augment.job import AugmentJob
 from snowmelt.augment.stage import Stage
-from snowmelt.formats import SPLIT_NAME
 
 __all__ = ["SPLIT"]
 
 
 def _run(job: AugmentJob, anew: bool) -> str:
     if anew:
-        (job.folder / SPLIT_NAME).unlink(missing_ok=True)
+        job.split_file.unlink(missing_ok=True)
         job.__dict__.pop("division", None)
-    job.division.write(job.folder / SPLIT_NAME)
+    job.division.write(job.split_file)
     return _counts(job)
 
 
 def _counts(job: AugmentJob) -> str:
     parts = list(job.division.parts.values())
-    train, val, test = (f"{parts.count(part):,}" for part in ("train", "val", "test"))
+    train, val, test = (f"{parts.count(part):,}" for part in PARTS)
     return f"{train} images to train, {val} to validate, and {test} to test once, at the end"
 
 

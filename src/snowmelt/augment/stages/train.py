@@ -34,8 +34,8 @@ def _forecast(job: AugmentJob) -> str:
 TRAIN = Stage(
     "train",
     "the model",
-    decided_by=lambda job: (job.folder / "train.yaml").read_text(encoding="utf-8"),
+    decided_by=lambda job: job.train_file.read_text(encoding="utf-8"),
     forecast=_forecast,
     run=_run,
-    command=lambda job: f"snowmelt train {job.folder / 'train.yaml'}",
+    command=lambda job: f"snowmelt train {job.train_file}",
 )

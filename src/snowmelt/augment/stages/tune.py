@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from snowmelt.augment.job import AugmentJob
 from snowmelt.augment.stage import Stage
+from snowmelt.evaluation.cached_images import cache_images
 from snowmelt.evaluation.ladder.spoiling import SPOILINGS
 from snowmelt.evaluation.matching import labels_in_shares_of
 from snowmelt.evaluation.metrics import kid
@@ -37,7 +38,7 @@ def _run(job: AugmentJob, anew: bool) -> str:
 
     def measured(sampler: DiffusionSampler, guidance: float, name: str) -> float:
         images = SampledSource(sampler, Request.of(len(seeds), labels, guidance, seeds=seeds))
-        made = TensorSource(next(images.batches(len(images))), images.labels)
+        made = cache_images(images, batch_size=SAMPLED_TOGETHER, show_progress=not job.quiet)
         step = -(-len(made) // SHOWN)
         save_grid(from_uint8(made.images[::step]), job.folder / f"samples_{name}.png", nrow=10)
         return kid(job.features(made), real).value
@@ -83,7 +84,7 @@ TUNE = Stage(
     forecast=_forecast,
     run=_run,
     command=lambda job: (
-        f"snowmelt evaluate {job.checkpoint_path} --real {job.folder / 'split.json'}:val --metrics kid "
+        f"snowmelt evaluate {job.checkpoint_path} --real {job.split_file}:val --metrics kid "
         f"--guidance ..., snowmelt tune {job.checkpoint_path} --guidance ..."
     ),
 )

@@ -93,18 +93,18 @@ class Answers:
         if self.ladder is not None:
             draw_ladder(self.ladder, folder / "ladder.png")
             text = "Generated images among real and spoilt ones. The band is that of real images."
-            picture = _picture(folder / "ladder.png", text)
+            picture = Picture.read(folder / "ladder.png", text)
             chapters.append(Chapter("On a ladder of spoilt images", [picture, self.ladder.table()]))
         good = self.scores.chapter()
         pictures: list[Block] = []
         if self.scores.per_class or (self.scores.overall and self.ladder is None):
             draw_scores(self.scores, folder / "metrics.png")
             text = "Every metric: a band for all images, a point for each class."
-            pictures.append(_picture(folder / "metrics.png", text))
+            pictures.append(Picture.read(folder / "metrics.png", text))
         if real is not None and generated.take([0]).shape == real.take([0]).shape:
             draw_side_by_side(generated, real, folder / "side_by_side.png")
             text = "Generated images to the left, real ones to the right."
-            pictures.append(_picture(folder / "side_by_side.png", text))
+            pictures.append(Picture.read(folder / "side_by_side.png", text))
         chapters.append(Chapter(good.title, [*pictures, *good.blocks]))
         if self.novelty is not None and training is not None:
             path = folder / "closest_pairs.png"
@@ -114,7 +114,3 @@ class Answers:
             chapters.append(usefulness_chapter(self.usefulness))
         write_html_report(folder / "report.html", "Evaluation", chapters, self.about)
         write_json(folder / "metrics.json", self.to_dict())
-
-
-def _picture(path: Path, text: str) -> Picture:
-    return Picture(path.read_bytes(), text, text)

@@ -174,7 +174,7 @@ def novelty_chapter(results: Mapping[str, Novelty], closest: Path | None = None)
     ]
     if closest is not None:
         caption = "The closest pairs: generated images, each above its nearest training image."
-        blocks.append(Picture(closest.read_bytes(), caption, caption))
+        blocks.append(Picture.read(closest, caption))
     return Chapter("Is it new", blocks)
 
 

@@ -21,6 +21,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ from snowmelt.progress import progress
 from snowmelt.report import INTERVALS, Chapter, Table
 from snowmelt.text import counted
 
-__all__ = ["Arm", "Usefulness", "usefulness", "usefulness_chapter"]
+__all__ = ["Arm", "SeedPair", "Usefulness", "usefulness", "usefulness_chapter"]
 
 FEW_SEEDS = 3
 REAL, GENERATED = "real", "generated"
@@ -74,6 +75,19 @@ class Arm:
 
     def __str__(self) -> str:
         return f"{self.learner}, {self.recipe}"
+
+
+class SeedPair(NamedTuple):
+    """Balanced accuracies of one seed's classifiers on the test images."""
+
+    seed: int
+    without: float
+    with_generated: float
+
+    @property
+    def gain(self) -> float:
+        """What the generated images add."""
+        return self.with_generated - self.without
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,14 @@ class Usefulness:
             raise ValueError(f"{self.arms[index]} was not tested: validation images have ruled it out")
         return found
 
+    def paired(self) -> list[SeedPair]:
+        """Return what the two that are compared reach with each seed."""
+        before, after = (self.arms[index].by_seed for index in (self.baseline, self.with_generated))
+        return [
+            SeedPair(one.seed, one.balanced_accuracy, other.balanced_accuracy)
+            for one, other in zip(before, after, strict=True)
+        ]
+
     def answer(self) -> str:
         """Return in plain sentences whether the generated images help, in all and for the rarest class."""
         gain, number = self.gain.balanced_accuracy, sum(self.generated_images.values())
@@ -166,8 +188,7 @@ class Usefulness:
         gain = self.gain.balanced_accuracy
         if gain.low > 0 or gain.value <= 0:
             return None
-        before, after = (self.arms[index].by_seed for index in (self.baseline, self.with_generated))
-        gains = [b.balanced_accuracy - a.balanced_accuracy for a, b in zip(before, after, strict=True)]
+        gains = [each.gain for each in self.paired()]
         seeds, images = len(gains), sum(self.tested_images.values())
         of_seeds = statistics.variance(gains) / seeds
         of_images = max(gain.std**2 - of_seeds, 0.0)

@@ -64,7 +64,7 @@ def write_comparison(
         plots.append(Picture(path.read_bytes(), f"{caption} The table above has the numbers.", caption))
     draw_matrix(results, column_names, folder / "matrix.png")
     caption = "Generated images: a row for each cell, a column for each seed and class."
-    matrix = Picture((folder / "matrix.png").read_bytes(), caption, caption)
+    matrix = Picture.read(folder / "matrix.png", caption)
     chapters = [
         Chapter("Which one", [summary(results, metrics[0]), comparison_table(results, metrics)]),
         Chapter("Quality against cost", plots),

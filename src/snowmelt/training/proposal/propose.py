@@ -69,9 +69,8 @@ class Proposal:
         {'training': {'steps': 5}}
         """
         trees = (OmegaConf.create(dict(each)) for each in (self.config, changes))
-        config = OmegaConf.to_container(merged(Config, *trees))
-        assert isinstance(config, dict)
-        return replace(self, config={str(name): section for name, section in config.items()})
+        config: Any = OmegaConf.to_container(merged(Config, *trees))
+        return replace(self, config=config)
 
     def words(self) -> list[str]:
         """Return the configuration as words of the command line.
