@@ -78,10 +78,7 @@ def show_plan(
         if json is not None and str(json) != "-":
             write_plan(plan, json)
         if plot is not None:
-            try:
-                draw_plan(plan, plot)
-            except ImportError as error:
-                raise InputError("drawing needs matplotlib: pip install 'snowmelt[train]'") from error
+            draw_plan(plan, plot)
         typer.echo(plan.to_json() if str(json) == "-" else str(plan))
 
 
