@@ -40,6 +40,7 @@ BESIDE = {
     "files": {"errors"},
     "digest": set(),
     "differences": {"text"},
+    "json_files": {"files"},
     "text": set(),
     "report": {"errors", "files", "text"},
     "limits": set(),

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import Background, GuidanceScale, MethodOptions, SamplerOptions, with_groups
 from snowmelt.cli.parsing import expect_suffix, integers, label_each, numbers
 
@@ -164,9 +165,10 @@ def invert_command(
     fit: Fit = False,
     background: Background = None,
     scale: Scale = None,
+    as_json: AsJson = False,
 ) -> None:
     """Find the noise that leads to an image, and print the error of the way back."""
-    with user_errors():
+    with user_errors(), figures(as_json) as show:
         from snowmelt.editing import invert
         from snowmelt.editing.pictures import interleave, read_images, write_noise, write_pictures
 
@@ -175,9 +177,10 @@ def invert_command(
         images = read_images(inputs, sampler.model.image_shape, fit=fit, background=behind).to(sampler.device)
         labels = label_each(integers(classes, "--class"), len(images), "--class")
         found = invert(sampler, images, labels, guidance_scale=guidance)
-        typer.echo("Round trip error (root mean square; an image's range is 2):")
-        for path, error in zip(inputs, found.round_trip_error.tolist(), strict=True):
-            typer.echo(f"  {error:.4f}  {path}")
+        errors = dict(zip(map(str, inputs), found.round_trip_error.tolist(), strict=True))
+        lines = [f"  {error:.4f}  {path}" for path, error in errors.items()]
+        title = "Round trip error (root mean square; an image's range is 2):"
+        show({"round_trip_error": errors}, "\n".join([title, *lines]))
         if out.suffix.lower() == ".npy":
             write_noise(found.noise, out)
         else:
