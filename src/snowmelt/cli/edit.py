@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
+from snowmelt.cli.examples import epilog
 from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import Background, GuidanceScale, MethodOptions, SamplerOptions, with_groups
 from snowmelt.cli.parsing import expect_suffix, integers, label_each, numbers
@@ -20,7 +21,6 @@ __all__ = ["edits"]
 edits = typer.Typer(
     help="Work with single images: interpolate, vary, edit and invert them, and film how they are made.",
     no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 
@@ -43,7 +43,7 @@ Scale = Annotated[
 Fit = Annotated[bool, typer.Option("--fit", help="Resize and center-crop inputs of another size.")]
 
 
-@edits.command("interpolate")
+@edits.command("interpolate", epilog=epilog("edit interpolate"))
 @with_groups
 def interpolate_command(
     model: SamplerOptions,
@@ -72,7 +72,7 @@ def interpolate_command(
         write_pictures(images, out, nrow=num, scale=scale)
 
 
-@edits.command("variations")
+@edits.command("variations", epilog=epilog("edit variations"))
 @with_groups
 def variations_command(
     model: SamplerOptions,
@@ -106,7 +106,7 @@ def variations_command(
         write_pictures(torch.cat(rows), out, nrow=num, scale=scale)
 
 
-@edits.command("image-to-image")
+@edits.command("image-to-image", epilog=epilog("edit image-to-image"))
 @with_groups
 def image_to_image_command(
     model: SamplerOptions,
@@ -150,7 +150,7 @@ def image_to_image_command(
         write_pictures(interleave(columns), out, nrow=len(strengths), scale=scale)
 
 
-@edits.command("invert")
+@edits.command("invert", epilog=epilog("edit invert"))
 @with_groups
 def invert_command(
     model: SamplerOptions,
@@ -187,7 +187,7 @@ def invert_command(
             write_pictures(interleave([images, found.noise, found.restored]), out, nrow=3, scale=scale)
 
 
-@edits.command("swap-class")
+@edits.command("swap-class", epilog=epilog("edit swap-class"))
 @with_groups
 def swap_class_command(
     model: SamplerOptions,
@@ -225,7 +225,7 @@ def swap_class_command(
         write_pictures(interleave(columns), out, nrow=len(wanted), scale=scale)
 
 
-@edits.command("inpaint")
+@edits.command("inpaint", epilog=epilog("edit inpaint"))
 @with_groups
 def inpaint_command(
     model: SamplerOptions,
@@ -272,7 +272,7 @@ def inpaint_command(
         write_pictures(painted, out, nrow=num, scale=scale)
 
 
-@edits.command("film")
+@edits.command("film", epilog=epilog("edit film"))
 @with_groups
 def film_command(
     model: SamplerOptions,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snowmelt.cli.errors import exit_codes, user_errors
+from snowmelt.cli.examples import epilog
 from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import MethodOptions
 from snowmelt.errors import InputError
@@ -24,7 +25,7 @@ __all__ = ["plans"]
 plans = typer.Typer(help="Look at sampling methods before you use them.", no_args_is_help=True)
 
 
-@plans.command("list")
+@plans.command("list", epilog=epilog("plan list"))
 def list_plans(as_json: AsJson = False) -> None:
     """Show the solvers, time grids and presets, with their options."""
     with exit_codes(), figures(as_json) as show:
@@ -32,7 +33,7 @@ def list_plans(as_json: AsJson = False) -> None:
         show(found, "\n\n".join("\n".join(_section(title, them)) for title, them in found.items()))
 
 
-@plans.command("show")
+@plans.command("show", epilog=epilog("plan show"))
 def show_plan(
     name: Annotated[
         str | None,
