@@ -16,7 +16,7 @@ $(VENV)/.train: pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.train
-	$(BIN)/python -m pip install --quiet --editable '.[train,evaluate,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.train  ## train on real digits, then generate a hundred in a second process

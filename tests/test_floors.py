@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import snowmelt
+from snowmelt.__main__ import LIBRARIES
 
 ROOT = Path(snowmelt.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
@@ -37,6 +40,7 @@ BESIDE = {
     "files": {"errors"},
     "digest": set(),
     "differences": {"text"},
+    "json_files": {"files"},
     "text": set(),
     "report": {"errors", "files", "text"},
     "limits": set(),
@@ -120,13 +124,111 @@ def test_no_module_imports_itself_on_a_way_round():
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
+# Libraries, as pyproject.toml states them. Some modules have another name than their library
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+LIBRARY = {"PIL": "pillow", "pydantic_core": "pydantic", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+# What each extra is for. Other packages do with what sampling needs
+NEEDS = {
+    "cli": {"cli", "config", "data", "editing", "formats", "generation", "images"},
+    "report": {"report"},
+    "train": {"augment", "training"},
+    "evaluate": {"evaluation"},
+}
+OWN = {*sys.stdlib_module_names, "snowmelt"}
+OTHERS = {"diffusers", "mlflow"}  # there when such an object is made, or was asked for before
+
+
+def libraries(stated: list[str]) -> Iterator[str]:
+    """Yield the names of libraries, of those extras too that are stated in place of theirs."""
+    for one in stated:
+        name, extras = re.match(r"([\w-]+)(?:\[(.*)\])?", one).groups()
+        if name == "snowmelt":
+            for extra in extras.split(","):
+                yield from libraries(EXTRAS[extra])
+        else:
+            yield name
+
+
+def library_of(module: str) -> str:
+    top = module.partition(".")[0]
+    return LIBRARY.get(top, top.replace("_", "-"))
+
+
+SAMPLING = {*libraries(PROJECT["dependencies"])}
+
+
+def foreign_imports(path: Path) -> Iterator[str]:
+    """Yield the libraries that a file imports, but for those that only a type checker reads."""
+    tree = ast.parse(path.read_text())
+    unread = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in (node for node in ast.walk(tree) if id(node) not in unread):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        yield from (name for name in names if name.partition(".")[0] not in OWN)
+
+
+@pytest.mark.parametrize("extra", [None, *NEEDS])
+def test_a_part_imports_only_what_its_extra_installs(extra):
+    there = SAMPLING | {*libraries(EXTRAS.get(extra, []))}
+    special = set().union(*NEEDS.values())
+    for top, path in modules():
+        if top in NEEDS[extra] if extra else top not in special:
+            missing = {name for name in map(library_of, foreign_imports(path)) if name not in there | OTHERS}
+            said = {library for library, _ in stated_needs(path)}
+            assert missing <= said, f"{path} imports {missing}, which snowmelt[{extra}] does not bring"
+
+
+def stated_needs(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the libraries that a file asks for with `require` or `optional`, each with its extra."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+        if called in ("optional", "require"):
+            named = {word.arg: word.value for word in node.keywords}
+            extra = named["extra"] if called == "require" else node.args[2]
+            asked = node.args if called == "require" else node.args[:1]
+            yield from (
+                (library_of(one.value), extra.value)
+                for one in asked
+                if isinstance(one, ast.Constant) and isinstance(extra, ast.Constant)
+            )
+
+
+def test_the_extra_that_an_error_names_installs_the_library():
+    stated = [(path, *need) for _, path in modules() for need in stated_needs(path)]
+    assert len(stated) > 10
+    for path, library, extra in stated:
+        assert library in libraries(EXTRAS[extra]), f"{path}: snowmelt[{extra}] does not bring {library}"
+
+
+def test_the_command_asks_for_all_that_its_extra_installs():
+    assert {library_of(module) for module in LIBRARIES} == {*libraries(EXTRAS["cli"])}
+
+
+def test_a_library_has_one_lower_bound():
+    bounds: dict[str, set[str]] = {}
+    for stated in [PROJECT["dependencies"], *EXTRAS.values()]:
+        for one in stated:
+            name, bound = re.match(r"([\w-]+)(?:\[.*\])?(?:>=(.*))?", one).groups()
+            bounds.setdefault(name, set()).update({bound} - {None})
+    assert not {name: found for name, found in bounds.items() if len(found) > 1}
+
+
 # What one process does, one thing after the other; each line tells what is loaded by then
 STAGES = """
 import sys
 from pathlib import Path
 
 def tell():
-    print(*sys.modules, flush=True)
+    print(*(name for name, module in sys.modules.items() if module), flush=True)
+
+refused = sys.argv[2].split(",")  # as if no extra were installed
+sys.modules.update(dict.fromkeys(refused))
 
 import snowmelt
 snowmelt.__version__
@@ -136,6 +238,18 @@ from snowmelt import EMA, Checkpoint, DiffusionSampler, create_ddpm
 model = create_ddpm(image_size=8, in_channels=1, model_channels=8, norm_groups=4, num_classes=3)
 DiffusionSampler(model, solver="ddim", steps=1).sample(1, [0])
 tell()
+
+try:
+    snowmelt.DiffusionTrainer
+except ImportError as error:
+    assert "snowmelt.DiffusionTrainer needs PIL" in str(error) and "snowmelt[train]" in str(error), error
+import snowmelt.__main__
+try:
+    snowmelt.__main__.main()
+except SystemExit as end:
+    assert end.code == 2
+for name in refused:
+    del sys.modules[name]
 
 import runpy
 import torch
@@ -174,9 +288,13 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def loaded(folder) -> list[set[str]]:
     """What a fresh process has loaded when it has imported snowmelt, when it has sampled, and at its end."""
-    command = [sys.executable, "-c", STAGES, str(folder)]
+    module_of = {library: module for module, library in LIBRARY.items()}
+    optional = {library for stated in EXTRAS.values() for library in libraries(stated)} - SAMPLING
+    refused = {module_of.get(library, library.replace("-", "_")) for library in optional}
+    command = [sys.executable, "-c", STAGES, str(folder), ",".join(refused)]
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    assert "Error: the command line needs PIL: pip install 'snowmelt[cli]'" in result.stderr
     return [set(line.split()) for line in result.stdout.splitlines()]
 
 

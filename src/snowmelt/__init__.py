@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from snowmelt._version import __version__
+from snowmelt.errors import optional
 
 if TYPE_CHECKING:
     from snowmelt.data import DiffusionDataLoader
@@ -59,6 +60,8 @@ _HOMES = {
     "make_preset": "snowmelt.plans",
 }
 
+_TO_TRAIN = {"snowmelt.data", "snowmelt.training"}  # what snowmelt[train] installs libraries for
+
 __all__ = [
     "EMA",
     "BaseTrainer",
@@ -90,7 +93,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'snowmelt' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    home = _HOMES[name]
+    module = optional(home, f"snowmelt.{name}", "train") if home in _TO_TRAIN else import_module(home)
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

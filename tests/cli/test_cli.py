@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -357,7 +358,7 @@ def test_resuming_with_another_optimizer_is_refused_unless_told(tmp_path):
 
 
 def test_a_missing_library_is_named_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("snowmelt.training.run.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
     config = write(tmp_path / "t.yaml", {**TRAIN, "output": {"base_dir": str(tmp_path / "run")}})
     result = run("train", config)
     assert result.exit_code == 2

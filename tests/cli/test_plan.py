@@ -81,10 +81,10 @@ def test_a_preset_is_shown_as_its_plan():
 
 def test_json_comes_back_byte_for_byte(tmp_path):
     one, other = tmp_path / "one.json", tmp_path / "other.json"
-    table = shown("show", "ddim", "eta=0.7", "--json", one)
-    assert shown("show", one, "--json", other) == table
+    table = shown("show", "ddim", "eta=0.7", "--out", one)
+    assert shown("show", one, "--out", other) == table
     assert one.read_bytes() == other.read_bytes()
-    printed = shown("show", one, "--json", "-")
+    printed = shown("show", one, "--json")
     assert Plan.from_json(printed) == Plan.from_json(one.read_text())
 
 
@@ -157,7 +157,7 @@ def picture(folder: Path) -> bytes:
 
 def test_a_plan_from_a_file_samples_as_the_solver_that_made_it(checkpoint, tmp_path):
     path = tmp_path / "plan.json"
-    shown("show", "ddim", "--steps", 4, "--checkpoint", checkpoint, "--json", path)
+    shown("show", "ddim", "--steps", 4, "--checkpoint", checkpoint, "--out", path)
     for name, method in (
         ("plan", {"plan": str(path)}),
         ("sampler", {"sampler": {"type": "ddim", "steps": 4}}),
@@ -169,7 +169,7 @@ def test_a_plan_from_a_file_samples_as_the_solver_that_made_it(checkpoint, tmp_p
 
 def test_a_plan_for_another_schedule_is_refused(checkpoint, tmp_path):
     path = tmp_path / "plan.json"
-    shown("show", "ddim", "--json", path)
+    shown("show", "ddim", "--out", path)
     result = generate(tmp_path / "run", checkpoint, plan=str(path))
     assert result.exit_code == 2
     assert "was made for another noise schedule" in result.output
@@ -202,5 +202,5 @@ def test_the_documentation_shows_what_is_shown():
 
 
 def test_printed_json_is_json():
-    fields = json.loads(shown("show", "ddim", "--json", "-"))
+    fields = json.loads(shown("show", "ddim", "--json"))
     assert set(fields) == {"name", "quantity", "order", "rows", "end"}

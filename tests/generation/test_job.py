@@ -220,7 +220,7 @@ def test_an_estimate_is_of_what_is_left(tmp_path):
     (tmp_path / job.writer.location(5)).unlink()
     assert job.estimate()[:2] == (4, 2)
     assert replace(job, overwrite=True).estimate()[:2] == (NUM, 7)
-    text = forecast(job)
+    text = forecast(job).text
     assert "images:   4 (and 10 that exist already)" in text
     assert "NFE:      2 an image, 4 with those of guidance" in text
 
@@ -251,11 +251,11 @@ def test_what_the_model_cannot_make_is_found_before_any_work(tmp_path):
 
 def test_an_image_and_a_folder_say_how_they_were_made(tmp_path):
     run(make_job(tmp_path, arguments={"generation": {"checkpoint": "model.pth"}}))
-    text = inspect(tmp_path / "sample_0004.png")
+    text = inspect(tmp_path / "sample_0004.png").text
     assert "snowmelt generate - such=and such" in text
     assert "generation.sampling.seeds=[4]' 'generation.sampling.class_counts={1: 1}'" in text
     for path in (tmp_path, tmp_path / NAME):
-        text = inspect(path)
+        text = inspect(path).text
         for fact in ("complete", f"{NUM}", "ddim, 2 evaluations", "cfg, scale 2", "model.pth", "1 finished"):
             assert fact in text
 

@@ -147,5 +147,5 @@ def test_what_does_not_go_with_a_schedule_free_optimizer_is_refused(options, sai
 
 def test_a_library_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "schedulefree", None)
-    with pytest.raises(InputError, match=r"that of schedulefree.*pip install 'snowmelt\[optimizers\]'"):
+    with pytest.raises(InputError, match=r"needs schedulefree.*pip install 'snowmelt\[optimizers\]'"):
         make_optimizer("schedule_free_adamw", [nn.Parameter(torch.ones(8, 8))], 0.1)

@@ -28,10 +28,10 @@ from snowmelt.device import resolve_device
 from snowmelt.errors import InputError
 from snowmelt.evaluation.features import Extractor, Features, extract_features
 from snowmelt.evaluation.features.choose import choose_extractor
-from snowmelt.evaluation.json_files import write_json
 from snowmelt.files import user_cache
 from snowmelt.formats import SPLIT_NAME, Division, ImageSource, open_images
 from snowmelt.formats.classes import renumber_classes
+from snowmelt.json_files import write_json
 from snowmelt.models import Checkpoint
 from snowmelt.sampling import DiffusionSampler
 from snowmelt.text import seconds_in

@@ -16,7 +16,7 @@ from snowmelt.augment.stage import Stage
 from snowmelt.augment.stages import STAGES
 from snowmelt.digest import content_digest
 from snowmelt.errors import InputError
-from snowmelt.evaluation.json_files import write_json
+from snowmelt.json_files import Account, write_json
 from snowmelt.text import listed
 
 __all__ = ["forecast", "run"]
@@ -24,8 +24,8 @@ __all__ = ["forecast", "run"]
 Say = Callable[[str], object]
 
 
-def run(job: AugmentJob, say: Say, first: str | None = None, only: str | None = None) -> None:
-    """Run all stages that are not done.
+def run(job: AugmentJob, say: Say, first: str | None = None, only: str | None = None) -> dict[str, str]:
+    """Run all stages that are not done, and return what each one found.
 
     Args:
         job: the job.
@@ -39,26 +39,30 @@ def run(job: AugmentJob, say: Say, first: str | None = None, only: str | None = 
     for name in (first, only):
         if name is not None and name not in STAGES:
             raise InputError(f"there is no stage {name}: the stages are {listed(list(STAGES))}")
-    digest, again = "", False
+    digest, again, told = "", False, {}
     for number, (name, stage) in enumerate(STAGES.items(), 1):
         record = _Record(job.folder / "stages" / f"{name}.done.json")
         head = f"[{number}/{len(STAGES)}] {name}: {stage.does}"
         again = again or name == first
         if not again and only != name and (found := record.of(job, stage, digest)) is not None:
             say(f"{head} (done)\n{found}")
+            told[name] = found
         elif only not in (None, name):
             raise InputError(f"the stage {name} comes before {only} and is not done: leave --only out")
         else:
             say(head)
-            say(_taken(job, stage, record, digest, goes_on=not again and only is None))
+            told[name] = _taken(job, stage, record, digest, goes_on=not again and only is None)
+            say(told[name])
         digest = record.digest
         if name == only:
-            return
+            break
+    return told
 
 
-def forecast(job: AugmentJob) -> str:
-    """Return what every stage will do; nothing is written."""
-    return "\n".join(f"{name}: {stage.forecast(job)}" for name, stage in STAGES.items())
+def forecast(job: AugmentJob) -> Account:
+    """Tell what every stage will do; nothing is written."""
+    stages = {name: stage.forecast(job) for name, stage in STAGES.items()}
+    return Account("\n".join(f"{name}: {told}" for name, told in stages.items()), {"stages": stages})
 
 
 class _Record:

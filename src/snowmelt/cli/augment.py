@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import DryRun, Overrides, Quiet
 from snowmelt.errors import InputError
 
@@ -34,6 +35,7 @@ def augment_command(
         str | None, typer.Option("--only", metavar="STAGE", help="Run this stage again, and no other.")
     ] = None,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Find out whether generated images help a classifier, and make the data set if they do.
@@ -41,7 +43,7 @@ def augment_command(
     The stages are split, look, train, tune, generate, select, judge and dataset. If the job is stopped, even
     killed, the same command goes on. augment.yaml in its folder says what each stage does.
     """
-    with exit_codes():
+    with exit_codes(), figures(as_json) as show:
         from snowmelt.augment import AugmentJob
         from snowmelt.augment.begin import begun, keep
         from snowmelt.augment.running import forecast, run
@@ -50,7 +52,9 @@ def augment_command(
             raise InputError("--from and --only exclude each other: give one")
         job = AugmentJob(begun(data, out, budget, overrides or []), out, quiet)
         if dry_run:
-            typer.echo(forecast(job))
+            told = forecast(job)
+            show(told.figures, told)
             return
         keep(job)
-        run(job, (lambda text: None) if quiet else typer.echo, first, only)
+        found = run(job, (lambda text: None) if quiet else typer.echo, first, only)
+        show({"folder": out, "stages": found}, None)

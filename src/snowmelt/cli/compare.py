@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.errors import InputError, as_input_errors
 from snowmelt.text import counted
 
@@ -35,13 +36,14 @@ def compare_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make all cells again, also the finished ones.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare ways to sample on one set of seeds: quality against evaluations and seconds.
 
     Writes report.html, its pictures, results.json and results.csv. The same command continues a stopped
     comparison, and makes only the cells that are new or changed.
     """
-    with exit_codes():
+    with exit_codes(), figures(as_json) as show:
         from snowmelt.config.comparing import ComparisonConfig
         from snowmelt.config.load import load_as
         from snowmelt.device import resolve_device
@@ -70,9 +72,12 @@ def compare_command(
                 f"{counted(wanted.num_samples, 'image')}"
             )
         results, report = comparison.run(overwrite=overwrite)
-        if not quiet:
-            print(comparison_table(results, wanted.metrics))
-            print(f"\n{summary(results, wanted.metrics[0])}\nThe report is {report}")
+        found = summary(results, wanted.metrics[0])
+        text = f"{comparison_table(results, wanted.metrics)}\n\n{found}\nThe report is {report}"
+        show(
+            {"cells": [each.to_dict() for each in results], "summary": found, "report": report},
+            text if not quiet else None,
+        )
 
 
 def _methods(wanted: Compare) -> Iterator[Method | None]:

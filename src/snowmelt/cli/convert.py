@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from snowmelt.cli.errors import user_errors
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import NoEma
 from snowmelt.cli.parsing import expect_suffix
 from snowmelt.errors import InputError
@@ -40,9 +41,10 @@ def import_command(
             help="How a file of guided-diffusion was trained, such as image_size=64; once for each flag.",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Turn a model of another library into a checkpoint, to sample, edit, evaluate or train it further."""
-    with user_errors():
+    with user_errors(), figures(as_json) as show:
         from snowmelt.adapters import read_adm
         from snowmelt.models import Checkpoint
         from snowmelt.sampling import DiffusionSampler
@@ -61,9 +63,17 @@ def import_command(
         classes = f", {counted(model.num_classes, 'class')}" if model.num_classes else ""
         averaged = ", with averaged weights" if checkpoint.ema is not None else ""
         shape = " x ".join(map(str, model.image_shape))
-        typer.echo(
+        show(
+            {
+                "checkpoint": out,
+                "image_shape": model.image_shape,
+                "num_classes": model.num_classes,
+                "schedule": repr(model.schedule),
+                "parameterization": model.parameterization.name,
+                "averaged": checkpoint.ema is not None,
+            },
             f"{out}: {shape} images{classes}, {model.schedule!r}, predicts "
-            f"{model.parameterization.name}{averaged}"
+            f"{model.parameterization.name}{averaged}",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import Overrides
 from snowmelt.cli.parsing import expect_suffix, is_config
 
@@ -28,13 +28,13 @@ def data_command(
     out: Annotated[
         Path | None, typer.Option("--out", help="PNG file to write: the first images of each class.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print figures for a program.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what the network will see: how many images of which class, their values, and copies.
 
     With --out, also a picture of them. All images are opened. Nothing is trained.
     """
-    with exit_codes():
+    with exit_codes(), figures(as_json) as show:
         import torch
 
         from snowmelt.data.survey import survey
@@ -49,7 +49,7 @@ def data_command(
             captions = [found.classes[label] for label in found.labels] if len(found.classes) > 1 else None
             save_grid(found.pictures, out, nrow=8, captions=captions)
         where = f"A picture: {out}" if out is not None else "A picture of them: add --out seen.png"
-        typer.echo(json.dumps(found.as_json(), indent=2) if as_json else f"{found}\n\n{where}")
+        show(found.as_json(), f"{found}\n\n{where}")
 
 
 def _config(source: Path, overrides: Sequence[str]) -> Config:

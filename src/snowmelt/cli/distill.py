@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import Device, GuidanceScale, Overwrite, Precision, Quiet
 from snowmelt.cli.parsing import integers
 from snowmelt.errors import as_input_errors
@@ -65,13 +66,14 @@ def distill_command(
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a student that makes in few steps what the checkpoint makes in many. It needs no data.
 
     Its guidance scale is baked in: sample it without one. If it is stopped, the same command goes on.
     """
-    with exit_codes("run the same command again"):
+    with exit_codes("run the same command again"), figures(as_json) as show:
         from snowmelt.device import resolve_device
         from snowmelt.distillation import Distillation, Teacher
         from snowmelt.models import Checkpoint
@@ -94,5 +96,5 @@ def distill_command(
                 show_progress=not quiet,
             )
         student = distillation.run()
-        if not quiet:
-            typer.echo(f"The student: {student}\nLook at its images: snowmelt sample {student}")
+        text = f"The student: {student}\nLook at its images: snowmelt sample {student}"
+        show({"checkpoint": student, "steps": distillation.steps}, text if not quiet else None)

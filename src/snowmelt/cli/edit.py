@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
+from snowmelt.cli.examples import epilog
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import Background, GuidanceScale, MethodOptions, SamplerOptions, with_groups
 from snowmelt.cli.parsing import expect_suffix, integers, label_each, numbers
 
@@ -19,7 +21,6 @@ __all__ = ["edits"]
 edits = typer.Typer(
     help="Work with single images: interpolate, vary, edit and invert them, and film how they are made.",
     no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 
@@ -42,7 +43,7 @@ Scale = Annotated[
 Fit = Annotated[bool, typer.Option("--fit", help="Resize and center-crop inputs of another size.")]
 
 
-@edits.command("interpolate")
+@edits.command("interpolate", epilog=epilog("edit interpolate"))
 @with_groups
 def interpolate_command(
     model: SamplerOptions,
@@ -71,7 +72,7 @@ def interpolate_command(
         write_pictures(images, out, nrow=num, scale=scale)
 
 
-@edits.command("variations")
+@edits.command("variations", epilog=epilog("edit variations"))
 @with_groups
 def variations_command(
     model: SamplerOptions,
@@ -105,7 +106,7 @@ def variations_command(
         write_pictures(torch.cat(rows), out, nrow=num, scale=scale)
 
 
-@edits.command("image-to-image")
+@edits.command("image-to-image", epilog=epilog("edit image-to-image"))
 @with_groups
 def image_to_image_command(
     model: SamplerOptions,
@@ -149,7 +150,7 @@ def image_to_image_command(
         write_pictures(interleave(columns), out, nrow=len(strengths), scale=scale)
 
 
-@edits.command("invert")
+@edits.command("invert", epilog=epilog("edit invert"))
 @with_groups
 def invert_command(
     model: SamplerOptions,
@@ -164,9 +165,10 @@ def invert_command(
     fit: Fit = False,
     background: Background = None,
     scale: Scale = None,
+    as_json: AsJson = False,
 ) -> None:
     """Find the noise that leads to an image, and print the error of the way back."""
-    with user_errors():
+    with user_errors(), figures(as_json) as show:
         from snowmelt.editing import invert
         from snowmelt.editing.pictures import interleave, read_images, write_noise, write_pictures
 
@@ -175,16 +177,17 @@ def invert_command(
         images = read_images(inputs, sampler.model.image_shape, fit=fit, background=behind).to(sampler.device)
         labels = label_each(integers(classes, "--class"), len(images), "--class")
         found = invert(sampler, images, labels, guidance_scale=guidance)
-        typer.echo("Round trip error (root mean square; an image's range is 2):")
-        for path, error in zip(inputs, found.round_trip_error.tolist(), strict=True):
-            typer.echo(f"  {error:.4f}  {path}")
+        errors = dict(zip(map(str, inputs), found.round_trip_error.tolist(), strict=True))
+        lines = [f"  {error:.4f}  {path}" for path, error in errors.items()]
+        title = "Round trip error (root mean square; an image's range is 2):"
+        show({"round_trip_error": errors}, "\n".join([title, *lines]))
         if out.suffix.lower() == ".npy":
             write_noise(found.noise, out)
         else:
             write_pictures(interleave([images, found.noise, found.restored]), out, nrow=3, scale=scale)
 
 
-@edits.command("swap-class")
+@edits.command("swap-class", epilog=epilog("edit swap-class"))
 @with_groups
 def swap_class_command(
     model: SamplerOptions,
@@ -222,7 +225,7 @@ def swap_class_command(
         write_pictures(interleave(columns), out, nrow=len(wanted), scale=scale)
 
 
-@edits.command("inpaint")
+@edits.command("inpaint", epilog=epilog("edit inpaint"))
 @with_groups
 def inpaint_command(
     model: SamplerOptions,
@@ -269,7 +272,7 @@ def inpaint_command(
         write_pictures(painted, out, nrow=num, scale=scale)
 
 
-@edits.command("film")
+@edits.command("film", epilog=epilog("edit film"))
 @with_groups
 def film_command(
     model: SamplerOptions,

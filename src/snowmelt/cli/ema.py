@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.parsing import expect_suffix
 
 __all__ = ["ema_command"]
@@ -25,12 +26,16 @@ def ema_command(
         Path | None,
         typer.Option("--out", help="Checkpoint to write: *.safetensors or *.pth. Default: in the folder."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint with the average that the run would have had with another width (EDM2)."""
-    with user_errors():
+    with user_errors(), figures(as_json) as show:
         from snowmelt.models.post_hoc import synthesised
 
         path = out if out is not None else folder / f"ema_{width:.3f}.safetensors"
         expect_suffix(path, ".safetensors", ".pth")
         synthesised(folder, width).write(path)
-        typer.echo(f"{path}: the weights averaged over a width of {width:g} of the run")
+        show(
+            {"checkpoint": path, "width": width},
+            f"{path}: the weights averaged over a width of {width:g} of the run",
+        )

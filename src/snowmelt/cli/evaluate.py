@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import (
     Background,
     Device,
@@ -109,6 +110,7 @@ def evaluate_command(
         Path | None, typer.Option("--cache", help="Folder that keeps features. Default: ~/.cache/snowmelt.")
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing for the next call.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare generated images with real ones: are they good, are they new, are they useful.
@@ -116,7 +118,7 @@ def evaluate_command(
     C2ST, KID, FID, precision and recall, density and coverage, each with its 95 % interval, for all images
     and for each class, on a ladder of real images and spoilt ones.
     """
-    with user_errors():
+    with user_errors(), figures(as_json) as show:
         from snowmelt.device import resolve_device
         from snowmelt.evaluation.answers.job import EvaluationJob
         from snowmelt.files import user_cache
@@ -148,9 +150,8 @@ def evaluate_command(
             cache=None if no_cache else cache or user_cache(),
             show_progress=not quiet,
         )
-        typer.echo(str(job.run()))
-        if out is not None:
-            typer.echo(f"\nWrote {out}")
+        answers = job.run()
+        show(answers.to_dict(), f"{answers}\n\nWrote {out}" if out is not None else answers)
 
 
 def _size(text: str | None) -> int | list[int] | None:

@@ -8,15 +8,18 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.figures import AsJson, figures
 
 __all__ = ["inspect_command"]
 
 
 def inspect_command(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A generated PNG file, or its folder.")],
+    as_json: AsJson = False,
 ) -> None:
     """Show how a generated image was made, and the command that makes it again."""
-    with exit_codes():
+    with exit_codes(), figures(as_json) as show:
         from snowmelt.generation import inspect
 
-        typer.echo(inspect(path))
+        told = inspect(path)
+        show(told.figures, told)

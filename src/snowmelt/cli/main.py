@@ -16,9 +16,11 @@ from snowmelt.cli.compare import compare_command
 from snowmelt.cli.convert import export_command, import_command
 from snowmelt.cli.data import data_command
 from snowmelt.cli.distill import distill_command
+from snowmelt.cli.doctor import doctor_command
 from snowmelt.cli.edit import edits
 from snowmelt.cli.ema import ema_command
 from snowmelt.cli.evaluate import evaluate_command
+from snowmelt.cli.examples import epilog
 from snowmelt.cli.generate import generate
 from snowmelt.cli.inspect import inspect_command
 from snowmelt.cli.plan import plans
@@ -32,9 +34,8 @@ __all__ = ["app"]
 app = typer.Typer(
     help="Train image diffusion models and, strictly apart from that, sample from them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 
 
@@ -53,20 +54,21 @@ def _root(
     pass
 
 
-app.command("data")(data_command)
-app.command("train")(train)
-app.command("generate")(generate)
-app.command("sample")(sample_command)
-app.command("run")(run)
-app.command("distill")(distill_command)
-app.command("tune")(tune_command)
-app.command("evaluate")(evaluate_command)
-app.command("compare")(compare_command)
-app.command("augment")(augment_command)
-app.command("check")(check_command)
-app.command("import")(import_command)
-app.command("export")(export_command)
-app.command("ema")(ema_command)
-app.command("inspect")(inspect_command)
+app.command("data", epilog=epilog("data"))(data_command)
+app.command("train", epilog=epilog("train"))(train)
+app.command("generate", epilog=epilog("generate"))(generate)
+app.command("sample", epilog=epilog("sample"))(sample_command)
+app.command("run", epilog=epilog("run"))(run)
+app.command("distill", epilog=epilog("distill"))(distill_command)
+app.command("tune", epilog=epilog("tune"))(tune_command)
+app.command("evaluate", epilog=epilog("evaluate"))(evaluate_command)
+app.command("compare", epilog=epilog("compare"))(compare_command)
+app.command("augment", epilog=epilog("augment"))(augment_command)
+app.command("check", epilog=epilog("check"))(check_command)
+app.command("import", epilog=epilog("import"))(import_command)
+app.command("export", epilog=epilog("export"))(export_command)
+app.command("ema", epilog=epilog("ema"))(ema_command)
+app.command("inspect", epilog=epilog("inspect"))(inspect_command)
+app.command("doctor", epilog=epilog("doctor"))(doctor_command)
 app.add_typer(edits, name="edit")
 app.add_typer(plans, name="plan")

@@ -32,6 +32,7 @@ __all__ = [
     "Precision",
     "Quiet",
     "SamplerOptions",
+    "method_names",
     "with_groups",
 ]
 
@@ -69,6 +70,17 @@ DryRun = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing but warnings.")]
 
 
+def method_names(begun: str) -> list[str]:
+    """Return the presets and solvers that begin so: what a shell offers for ``--method``.
+
+    >>> method_names("dd")
+    ['ddpm', 'ddim']
+    """
+    from snowmelt.plans import PRESETS, SOLVERS
+
+    return [name for name in dict.fromkeys(["auto", *PRESETS, *SOLVERS]) if name.startswith(begun)]
+
+
 @dataclass(frozen=True)
 class MethodOptions:
     """The method: ``--method ddim:20``, or ``--solver ddim --steps 20``."""
@@ -77,6 +89,7 @@ class MethodOptions:
         str | None,
         typer.Option(
             "--method",
+            autocompletion=method_names,
             help="How to sample, such as balanced, ddim:20, 'dpmpp_2m steps=20 grid=karras' or plan.json "
             "(see `snowmelt plan list`); auto or auto:6 is the plan that `snowmelt tune` made for the "
             "checkpoint. Default: the checkpoint's own method; if it has none, balanced.",

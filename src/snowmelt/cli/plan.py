@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from snowmelt.cli.errors import exit_codes, user_errors
+from snowmelt.cli.examples import epilog
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import MethodOptions
 from snowmelt.errors import InputError
 
@@ -23,14 +25,15 @@ __all__ = ["plans"]
 plans = typer.Typer(help="Look at sampling methods before you use them.", no_args_is_help=True)
 
 
-@plans.command("list")
-def list_plans() -> None:
+@plans.command("list", epilog=epilog("plan list"))
+def list_plans(as_json: AsJson = False) -> None:
     """Show the solvers, time grids and presets, with their options."""
-    with exit_codes():
-        typer.echo(catalogue())
+    with exit_codes(), figures(as_json) as show:
+        found = catalogue()
+        show(found, "\n\n".join("\n".join(_section(title, them)) for title, them in found.items()))
 
 
-@plans.command("show")
+@plans.command("show", epilog=epilog("plan show"))
 def show_plan(
     name: Annotated[
         str | None,
@@ -58,12 +61,15 @@ def show_plan(
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the plan to this file (png, svg, pdf).")
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Also write the plan to this file; - prints it instead.")
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the plan to this file, which --method takes.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a sampling method as a table of numbers."""
-    with user_errors():
+    with user_errors(), figures(as_json) as show:
+        import json
+
         from snowmelt.core import make_schedule
         from snowmelt.models import Checkpoint
         from snowmelt.plans import Method, write_plan
@@ -75,14 +81,11 @@ def show_plan(
         else:
             noise, own = _trained(Checkpoint.read(checkpoint), checkpoint)
         plan = Method.of(text, default=own).plan(noise)
-        if json is not None and str(json) != "-":
-            write_plan(plan, json)
+        if out is not None:
+            write_plan(plan, out)
         if plot is not None:
-            try:
-                draw_plan(plan, plot)
-            except ImportError as error:
-                raise InputError("drawing needs matplotlib: pip install 'snowmelt[train]'") from error
-        typer.echo(plan.to_json() if str(json) == "-" else str(plan))
+            draw_plan(plan, plot)
+        show(json.loads(plan.to_json()), plan)
 
 
 def _trained(checkpoint: Checkpoint, path: Path) -> tuple[NoiseSchedule, Method | None]:
@@ -92,24 +95,30 @@ def _trained(checkpoint: Checkpoint, path: Path) -> tuple[NoiseSchedule, Method 
     return checkpoint.spec.make_schedule(), checkpoint.method
 
 
-def catalogue() -> str:
-    """Return a text with all solvers, grids and presets."""
+def catalogue() -> dict[str, list[dict[str, str]]]:
+    """Return all solvers, grids and presets, each with its name, what it does, and its options."""
     from snowmelt.plans import GRIDS, PRESETS, SOLVERS
 
-    solvers = [(name, _summary(make), _options(make)) for name, make in SOLVERS.items()]
-    grids = [(name, _summary(place), _options(place)) for name, place in GRIDS.items()]
-    presets = [(name, preset.summary, _choice(preset)) for name, preset in PRESETS.items()]
-    sections = {"Solvers": solvers, "Grids": grids, "Presets": presets}
-    return "\n\n".join("\n".join(_section(title, entries)) for title, entries in sections.items())
+    functions: dict[str, Mapping[str, Callable[..., Any]]] = {"solvers": SOLVERS, "grids": GRIDS}
+    found = {
+        title: [_entry(name, _summary(make), _options(make)) for name, make in listed.items()]
+        for title, listed in functions.items()
+    }
+    found["presets"] = [_entry(name, preset.summary, _choice(preset)) for name, preset in PRESETS.items()]
+    return found
 
 
-def _section(title: str, entries: list[tuple[str, str, str]]) -> Iterator[str]:
-    width = max(len(name) for name, _, _ in entries)
-    yield title
-    for name, summary, details in entries:
-        yield f"  {name:{width}}  {summary}"
-        if details:
-            yield f"  {'':{width}}  [{details}]"
+def _entry(name: str, summary: str, options: str) -> dict[str, str]:
+    return {"name": name, "summary": summary, "options": options}
+
+
+def _section(title: str, entries: list[dict[str, str]]) -> Iterator[str]:
+    width = max(len(entry["name"]) for entry in entries)
+    yield title.capitalize()
+    for entry in entries:
+        yield f"  {entry['name']:{width}}  {entry['summary']}"
+        if entry["options"]:
+            yield f"  {'':{width}}  [{entry['options']}]"
 
 
 def _summary(function: Callable[..., Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from snowmelt.cli.errors import user_errors
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import GuidanceScale, MethodOptions, Quiet, SamplerOptions, with_groups
 from snowmelt.cli.parsing import expect_suffix, integers
 from snowmelt.text import counted
@@ -29,10 +30,11 @@ def sample_command(
     out: Annotated[Path, typer.Option("--out", help="PNG file to write; it shows all images.")] = Path(
         "samples.png"
     ),
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Sample some images from a checkpoint into one picture."""
-    with user_errors():
+    with user_errors(), figures(as_json) as show:
         from snowmelt.generation import choose_images
         from snowmelt.images import save_grid
 
@@ -46,8 +48,9 @@ def sample_command(
             len(seeds), labels, guidance, not model.no_ema, show_progress=not quiet, seeds=seeds
         )
         save_grid(images, out, captions=[str(label) for label in labels] if labels is not None else None)
-        if not quiet:
-            typer.echo(
-                f"{out}: {counted(len(seeds), 'image')} by {sampler.method} "
-                f"({counted(sampler.plan.nfe, 'evaluation')})"
-            )
+        solved_by, nfe = str(sampler.method), sampler.plan.nfe
+        text = f"{out}: {counted(len(seeds), 'image')} by {solved_by} ({counted(nfe, 'evaluation')})"
+        show(
+            {"picture": out, "method": solved_by, "evaluations": nfe, "seeds": seeds, "classes": labels},
+            text if not quiet else None,
+        )

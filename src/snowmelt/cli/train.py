@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snowmelt.cli.errors import exit_codes
+from snowmelt.cli.figures import AsJson, Show, figures
 from snowmelt.cli.options import Overrides, Overwrite
 from snowmelt.cli.parsing import is_config
 from snowmelt.errors import InputError, as_input_errors
@@ -57,13 +58,14 @@ def train(
     budget: Budget = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a model. Ctrl-C and SIGTERM save the work so far.
 
     With training.resume.enabled=true, the same command goes on where the run stopped, and starts it the first
     time.
     """
-    with exit_codes(after_full_disk=RESUME):
+    with exit_codes(after_full_disk=RESUME), figures(as_json) as show:
         from snowmelt.config import load_config
 
         changes = list(overrides or [])
@@ -72,7 +74,7 @@ def train(
             config = load_config(source, [*changes, "mode=train"])
         else:
             config = _proposed(str(source), budget, changes, overwrite=overwrite, dry_run=dry_run)
-        train_from(config, overwrite=overwrite, dry_run=dry_run)
+        train_from(config, show, overwrite=overwrite, dry_run=dry_run)
 
 
 def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: bool, dry_run: bool) -> Config:
@@ -120,9 +122,17 @@ def _proposed(data: str, budget: str | None, changes: list[str], *, overwrite: b
     return config
 
 
-def train_from(config: Config, *, overwrite: bool = False, dry_run: bool = False) -> None:
-    """Check everything that can fail, then train the model of a configuration."""
+def train_from(config: Config, show: Show, *, overwrite: bool = False, dry_run: bool = False) -> None:
+    """Check everything that can fail, then train the model of a configuration.
+
+    Args:
+        config: what to train, on what, and how.
+        show: is given the figures.
+        overwrite: remove what an earlier run has left.
+        dry_run: train nothing, and tell what a run would do.
+    """
     from snowmelt.device import resolve_device
+    from snowmelt.training.accelerator import is_first_process
     from snowmelt.training.forecast import forecast
     from snowmelt.training.run import TrainingRun
 
@@ -138,9 +148,13 @@ def train_from(config: Config, *, overwrite: bool = False, dry_run: bool = False
         )
         run.check()
     if dry_run:
-        typer.echo(forecast(run))
-    else:
-        run.run()
+        told = forecast(run)
+        show(told.figures, told)
+        return
+    folder, done = run.run(), run.trainer.progress
+    if is_first_process():
+        found = {"folder": folder, "images": done.images, "steps": done.global_step, "epochs": done.epoch}
+        show(found, None)
 
 
 def _training_metrics(config: Config, device: torch.device, data: DiffusionDataLoader) -> Measure:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from snowmelt.cli.errors import user_errors
+from snowmelt.cli.figures import AsJson, figures
 from snowmelt.cli.options import GuidanceScale, Quiet, SamplerOptions, with_groups
 from snowmelt.cli.parsing import integers
 from snowmelt.text import text_table
@@ -46,14 +46,14 @@ def tune_command(
         Path | None,
         typer.Option("--out", help="Folder of the plans. Default: beside the checkpoint, where auto looks."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Tune sampling plans for a checkpoint: few evaluations, near to what many would make.
 
     `--method auto` of sample, generate and evaluate takes them. Ctrl-C keeps the best so far.
     """
-    with user_errors():
+    with user_errors(), figures(as_json) as show:
         from snowmelt.models import Checkpoint
         from snowmelt.sampling import DiffusionSampler
         from snowmelt.tuning import Job
@@ -82,10 +82,7 @@ def tune_command(
         )
         job.check()
         outcome = job.run()
-        if as_json:
-            typer.echo(json.dumps(outcome.to_dict(), indent=1))
-        elif not quiet:
-            typer.echo(summary(outcome, job.place))
+        show(outcome.to_dict(), summary(outcome, job.place) if not quiet else None)
         if outcome.interrupted:
             raise KeyboardInterrupt
 

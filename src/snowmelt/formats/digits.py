@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, optional
 from snowmelt.formats.source import TensorSource
 from snowmelt.images import Shape, resize
 
@@ -51,24 +51,24 @@ def load_digits_split(split: str | None = None) -> tuple[np.ndarray, np.ndarray]
     >>> [len(load_digits_split(split)[0]) for split in ("train", "test", None)]
     [1437, 360, 1797]
     """
-    from sklearn.model_selection import train_test_split
-
+    model_selection = optional("sklearn.model_selection", "the data set digits", "train")
     if split not in (None, "train", "test"):
         raise InputError(f"digits has the parts digits:train and digits:test, not digits:{split}")
     pixels, labels = _shipped()
     images, labels = (pixels / 8 - 1).astype(np.float32), labels.astype(np.int64)
     if split is None:
         return images, labels
-    parts = train_test_split(images, labels, test_size=HELD_OUT, stratify=labels, random_state=0)
+    parts = model_selection.train_test_split(
+        images, labels, test_size=HELD_OUT, stratify=labels, random_state=0
+    )
     return (parts[0], parts[2]) if split == "train" else (parts[1], parts[3])
 
 
 @cache
 def _shipped() -> tuple[np.ndarray, np.ndarray]:
     """Return scikit-learn's images (1797, 64) in 0..16 and their labels, from a slow text file."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    sets = optional("sklearn.datasets", "the data set digits", "train")
+    pixels, labels = sets.load_digits(return_X_y=True)
     return pixels, labels
 
 

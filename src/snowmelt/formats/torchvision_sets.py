@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.digest import content_digest
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, optional
 from snowmelt.formats.ahead import ahead
 from snowmelt.formats.source import ImageSource
 from snowmelt.images import Shape, resize
@@ -68,8 +68,7 @@ def _open(name: str, split: str | None, shape: Shape) -> StoredSource:
 
     Without a `split` it is the whole set, both parts.
     """
-    from torchvision import datasets  # takes as long to load as torch
-
+    datasets = optional("torchvision.datasets", f"the data set {name}", "train")
     if split not in (None, "train", "test"):
         raise InputError(f"{name} has the parts {name}:train and {name}:test, not {name}:{split}")
     root = Path(os.environ.get("SNOWMELT_DATA", "data"))

@@ -12,13 +12,14 @@ from snowmelt.errors import InputError
 from snowmelt.generation.job import Job
 from snowmelt.generation.manifest import NAME, read_manifest
 from snowmelt.images import decode_png
+from snowmelt.json_files import Account
 from snowmelt.text import counted
 
 __all__ = ["forecast", "inspect"]
 
 
-def forecast(job: Job) -> str:
-    """Return what the rest of a job will take, from a trial of two evaluations."""
+def forecast(job: Job) -> Account:
+    """Tell what the rest of a job will take, from a trial of two evaluations."""
     estimate = job.estimate()
     done = job.num_samples - estimate.images
     shared = job.team.size > 1
@@ -35,11 +36,20 @@ def forecast(job: Job) -> str:
         + (", in each process" if shared else ""),
         "folder": f"{job.folder}",
     }
-    return _listed(facts)
+    figures = {
+        **estimate._asdict(),
+        "done": done,
+        "plan": plan.name,
+        "nfe": plan.nfe,
+        "processes": job.team.size,
+        "device": str(job.sampler.device),
+        "folder": str(job.folder),
+    }
+    return Account(_listed(facts), figures)
 
 
-def inspect(path: str | Path) -> str:
-    """Return what is known of a generated image, or of a folder of them.
+def inspect(path: str | Path) -> Account:
+    """Tell what is known of a generated image, or of a folder of them.
 
     Args:
         path: a PNG file that ``snowmelt generate`` wrote, its folder, or the manifest in it.
@@ -55,7 +65,7 @@ def inspect(path: str | Path) -> str:
     return _folder(path) if path.is_dir() else _image(path)
 
 
-def _image(path: Path) -> str:
+def _image(path: Path) -> Account:
     try:
         _, known = decode_png(path.read_bytes())
     except OSError as error:
@@ -66,10 +76,11 @@ def _image(path: Path) -> str:
     which = [f"generation.sampling.seeds=[{known['seed']}]"]
     if "class" in known:
         which.append(f"generation.sampling.class_counts={{{known['class']}: 1}}")
-    return _listed({**known, "again": f"\n  snowmelt generate - {arguments} {shlex.join(which)}"})
+    again = f"snowmelt generate - {arguments} {shlex.join(which)}"
+    return Account(_listed({**known, "again": f"\n  {again}"}), {**known, "again": again})
 
 
-def _folder(path: Path) -> str:
+def _folder(path: Path) -> Account:
     manifest = read_manifest(path)
     if manifest is None:
         raise InputError(f"{path} has no {NAME}: it was not written by snowmelt generate")
@@ -91,7 +102,7 @@ def _folder(path: Path) -> str:
         f"{sum(run['expected_seconds'] for run in runs):.1f} s expected",
         "again": f"snowmelt generate {shlex.quote(str(path / 'config.yaml'))}",
     }
-    return _listed(facts)
+    return Account(_listed(facts), {**facts, "runs": runs})
 
 
 def _listed(facts: Mapping[str, Any]) -> str:

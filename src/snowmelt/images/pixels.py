@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from PIL import ImageColor
 from torch import Tensor
+from torch.nn import functional
 
 from snowmelt.errors import InputError
 from snowmelt.images.reading import BACKGROUND, hide
@@ -112,10 +113,9 @@ def _in_channels(images: Tensor, shape: Shape) -> Tensor:
 
 
 def _resized(images: Tensor, size: list[int]) -> Tensor:
-    from torchvision.transforms.v2 import functional  # takes as long to load as torch
-
-    resized: Tensor = functional.resize(images, size, antialias=True)
-    return resized
+    stacked = images.reshape(-1, *images.shape[-3:])
+    resized = functional.interpolate(stacked, size, mode="bilinear", align_corners=False, antialias=True)
+    return resized.reshape(*images.shape[:-2], *size)
 
 
 def _resized_with_alpha(images: Tensor, size: list[int], shape: Shape) -> Tensor:

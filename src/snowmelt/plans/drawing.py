@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from snowmelt.errors import require
 from snowmelt.files import atomic_write
 from snowmelt.plans.plan import Plan
 
@@ -26,8 +27,10 @@ def draw_plan(plan: Plan, path: str | Path) -> None:
     """Draw `plan` to a file; its suffix says the format, such as ``.png``, ``.svg`` or ``.pdf``.
 
     Raises:
-        ValueError: matplotlib does not know the format.
+        MissingLibraryError: matplotlib is not installed.
+        ValueError: it does not know the format.
     """
+    require("matplotlib", needed_by="drawing a plan", extra="report")
     from matplotlib.figure import Figure
 
     tables = {"$y$": plan.weights("advance")}

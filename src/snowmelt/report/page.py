@@ -13,7 +13,7 @@ from importlib import resources
 from os import PathLike
 from pathlib import Path
 
-from snowmelt.errors import optional
+from snowmelt.errors import optional, require
 from snowmelt.files import atomic_write
 from snowmelt.text import text_table
 
@@ -87,9 +87,8 @@ class Chapter:
 
 
 def check_report_libraries(purpose: str) -> None:
-    """Raise InputError, which names the purpose, if a library that reports need is missing."""
-    for library in ("jinja2", "matplotlib"):
-        optional(library, purpose, "evaluate")
+    """Raise MissingLibraryError, which names the purpose, if a library that reports need is missing."""
+    require("jinja2", "matplotlib", needed_by=purpose, extra="report")
 
 
 def write_html_report(
@@ -114,7 +113,7 @@ def write_html_report(
     ...     "<h1>A &lt; B</h1>" in path.read_text()
     True
     """
-    jinja2 = optional("jinja2", "a report", "evaluate")
+    jinja2 = optional("jinja2", "a report", "report")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     template = environment.from_string(

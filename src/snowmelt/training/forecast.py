@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from snowmelt.config.training import Training
+from snowmelt.json_files import Account
 from snowmelt.sampling.memory import used_bytes
 from snowmelt.text import counted, listed
 from snowmelt.training.bar import make_clock
@@ -21,8 +22,8 @@ __all__ = ["forecast"]
 LOOKS = 1000  # at the learning rate, evenly over the run
 
 
-def forecast(run: TrainingRun) -> str:
-    """Take a few steps, write nothing, and return what the run does, how long it takes and what it needs."""
+def forecast(run: TrainingRun) -> Account:
+    """Take a few steps, write nothing, and tell what the run does, how long it takes and what it needs."""
     trainer = run.trainer
     trainer.dataloader.prepare(write=False)
     clock = make_clock(trainer, run.length)
@@ -33,14 +34,25 @@ def forecast(run: TrainingRun) -> str:
     device = trainer.accelerator.device
     steps = run.length.amount / clock.seconds if clock.left is None else clock.left
     highest = run.config.training.optimizer.learning_rate * _highest_share(trainer, run.length, steps)
+    memory, folder = used_bytes(device), run.config.output.base_dir
     lines = [
         run.summary(),
         clock.sentence(),
-        f"Memory at the peak of these steps: {used_bytes(device) / 2**20:,.0f} MiB on {device}",
+        f"Memory at the peak of these steps: {memory / 2**20:,.0f} MiB on {device}",
         *_plan(run.config.training, highest, validates=trainer.dataloader.val_loader() is not None),
-        f"Everything goes below {run.config.output.base_dir}",
+        f"Everything goes below {folder}",
     ]
-    return "\n".join(lines)
+    figures = {
+        "parameters": trainer.model.num_parameters,
+        "images": trainer.dataloader.num_train_images,
+        "steps": int(steps),
+        "seconds_a_step": clock.seconds,
+        "seconds": steps * clock.seconds,
+        "bytes": memory,
+        "device": str(device),
+        "folder": folder,
+    }
+    return Account("\n".join(lines), figures)
 
 
 def _highest_share(trainer: DiffusionTrainer, length: Length, steps: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from snowmelt.errors import InputError
+from snowmelt.errors import optional
 from snowmelt.training.muon import Muon
 
 __all__ = ["OPTIMIZERS", "make_optimizer"]
@@ -40,14 +40,8 @@ def _muon(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Op
 
 def _schedule_free_adamw(parameters: Parameters, rate: float, betas: Betas, decay: float) -> Optimizer:
     # Defazio et al. 2024
-    try:
-        from schedulefree import AdamWScheduleFree
-    except ImportError as error:
-        raise InputError(
-            "the optimizer schedule_free_adamw is that of schedulefree, which is not installed: "
-            "pip install 'snowmelt[optimizers]'"
-        ) from error
-    made: Optimizer = AdamWScheduleFree(parameters, rate, betas, weight_decay=decay)
+    schedulefree = optional("schedulefree", "the optimizer schedule_free_adamw", "optimizers")
+    made: Optimizer = schedulefree.AdamWScheduleFree(parameters, rate, betas, weight_decay=decay)
     return made
 
 

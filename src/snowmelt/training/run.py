@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -16,7 +15,7 @@ import torch
 from snowmelt.config import Config, resolve_output_path, save_config
 from snowmelt.config.training import Training
 from snowmelt.data import DiffusionDataLoader
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, require
 from snowmelt.files import remove_leftovers
 from snowmelt.formats import SPLIT_NAME
 from snowmelt.models import Checkpoint, ModelSpec
@@ -49,7 +48,6 @@ from snowmelt.training.weightings import Weighting, usual_weighting
 __all__ = ["TrainingRun"]
 
 GO_ON = "The run stopped after {:.0%}. The same command with training.resume.enabled=true goes on."
-LIBRARIES = ("accelerate", "jinja2", "matplotlib")  # sampling does without them
 
 Measure = Callable[[DiffusionSampler], Mapping[str, float]]
 
@@ -104,9 +102,7 @@ class TrainingRun:
         Raises:
             InputError: something is missing or does not fit; the message says what to change.
         """
-        for library in LIBRARIES:
-            if find_spec(library) is None:
-                raise InputError(f"training needs {library}: pip install 'snowmelt[train]'")
+        require("accelerate", "jinja2", "matplotlib", needed_by="training", extra="train")
         check_trackers(self.config.training.trackers)
         if is_first_process() and not self.overwrite:
             self.check_folder()

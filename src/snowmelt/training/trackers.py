@@ -10,7 +10,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image
 
-from snowmelt.errors import InputError
+from snowmelt.errors import require
 from snowmelt.files import atomic_write
 
 __all__ = ["TRACKERS", "Tracker", "check_trackers"]
@@ -155,14 +154,9 @@ TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raise InputError if the library of a tracker is missing."""
+    """Raise MissingLibraryError if the library of a tracker is missing."""
     for name in names:
-        if find_spec(name) is None:
-            extra = "train" if name == "tensorboard" else name
-            raise InputError(
-                f"training.trackers names {name}, which is not installed: pip install 'snowmelt[{extra}]', "
-                "or leave it out"
-            )
+        require(name, needed_by="training.trackers", extra="train" if name == "tensorboard" else name)
 
 
 def _started(tracker: Any) -> Any:

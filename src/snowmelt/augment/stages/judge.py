@@ -5,7 +5,6 @@ from __future__ import annotations
 from snowmelt.augment.job import AugmentJob
 from snowmelt.augment.report import answer, write_report
 from snowmelt.augment.stage import Stage
-from snowmelt.errors import optional
 from snowmelt.evaluation.answers.usefulness import usefulness
 from snowmelt.files import user_cache
 from snowmelt.report import check_report_libraries
@@ -16,7 +15,6 @@ __all__ = ["JUDGE"]
 
 def _run(job: AugmentJob, anew: bool) -> str:
     check_report_libraries("a report")
-    optional("scipy.stats", "a judgement", "evaluate")
     selected = job.read("select")
     result = usefulness(
         job.generated,

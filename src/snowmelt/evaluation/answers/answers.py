@@ -12,10 +12,10 @@ from snowmelt.evaluation.answers.selection import Selection
 from snowmelt.evaluation.answers.summary import summary
 from snowmelt.evaluation.answers.usefulness import Usefulness, usefulness_chapter
 from snowmelt.evaluation.drawing import draw_closest_pairs, draw_scores, draw_side_by_side
-from snowmelt.evaluation.json_files import Json, write_json
 from snowmelt.evaluation.ladder import Ladder
 from snowmelt.evaluation.ladder.drawing import draw_ladder
 from snowmelt.formats import ImageSource
+from snowmelt.json_files import Json, write_json
 from snowmelt.report import Block, Chapter, Picture, write_html_report
 from snowmelt.text import text_table
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from snowmelt._version import __version__
-from snowmelt.errors import InputError, optional
+from snowmelt.errors import InputError
 from snowmelt.evaluation.answers.answers import Answers
 from snowmelt.evaluation.answers.novelty import novelty
 from snowmelt.evaluation.answers.scores import evaluate
@@ -148,7 +148,6 @@ class EvaluationJob:
         sources = [source for source in self.sources if source is not None]
         check_one_shape(sources)
         if self.useful:
-            optional("scipy.stats", "--useful", "evaluate")
             check_labelled(sources)
         if self.extractor == "classifier":  # before minutes of training, seconds of reading
             for source in sources:

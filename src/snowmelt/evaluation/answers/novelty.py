@@ -27,7 +27,6 @@ from torch import Tensor
 
 from snowmelt.evaluation.answers.nearest import nearest, nearest_twins
 from snowmelt.evaluation.features import Features
-from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.metrics.neighbours import MEMORY
 from snowmelt.evaluation.uncertainty import (
     GROUPS,
@@ -37,6 +36,7 @@ from snowmelt.evaluation.uncertainty import (
     jackknife_std,
     proportion_interval,
 )
+from snowmelt.json_files import Json, plain
 from snowmelt.report import INTERVALS, Block, Chapter, Picture, Table
 
 __all__ = ["Novelty", "novelty", "novelty_chapter"]

@@ -9,9 +9,9 @@ from typing import Any
 
 from snowmelt.evaluation.features import Features, Moments
 from snowmelt.evaluation.features.moments import check_same_dim
-from snowmelt.evaluation.json_files import Json, plain, write_json
 from snowmelt.evaluation.metrics import METRICS, check_metrics, density_coverage
 from snowmelt.evaluation.uncertainty import Estimate
+from snowmelt.json_files import Json, plain, write_json
 from snowmelt.progress import progress
 from snowmelt.report import INTERVALS, Chapter, Table
 

@@ -19,13 +19,13 @@ from torch import Tensor
 from snowmelt.errors import InputError
 from snowmelt.evaluation.answers.nearest import nearest
 from snowmelt.evaluation.features import Features
-from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.metrics.neighbours import MEMORY
 from snowmelt.files import atomic_folder
 from snowmelt.formats import ImageSource, Writer, class_numbers
 from snowmelt.formats.class_folders import ClassFolderWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.images import encode_png
+from snowmelt.json_files import Json, plain
 from snowmelt.text import counted
 
 __all__ = [

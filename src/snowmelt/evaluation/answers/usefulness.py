@@ -28,7 +28,6 @@ from torch import Tensor
 
 from snowmelt.evaluation.features.extractor import Extractor
 from snowmelt.evaluation.features.small_classifier import ClassifierExtractor, default_steps
-from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.learning.choosing import Candidate, best_of, rank, rounds_of
 from snowmelt.evaluation.learning.figures import (
     Figures,
@@ -43,6 +42,7 @@ from snowmelt.evaluation.learning.recipes import Recipe
 from snowmelt.evaluation.matching import check_labelled, check_one_shape
 from snowmelt.evaluation.uncertainty import Estimate, Z
 from snowmelt.formats import ImageSource
+from snowmelt.json_files import Json, plain
 from snowmelt.progress import progress
 from snowmelt.report import INTERVALS, Chapter, Table
 from snowmelt.text import counted

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from snowmelt.evaluation.answers.scores import Scores
-from snowmelt.evaluation.json_files import Json
 from snowmelt.evaluation.metrics import METRICS
+from snowmelt.json_files import Json
 from snowmelt.plans import Method
 
 __all__ = ["COSTS", "Cell", "CellImages", "Cost", "Result", "cell_names", "series_names"]

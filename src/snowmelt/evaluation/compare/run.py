@@ -16,9 +16,9 @@ from snowmelt.evaluation.compare.cell import Cell, CellImages, Result
 from snowmelt.evaluation.compare.store import read_images, read_scores, write_images, write_scores
 from snowmelt.evaluation.features import Extractor, Features, Moments
 from snowmelt.evaluation.features.extract import features_of_batches, with_probabilities
-from snowmelt.evaluation.json_files import Json
 from snowmelt.evaluation.sampled import SampledSource
 from snowmelt.images import BACKGROUND
+from snowmelt.json_files import Json
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler, Request
 

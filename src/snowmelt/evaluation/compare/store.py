@@ -24,9 +24,9 @@ from snowmelt.digest import content_digest
 from snowmelt.evaluation.answers.scores import Scores
 from snowmelt.evaluation.compare.cell import Cell, CellImages
 from snowmelt.evaluation.features.features import read_array, write_array
-from snowmelt.evaluation.json_files import write_json
 from snowmelt.files import atomic_write
 from snowmelt.images import decode_png, encode_png
+from snowmelt.json_files import write_json
 
 __all__ = ["clear", "kept_precision", "read_images", "read_scores", "write_images", "write_scores"]
 

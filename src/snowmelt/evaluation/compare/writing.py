@@ -12,9 +12,9 @@ from snowmelt.evaluation.answers.scores import notes
 from snowmelt.evaluation.compare.cell import COSTS, Result, cell_names
 from snowmelt.evaluation.compare.drawing import draw_matrix, draw_quality
 from snowmelt.evaluation.compare.pareto import best, front, sufficient
-from snowmelt.evaluation.json_files import write_json
 from snowmelt.evaluation.ladder import Ladder
 from snowmelt.files import atomic_write
+from snowmelt.json_files import write_json
 from snowmelt.report import INTERVALS, Chapter, Picture, Table, write_html_report
 from snowmelt.text import listed, number
 

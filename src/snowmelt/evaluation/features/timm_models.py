@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from snowmelt.digest import content_digest
 from snowmelt.errors import InputError, optional
@@ -43,6 +42,8 @@ class TimmExtractor:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return features (B, D), float32 on the CPU, of images uint8 (B, 1 or 3, H, W)."""
+        from torchvision.transforms.v2 import functional  # takes as long to load as torch
+
         x = resized(images, self.size, self.device)
         x = functional.normalize(x.float() / 255, self.mean, self.std)
         with torch.no_grad():

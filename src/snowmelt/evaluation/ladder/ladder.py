@@ -21,11 +21,11 @@ from torch import Tensor
 
 from snowmelt.evaluation.answers.scores import evaluate
 from snowmelt.evaluation.features import Extractor, Features, extract_features
-from snowmelt.evaluation.json_files import Json, plain
 from snowmelt.evaluation.ladder.spoiling import SPOILINGS
 from snowmelt.evaluation.metrics import METRICS
 from snowmelt.evaluation.uncertainty import SEED, Estimate
 from snowmelt.formats import ImageSource, TensorSource
+from snowmelt.json_files import Json, plain
 from snowmelt.report import Table
 from snowmelt.text import listed
 

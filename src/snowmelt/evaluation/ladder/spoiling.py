@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 __all__ = ["SPOILINGS", "Spoiling"]
 
@@ -70,6 +69,8 @@ def noise(images: Tensor, labels: Tensor | None, strength: float, random: torch.
 
 def blur(images: Tensor, labels: Tensor | None, strength: float, random: torch.Generator) -> Tensor:
     """Blur with a Gaussian whose standard deviation is `strength` pixels of a side of 32."""
+    from torchvision.transforms.v2 import functional  # takes as long to load as torch
+
     sigma = strength * min(images.shape[-2:]) / SIDE
     reach = max(1, min(round(3 * sigma), min(images.shape[-2:]) - 1))  # it is padded with its reflection
     blurred: Tensor = functional.gaussian_blur(images, [2 * reach + 1] * 2, [sigma] * 2)

@@ -7,15 +7,29 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from snowmelt.files import atomic_write
 
-__all__ = ["Json", "plain", "write_json"]
+__all__ = ["Account", "Json", "plain", "write_json"]
 
 Json = dict[str, Any]  # of plain values: numbers, texts, None, lists, and the same again
+
+
+class Account(NamedTuple):
+    """What was found: a text for a person, and figures for a program.
+
+    >>> print(Account("8 images", {"images": 8}))
+    8 images
+    """
+
+    text: str
+    figures: Json
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def plain(value: Any) -> Any:
