@@ -41,7 +41,7 @@ def from_k_diffusion(
     """Return a k-diffusion denoiser as a model on the schedule `VE`.
 
     Args:
-        denoiser: (x, sigma, **extra_args) -> x0, such as ``k_diffusion.external.DiscreteEpsDDPMDenoiser`` or
+        denoiser: ``(x, sigma, **extra_args) -> x0``, such as ``k_diffusion.external.DiscreteEpsDDPMDenoiser`` or
             ``k_diffusion.layers.Denoiser``.
         image_shape: (C, H, W).
         num_classes: number of classes; None for an unconditional denoiser.

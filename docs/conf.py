@@ -1,0 +1,67 @@
+"""How `make docs` builds the site: the pages as they stand here, the front from README.md, the reference from docstrings.
+
+The navigation is in index.md. A page that it does not name, and a link or an anchor that leads nowhere, stop the build.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from snowmelt import __version__
+
+project, author, release = "snowmelt", "the authors of snowmelt", __version__
+extensions = [
+    "myst_parser",  # the pages are Markdown, which a code host shows, too
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_templates"]
+templates_path = ["_templates"]
+nitpicky = False  # types of other libraries stand in signatures, and lead nowhere without a network
+
+html_theme = "furo"  # the system's fonts and its own scripts: a page asks nothing of a network
+html_title = "snowmelt"
+html_copy_source = False
+
+default_role = "py:obj"  # `name` in a docstring leads to that name
+napoleon_use_ivar = True
+autodoc_default_options = {"members": True, "undoc-members": True, "no-value": True}
+python_maximum_signature_line_length = 100
+myst_heading_anchors = 3
+
+ABOVE = ("CONTRIBUTING.md", "CHANGELOG.md")  # pages here, too
+
+
+def take_files_from_above(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put README.md, CONTRIBUTING.md or CHANGELOG.md in place of a line that is a link to it."""
+    above = Path(app.srcdir).parent
+
+    def contents(line: re.Match[str]) -> str:
+        return re.sub(r"\]\((?!https?:|#)([^)]+)\)", from_here, (above / line[1]).read_text(encoding="utf-8"))
+
+    source[0] = re.sub(r"^\[.*\]\(\.\./([A-Z]+\.md)\)$", contents, source[0], flags=re.MULTILINE)
+
+
+def from_here(link: re.Match[str]) -> str:
+    """Return a link of those files as it is from this folder."""
+    target = link[1]
+    if target.startswith("docs/"):
+        return f"]({target.removeprefix('docs/')})"
+    return f"]({target.lower()})" if target in ABOVE else f"](../{target})"
+
+
+def name_the_keys(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Say what a dictionary of the package holds."""
+    if what == "data" and isinstance(value, Mapping):
+        lines[:] = [*lines, "", "Keys: " + ", ".join(f"``{key}``" for key in value)]
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", take_files_from_above)
+    app.connect("autodoc-process-docstring", name_the_keys)
