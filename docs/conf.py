@@ -1,6 +1,8 @@
-"""How `make docs` builds the site: the pages as they stand here, the front from README.md, the reference from docstrings.
+"""How `make docs` builds the site, from the pages as they are, README.md and the docstrings.
 
-The navigation is in index.md. A page that it does not name, and a link or an anchor that leads nowhere, stop the build.
+Sphinx, as it is kept best: MkDocs 1 has had no release since 2024, and the reference of its heir Zensical is
+preliminary. index.md sorts the pages. One that it does not name stops the build, as does a link or an anchor
+that leads nowhere.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ extensions = [
 ]
 exclude_patterns = ["_templates"]
 templates_path = ["_templates"]
-nitpicky = False  # types of other libraries stand in signatures, and lead nowhere without a network
 
 html_theme = "furo"  # the system's fonts and its own scripts: a page asks nothing of a network
 html_title = "snowmelt"
