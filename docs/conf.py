@@ -36,25 +36,22 @@ autodoc_default_options = {"members": True, "undoc-members": True, "no-value": T
 python_maximum_signature_line_length = 100
 myst_heading_anchors = 3
 
-ABOVE = ("CONTRIBUTING.md", "CHANGELOG.md")  # pages here, too
+PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+LINK_ALONE = re.compile(r"^\[.*\]\(\.\./([A-Z]+\.md)\)$", re.MULTILINE)
+RELATIVE = re.compile(r"\]\((?!https?:)(?=[\w./-]+[#)])")
 
 
 def take_files_from_above(app: Sphinx, page: str, source: list[str]) -> None:
-    """Put README.md, CONTRIBUTING.md or CHANGELOG.md in place of a line that is a link to it."""
-    above = Path(app.srcdir).parent
+    """Put README.md and its like in place of a line that is a link to it; other links lead to its page."""
 
     def contents(line: re.Match[str]) -> str:
-        return re.sub(r"\]\((?!https?:|#)([^)]+)\)", from_here, (above / line[1]).read_text(encoding="utf-8"))
+        text = (Path(app.srcdir).parent / line[1]).read_text(encoding="utf-8")
+        return RELATIVE.sub("](../", text).replace("](../docs/", "](")
 
-    source[0] = re.sub(r"^\[.*\]\(\.\./([A-Z]+\.md)\)$", contents, source[0], flags=re.MULTILINE)
-
-
-def from_here(link: re.Match[str]) -> str:
-    """Return a link of those files as it is from this folder."""
-    target = link[1]
-    if target.startswith("docs/"):
-        return f"]({target.removeprefix('docs/')})"
-    return f"]({target.lower()})" if target in ABOVE else f"](../{target})"
+    text = LINK_ALONE.sub(contents, source[0])
+    for file, here in PAGES.items():
+        text = text.replace(f"](../{file}", f"]({here}")
+    source[0] = text
 
 
 def name_the_keys(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
