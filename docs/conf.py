@@ -1,8 +1,7 @@
 """How `make docs` builds the site, from the pages as they are, README.md and the docstrings.
 
-Sphinx, as it is kept best: MkDocs 1 has had no release since 2024, and the reference of its heir Zensical is
-preliminary. index.md sorts the pages. One that it does not name stops the build, as does a link or an anchor
-that leads nowhere.
+index.md sorts the pages. One that it does not name stops the build, as does a link or an anchor that leads
+nowhere.
 """
 
 from __future__ import annotations
