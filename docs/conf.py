@@ -28,6 +28,7 @@ templates_path = ["_templates"]
 html_theme = "furo"  # the system's fonts and its own scripts: a page asks nothing of a network
 html_title = "snowmelt"
 html_copy_source = False
+html_static_path, html_css_files = ["_static"], ["site.css"]
 
 default_role = "py:obj"  # `name` in a docstring leads to that name
 napoleon_use_ivar = True
@@ -53,12 +54,14 @@ def take_files_from_above(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = text
 
 
-def name_the_keys(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    """Say what a dictionary of the package holds."""
+def mend_docstrings(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Say what a dictionary of the package holds, and leave out what Python says of a named tuple's fields."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()
     if what == "data" and isinstance(value, Mapping):
         lines[:] = [*lines, "", "Keys: " + ", ".join(f"``{key}``" for key in value)]
 
 
 def setup(app: Sphinx) -> None:
     app.connect("source-read", take_files_from_above)
-    app.connect("autodoc-process-docstring", name_the_keys)
+    app.connect("autodoc-process-docstring", mend_docstrings)
