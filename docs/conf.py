@@ -55,7 +55,7 @@ def take_files_from_above(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def mend_docstrings(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    """Say what a dictionary of the package holds, and leave out what Python says of a named tuple's fields."""
+    """Say what a dictionary of the package holds, and leave out what Python says of named tuples."""
     if lines and lines[0].startswith("Alias for field number"):
         lines.clear()
     if what == "data" and isinstance(value, Mapping):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,10 @@ from snowmelt.cli import app
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
-PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    DOCS.glob("*.md")
-)
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.glob("*.md")])
+FENCED = re.compile(r"(?ms)^```(\w*)\n(.*?)^```$")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+NAMED = re.compile(r"`((?:configs|docs|examples|benchmarks|tests|src/snowmelt)/[\w./-]+)`")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -29,14 +27,13 @@ def prose(page: Path) -> str:
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
-    return [
-        text for language, text in FENCED.findall(page.read_text(encoding="utf-8")) if language in languages
-    ]
+    found = FENCED.findall(page.read_text(encoding="utf-8"))
+    return [text for language, text in found if language in languages]
 
 
 def anchors(page: Path) -> set[str]:
     """The names that a code host gives to the headings of a page."""
-    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    titles = re.findall(r"(?m)^#+ (.*)$", prose(page))
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
@@ -55,9 +52,7 @@ def test_links_lead_to_files_and_headings(page):
 
 @every_page
 def test_files_that_are_named_exist(page):
-    for name in re.findall(
-        r"`((?:configs|docs|examples|benchmarks|tests|src/snowmelt)/[\w./-]+)`", prose(page)
-    ):
+    for name in NAMED.findall(prose(page)):
         assert (REPOSITORY / name).exists(), f"{page.name} names {name}, which is not there"
 
 
@@ -71,10 +66,12 @@ def test_blocks_of_python_and_yaml_are_well_formed(page):
 
 def commands(page: Path) -> list[list[str]]:
     """The calls of snowmelt in a page's blocks for a shell, as words."""
-    text = "\n".join(
-        [*blocks(page, "bash", "sh"), *re.findall(r"^\$ (.*)$", "\n".join(blocks(page, "console")), re.M)]
-    )
-    lines = re.findall(r"^snowmelt (.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    typed = "".join(blocks(page, "bash", "sh")), "".join(blocks(page, "console"))
+    lines = [
+        line
+        for prompt, text in zip(("", r"\$ "), typed, strict=True)
+        for line in re.findall(rf"(?m)^{prompt}snowmelt (.*)$", text.replace("\\\n", " "))
+    ]
     return [line.partition(" #")[0].split() for line in lines]
 
 
@@ -90,31 +87,22 @@ def test_commands_have_the_options_that_are_shown(page):
 
 
 def test_the_navigation_names_each_page_once():
-    named = Counter(
-        re.findall(
-            r"^([\w-]+)$",
-            "".join(re.findall(r"^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text(), re.M | re.S)),
-            re.M,
-        )
-    )
-    assert named == Counter(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
+    trees = "".join(re.findall(r"(?ms)^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text()))
+    pages = [page.stem for page in DOCS.glob("*.md") if page.stem != "index"]
+    assert sorted(re.findall(r"(?m)^[\w-]+$", trees)) == sorted(pages)
 
 
 def test_the_page_of_benchmarks_names_each_target():
-    targets = re.findall(r"^(bench-\w+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
-    assert targets
-    assert (
-        re.findall(r"^\| `make (bench-\w+)`", (DOCS / "benchmarks.md").read_text(), re.MULTILINE) == targets
-    )
+    targets = re.findall(r"(?m)^(bench-\w+):", (REPOSITORY / "Makefile").read_text())
+    assert re.findall(r"(?m)^\| `make (bench-\w+)`", (DOCS / "benchmarks.md").read_text()) == targets
 
 
 def test_the_reference_has_every_public_name_of_snowmelt_and_every_package_with_some():
-    listed = set(re.findall(r"^ +(snowmelt\.[\w.]+)$", (DOCS / "reference.md").read_text(), re.MULTILINE))
-    root = Path(snowmelt.__file__).parent
+    listed = set(re.findall(r"(?m)^ +(snowmelt\.[\w.]+)$", (DOCS / "reference.md").read_text()))
     packages = {
         f"snowmelt.{path.parent.name}"
-        for path in root.glob("*/__init__.py")
+        for path in Path(snowmelt.__file__).parent.glob("*/__init__.py")
         if "__all__" in path.read_text() and path.parent.name != "cli"
     }
-    names = {f"{snowmelt._HOMES[name]}.{name}" for name in snowmelt._HOMES}
-    assert listed - {"snowmelt.adapters.diffusers"} == packages | names
+    names = {f"{home}.{name}" for name, home in snowmelt._HOMES.items()}
+    assert listed == packages | names | {"snowmelt.adapters.diffusers"}
