@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo augment-digits augment-emoji test check format pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
+.PHONY: help demo augment-digits augment-emoji test check format docs pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ check: $(VENV)/.dev  ## lint, format and types
 format: $(VENV)/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(VENV)/.dev  ## build the docs site, outputs/site/index.html; a broken link or anchor stops it
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs outputs/site
+	@echo outputs/site/index.html
 
 augment-digits: $(VENV)/.train  ## do generated images help where two digits have 20 images (docs/augment.md): minutes
 	$(BIN)/python benchmarks/augment_data.py digits outputs/augment/digits-images

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import pytest
 import torch
+from nbclient import NotebookClient
 from PIL import Image
 
 from snowmelt import EMA, Checkpoint, DiffusionSampler, create_ddpm
@@ -112,3 +114,14 @@ def test_the_demos_judgement_can_fail(tmp_path, monkeypatch, capsys):
     images, classes = demo.load_digits_split("test")
     monkeypatch.setattr(demo, "generated", lambda: (images, classes))
     assert demo.main() == 0
+
+
+def test_the_notebook_runs_and_is_stored_without_its_outputs(tmp_path):
+    notebook = nbformat.read(REPOSITORY / "examples" / "samplers.ipynb", as_version=4)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [
+        set(output.data) for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output
+    ]
+    assert sum("text/html" in kinds for kinds in shown) == 3  # a sampler, a method and a plan
+    assert sum("image/png" in kinds for kinds in shown) == 3

@@ -41,8 +41,8 @@ def from_k_diffusion(
     """Return a k-diffusion denoiser as a model on the schedule `VE`.
 
     Args:
-        denoiser: (x, sigma, **extra_args) -> x0, such as ``k_diffusion.external.DiscreteEpsDDPMDenoiser`` or
-            ``k_diffusion.layers.Denoiser``.
+        denoiser: ``(x, sigma, **extra_args) -> x0``, such as ``k_diffusion.layers.Denoiser`` or
+            ``k_diffusion.external.DiscreteEpsDDPMDenoiser``.
         image_shape: (C, H, W).
         num_classes: number of classes; None for an unconditional denoiser.
         null_class: the label that stands for no condition; None where it knows none.

@@ -45,7 +45,7 @@ class Clip(Answering):
 class DynamicThresholding(Answering):
     """Clamp each predicted image at a high quantile of its own values, then scale it back into range.
 
-    Imagen (Saharia et al. 2022, section 2.3): with s the quantile of |x0|, at least 1, x0 is clamped to
+    Imagen (Saharia et al. 2022, section 2.3): with s the quantile of ``|x0|``, at least 1, x0 is clamped to
     [-s, s] and divided by s. It keeps strong guidance from saturating whole regions.
 
     Args:

@@ -44,6 +44,7 @@ from snowmelt.models.weights import (
     not_finite,
     unwrapped,
 )
+from snowmelt.notebook import html_facts
 from snowmelt.plans import Method
 from snowmelt.text import counted
 
@@ -236,6 +237,19 @@ class Checkpoint:
         parts += ["averaged"] if self.ema is not None else []
         parts += [f"method {self.method}"] if self.method is not None else []
         return f"<Checkpoint {self.source or 'in memory'}: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """Return what it holds as a table, for a notebook."""
+        numbers = sum(tensor.numel() for tensor in self.weights.values())
+        spec = self.spec.to_config() if self.spec is not None else {}
+        facts = {
+            "file": self.source,
+            "weights": f"{numbers:,}" + (", and their averages" if self.ema is not None else ""),
+            "classes": ", ".join(self.class_names or ()) or self.num_classes,
+            "method": self.method,
+            **spec,
+        }
+        return html_facts("Checkpoint", facts)
 
     def model(self) -> DiffusionModel:
         """Return the model with its (raw) weights, on the CPU.

@@ -16,8 +16,9 @@ from snowmelt.plans.plan import Plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["draw_plan"]
+__all__ = ["draw_plan", "plan_figure"]
 
 MAX_NUMBERS = 24  # evaluations up to which the coefficients are written into their cells
 INK, PALE = "#1f3a5f", "#c9d6e5"
@@ -29,6 +30,20 @@ def draw_plan(plan: Plan, path: str | Path) -> None:
     Raises:
         MissingLibraryError: matplotlib is not installed.
         ValueError: it does not know the format.
+    """
+    figure = plan_figure(plan)
+    suffix = Path(path).suffix.removeprefix(".") or "png"
+    if suffix not in figure.canvas.get_supported_filetypes():
+        raise ValueError(f"a plan cannot be drawn as {suffix!r}: give a path that ends in .png, .svg or .pdf")
+    with atomic_write(path) as file:
+        figure.savefig(file, format=suffix, dpi=150)
+
+
+def plan_figure(plan: Plan) -> Figure:
+    """Return `plan` as a figure of matplotlib.
+
+    Raises:
+        MissingLibraryError: it is not installed.
     """
     require("matplotlib", needed_by="drawing a plan", extra="report")
     from matplotlib.figure import Figure
@@ -45,11 +60,7 @@ def draw_plan(plan: Plan, path: str | Path) -> None:
     for axes, (target, table) in zip(others, tables.items(), strict=True):
         _draw_weights(axes, target, table)
     others[-1].set_xlabel("evaluation")
-    suffix = Path(path).suffix.removeprefix(".") or "png"
-    if suffix not in figure.canvas.get_supported_filetypes():
-        raise ValueError(f"a plan cannot be drawn as {suffix!r}: give a path that ends in .png, .svg or .pdf")
-    with atomic_write(path) as file:
-        figure.savefig(file, format=suffix, dpi=150)
+    return figure
 
 
 def _draw_levels(axes: Axes, plan: Plan) -> None:

@@ -217,6 +217,12 @@ class Method:
         stated = {**({"grid": self.grid} if self.grid is not None else {}), **self.options}
         return " ".join([f"{self.solver}{steps}", *(f"{name}={written(stated[name])}" for name in stated)])
 
+    def _repr_html_(self) -> str:
+        """Return what it says as a table, for a notebook."""
+        from snowmelt.plans.showing import method_html
+
+        return method_html(self)
+
     @property
     def auto(self) -> bool:
         """Whether it stands for the plan that was tuned for a checkpoint."""

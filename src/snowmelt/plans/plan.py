@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from snowmelt.core import Level, NoiseSchedule
 from snowmelt.limits import STEPS
-from snowmelt.text import counted
+from snowmelt.text import counted, text_table
 
 __all__ = ["Combination", "Plan", "Quantity", "Row"]
 
@@ -171,16 +171,31 @@ class Plan:
 
     def __str__(self) -> str:
         """Return the table as text: a line for each evaluation, a column for each term that has a weight."""
-        numbers = [str(i + 1) for i in range(self.nfe)]
-        columns = [_column("#", numbers)]
+        return f"{self!r}\n{text_table(self.cells(), left=0)}"
+
+    def _repr_html_(self) -> str:
+        """Return picture and table, for a notebook."""
+        from snowmelt.plans.showing import plan_html
+
+        return plan_html(self)
+
+    def cells(self) -> list[list[str]]:
+        """Return the table as texts: names of the columns, then a row for each evaluation.
+
+        >>> from snowmelt.core import RectifiedFlow
+        >>> from snowmelt.plans import make_plan
+        >>> make_plan(RectifiedFlow(), "ddim", steps=2).cells()[1]
+        ['1', '1.0000', '0.0000', '1.0000', '-inf', '', '0.50000', '0.50000']
+        """
+        columns = [["#", *(str(i + 1) for i in range(self.nfe))]]
         for name, places in (("t", 4), ("alpha", 4), ("sigma", 4), ("lam", 3)):
-            columns.append(_column(name, [f"{getattr(row.level, name):.{places}f}" for row in self.rows]))
+            columns.append([name, *(f"{getattr(row.level, name):.{places}f}" for row in self.rows)])
         targets: dict[str, Part] = {"x": "correct", "y": "advance"} if self.corrects else {"y": "advance"}
         for target, part in targets.items():
-            columns.append(_column(f" {target} =", [""] * self.nfe))
+            columns.append([f" {target} =", *[""] * self.nfe])
             for term, weights in self.weights(part).items():
-                columns.append(_column(term, [f"{weight:.5f}" if weight else "." for weight in weights]))
-        return "\n".join([repr(self), *("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))])
+                columns.append([term, *(f"{weight:.5f}" if weight else "." for weight in weights)])
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def to_json(self) -> str:
         """Return the plan as JSON; every float keeps all its bits."""
@@ -259,8 +274,3 @@ def _check_number(value: object, place: str) -> None:
 def _terms(combination: Combination) -> dict[str, float]:
     outputs = {f"m{-j}" if j else "m": weight for j, weight in enumerate(combination.m)}
     return {"x": combination.x, "y": combination.y, **outputs, "z": combination.z}
-
-
-def _column(title: str, cells: list[str]) -> list[str]:
-    width = max(map(len, (title, *cells)))
-    return [cell.rjust(width) for cell in (title, *cells)]

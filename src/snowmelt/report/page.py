@@ -15,6 +15,7 @@ from pathlib import Path
 
 from snowmelt.errors import optional, require
 from snowmelt.files import atomic_write
+from snowmelt.notebook import html_list, html_table
 from snowmelt.text import text_table
 
 __all__ = [
@@ -53,6 +54,10 @@ class Table:
     def __str__(self) -> str:
         """Return header and rows in aligned columns."""
         return text_table([self.header, *self.rows])
+
+    def _repr_html_(self) -> str:
+        """Return the table with its caption and notes, for a notebook."""
+        return html_table([self.header, *self.rows], self.caption) + html_list(self.notes)
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,12 @@ class DiffusionSampler:
         settings = {name: getattr(self, name) for name in _SETTINGS} | {"method": method}
         return DiffusionSampler(self.model, self.device, self.ema, **settings)
 
+    def _repr_html_(self) -> str:
+        """Return what it samples with, for a notebook."""
+        from snowmelt.sampling.showing import sampler_html
+
+        return sampler_html(self)
+
     def sample(
         self,
         num_samples: int,

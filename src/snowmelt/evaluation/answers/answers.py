@@ -16,6 +16,7 @@ from snowmelt.evaluation.ladder import Ladder
 from snowmelt.evaluation.ladder.drawing import draw_ladder
 from snowmelt.formats import ImageSource
 from snowmelt.json_files import Json, write_json
+from snowmelt.notebook import html_list
 from snowmelt.report import Block, Chapter, Picture, write_html_report
 from snowmelt.text import text_table
 
@@ -58,6 +59,11 @@ class Answers:
         if self.usefulness is not None:
             parts.append(f"Are they useful? {self.usefulness.answer()}")
         return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        """Return the sentences and the tables, for a notebook."""
+        ladder = self.ladder.table()._repr_html_() if self.ladder is not None else ""
+        return html_list(self.summary()) + self.scores._repr_html_() + ladder
 
     def summary(self) -> list[str]:
         """Return the answers in a sentence each: how good, how new, how useful, how sure."""

@@ -62,6 +62,10 @@ class Scores:
         tables = self.tables(short=True)
         return "\n\n".join([*(f"{table.caption}\n{table}" for table in tables), "\n".join(tables[0].notes)])
 
+    def _repr_html_(self) -> str:
+        """Return all tables and notes, for a notebook."""
+        return "".join(table._repr_html_() for table in self.tables())
+
     def chapter(self) -> Chapter:
         """Return the chapter of a report."""
         directions = [
