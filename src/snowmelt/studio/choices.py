@@ -59,11 +59,16 @@ def class_choice(place: Place, checkpoint: gr.Dropdown) -> gr.Dropdown:
     return choice
 
 
-def method_choice(label: str = "Method") -> gr.Dropdown:
-    """Return the choice of a method: a preset, or any text such as ``dpmpp_2m:20 grid=karras``."""
+def method_choice(label: str = "Method", first: str = "") -> gr.Dropdown:
+    """Return the choice of a method: a preset, or any text such as ``dpmpp_2m:20 grid=karras``.
+
+    Args:
+        label: of the choice.
+        first: what is chosen to begin with; "" is the checkpoint's own.
+    """
     choice = gr.Dropdown(
         [("the checkpoint's own", "")],
-        value="",
+        value=first,
         label=label,
         allow_custom_value=True,
         info="A preset, or solver:steps, such as dpmpp_2m:20",
