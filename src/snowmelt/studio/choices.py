@@ -9,10 +9,10 @@ import gradio as gr
 
 from snowmelt.errors import InputError
 from snowmelt.studio.place import Place
+from snowmelt.studio.wanted import ALL_CLASSES
 
 __all__ = ["ALL_CLASSES", "checkpoint_choice", "class_choice", "method_choice", "when_loaded"]
 
-ALL_CLASSES = -1  # each in turn
 # Some of what can be said; any other method may be typed
 SOLVERS = ["ddim:20", "dpmpp_2m:20", "unipc:10", "dpmpp_2m_sde:30"]
 

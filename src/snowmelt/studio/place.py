@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from snowmelt.errors import InputError
+from snowmelt.text import shortened
 
 if TYPE_CHECKING:
     from snowmelt.plans import Method
@@ -119,11 +120,12 @@ class Place:
         """
         try:
             path = (self.folder / name).resolve()
-        except (OSError, ValueError) as error:  # a null byte, or links in a circle
-            raise InputError(f"{name!r} is no path") from error
+            there = path.exists()
+        except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a null byte
+            raise InputError(f"{shortened(name)!r} is no path") from error
         if Path(name).is_absolute() or not path.is_relative_to(self.root):
             raise InputError(f"{name!r} lies outside {self.given}: the studio reads only what is below it")
-        if not path.exists():
+        if not there:
             raise InputError(f"{name!r} is not below {self.given}: it may have been moved or removed")
         return path
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snowmelt.errors import InputError
-from snowmelt.studio.choices import ALL_CLASSES
 from snowmelt.studio.place import Chosen, Loaded
 
-__all__ = ["MOST_IMAGES", "Wanted"]
+__all__ = ["ALL_CLASSES", "MOST_IMAGES", "Wanted"]
 
+ALL_CLASSES = -1  # in place of a class: each in turn
 MOST_IMAGES = 64  # on the page
 CHECKPOINTS_OWN = Chosen()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Side", "results_table", "same", "view", "within"]
 
 MOST_EVALUATIONS = 64
+MOST_RESULTS = 30  # that the page remembers
 SIDES = ("A", "B")
 
 
@@ -76,12 +77,12 @@ def view(place: Place) -> None:
 
     def job(known: Mapping[Any, Pair], *values: Any) -> Iterator[Changes]:
         pairs = asked(place, *values)
-        key = tuple((model.digest, wanted) for model, wanted in pairs)
+        key = tuple((model.digest, wanted.command()) for model, wanted in pairs)
         if key not in known:
             yield {pictures: [] for pictures in grids}
             a = yield from _sampled(work, "A", grids[0], *pairs[0])
             b = yield from _sampled(work, "B", grids[1], *pairs[1])
-            known = {**known, key: (a, b)}
+            known = dict([*known.items(), (key, (a, b))][-MOST_RESULTS:])
         yield {
             **{
                 pictures: tiles(side.images, side.captions)
@@ -192,7 +193,15 @@ def results_table(pairs: Iterable[Pair]) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = []
     for a, b in reversed(list(pairs)):
-        sides = [(side.method, f"{side.evaluations}", f"{side.seconds:.2f}") for side in (a, b)]
+        alike = a.checkpoint == b.checkpoint
+        sides = [
+            (
+                side.method if alike else f"{side.method} of {side.checkpoint}",
+                f"{side.evaluations}",
+                f"{side.seconds:.2f}",
+            )
+            for side in (a, b)
+        ]
         cells = [*sides[0], *sides[1], difference(a.images, b.images)]
         rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
