@@ -6,7 +6,7 @@ import doctest
 import importlib
 import pkgutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -186,12 +186,10 @@ def test_names_cannot_bring_markup_onto_the_page(start):
     assert "&lt;b&gt;" in about(made, 0)
 
 
-def modules() -> Iterator[str]:
-    for module in pkgutil.walk_packages(snowmelt.studio.__path__, "snowmelt.studio."):
-        yield module.name
+MODULES = [module.name for module in pkgutil.walk_packages(snowmelt.studio.__path__, "snowmelt.studio.")]
 
 
-@pytest.mark.parametrize("name", modules())
+@pytest.mark.parametrize("name", MODULES)
 def test_examples(gradio, name):
     """They are left out where pytest looks for examples, as importing Gradio takes seconds."""
     assert (
