@@ -33,6 +33,7 @@ EXAMPLES: dict[str, list[str]] = {
         "snowmelt augment photos --out outputs/augment --budget 2h",
         "snowmelt augment photos --out outputs/augment --dry-run",
     ],
+    "studio": ["snowmelt studio outputs", f"snowmelt studio {LATEST} --port 0"],
     "check": [f"snowmelt check {LATEST} --images digits:test"],
     "import": ["snowmelt import a_diffusers_folder --out imported.safetensors"],
     "export": [f"snowmelt export {LATEST} outputs/digits/diffusers --to diffusers"],

@@ -5,6 +5,7 @@ Commands import what they need when they run, so ``snowmelt generate`` never loa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ from snowmelt.cli.inspect import inspect_command
 from snowmelt.cli.plan import plans
 from snowmelt.cli.run import run
 from snowmelt.cli.sample import sample_command
+from snowmelt.cli.studio import studio_command
 from snowmelt.cli.train import train
 from snowmelt.cli.tune import tune_command
 
@@ -54,21 +56,28 @@ def _root(
     pass
 
 
-app.command("data", epilog=epilog("data"))(data_command)
-app.command("train", epilog=epilog("train"))(train)
-app.command("generate", epilog=epilog("generate"))(generate)
-app.command("sample", epilog=epilog("sample"))(sample_command)
-app.command("run", epilog=epilog("run"))(run)
-app.command("distill", epilog=epilog("distill"))(distill_command)
-app.command("tune", epilog=epilog("tune"))(tune_command)
-app.command("evaluate", epilog=epilog("evaluate"))(evaluate_command)
-app.command("compare", epilog=epilog("compare"))(compare_command)
-app.command("augment", epilog=epilog("augment"))(augment_command)
-app.command("check", epilog=epilog("check"))(check_command)
-app.command("import", epilog=epilog("import"))(import_command)
-app.command("export", epilog=epilog("export"))(export_command)
-app.command("ema", epilog=epilog("ema"))(ema_command)
-app.command("inspect", epilog=epilog("inspect"))(inspect_command)
-app.command("doctor", epilog=epilog("doctor"))(doctor_command)
+# In the order in which `snowmelt --help` lists them
+COMMANDS: dict[str, Callable[..., None]] = {
+    "data": data_command,
+    "train": train,
+    "generate": generate,
+    "sample": sample_command,
+    "run": run,
+    "distill": distill_command,
+    "tune": tune_command,
+    "evaluate": evaluate_command,
+    "compare": compare_command,
+    "augment": augment_command,
+    "studio": studio_command,
+    "check": check_command,
+    "import": import_command,
+    "export": export_command,
+    "ema": ema_command,
+    "inspect": inspect_command,
+    "doctor": doctor_command,
+}
+
+for name, command in COMMANDS.items():
+    app.command(name, epilog=epilog(name))(command)
 app.add_typer(edits, name="edit")
 app.add_typer(plans, name="plan")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from snowmelt.images import film_strip, tiled, to_picture, to_uint8
 from snowmelt.plans import State
 from snowmelt.sampling.request import check_count
 
-__all__ = ["Frame", "check_seconds", "choose_frames", "save_animation", "save_film_strip"]
+__all__ = ["Frame", "check_seconds", "choose_frames", "each_frame", "save_animation", "save_film_strip"]
 
 FORMATS: dict[str, dict[str, Any]] = {
     ".gif": {"format": "gif"},
@@ -65,14 +65,17 @@ def choose_frames(states: Iterable[State], num_states: int, max_frames: int = 10
     >>> [frame.caption for frame in frames]
     ['t 0.900  sigma 1', 't 0.600  sigma 0.987', 't 0.300  sigma 0.777', 't 0.000  sigma 0']
     """
-    max_frames = check_count("max_frames", max_frames)
-    count = min(num_states, max_frames)
+    return list(each_frame(states, num_states, max_frames))
+
+
+def each_frame(states: Iterable[State], num_states: int, max_frames: int = 100) -> Iterator[Frame]:
+    """Yield what `choose_frames` returns, each frame when it is made."""
+    count = min(num_states, check_count("max_frames", max_frames))
     chosen = {num_states - 1 - (num_states - 1) * i // max(1, count - 1) for i in range(count)}
-    return [
-        Frame(state.x_t.cpu() / math.hypot(state.level.alpha, state.level.sigma), state.x0.cpu(), state.level)
-        for i, state in enumerate(states)
-        if i in chosen
-    ]
+    for i, state in enumerate(states):
+        if i in chosen:
+            scale = math.hypot(state.level.alpha, state.level.sigma)
+            yield Frame(state.x_t.cpu() / scale, state.x0.cpu(), state.level)
 
 
 def save_film_strip(frames: Sequence[Frame], path: str | PathLike[str], *, scale: int | None = None) -> None:

@@ -15,7 +15,7 @@ from snowmelt.formats.parquet import ParquetWriter
 from snowmelt.formats.png import PngWriter
 from snowmelt.formats.source import ImageSource, TensorSource
 from snowmelt.formats.webdataset import WebDatasetWriter
-from snowmelt.formats.writer import Writer, class_numbers
+from snowmelt.formats.writer import Writer, class_numbers, image_texts
 
 __all__ = [
     "DATASETS",
@@ -30,6 +30,7 @@ __all__ = [
     "TensorSource",
     "Writer",
     "class_numbers",
+    "image_texts",
     "load_digits_split",
     "open_images",
     "renumber_classes",

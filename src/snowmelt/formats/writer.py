@@ -24,7 +24,7 @@ from snowmelt.formats.file_source import FileSource
 from snowmelt.images import CHANNELS, Shape, encode_png
 from snowmelt.text import counted
 
-__all__ = ["Writer", "class_numbers", "sample_name"]
+__all__ = ["Writer", "class_numbers", "image_texts", "sample_name"]
 
 
 @dataclass(eq=False)
@@ -187,9 +187,18 @@ class Writer(ABC):
 
     def _png(self, index: int, image: Tensor) -> bytes:
         """Return an image as a PNG file's bytes, the same in all formats that hold PNG files."""
-        label = {} if self.class_labels is None else {"class": str(self.class_labels[index])}
-        texts = {**self.metadata, "index": str(index), **label, "seed": str(self.seeds[index])}
-        return encode_png(image, texts)
+        label = None if self.class_labels is None else self.class_labels[index]
+        return encode_png(image, image_texts(self.metadata, index, label, self.seeds[index]))
+
+
+def image_texts(metadata: Mapping[str, str], index: int, label: int | None, seed: int) -> dict[str, str]:
+    """Return the texts that the file of an image carries.
+
+    >>> image_texts({"plan": "ddim"}, 0, None, 5)
+    {'plan': 'ddim', 'index': '0', 'seed': '5'}
+    """
+    of_class = {} if label is None else {"class": str(label)}
+    return {**metadata, "index": str(index), **of_class, "seed": str(seed)}
 
 
 def sample_name(index: int) -> str:

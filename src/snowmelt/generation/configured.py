@@ -21,7 +21,7 @@ from snowmelt.models import Checkpoint, ModelSpec
 from snowmelt.models.guidance_files import read_guidance
 from snowmelt.sampling import DiffusionSampler
 
-__all__ = ["build_job", "build_sampler"]
+__all__ = ["build_job", "build_sampler", "provenance"]
 
 
 def build_job(config: Config, team: Team = ALONE, *, overwrite: bool = False, quiet: bool = False) -> Job:
@@ -71,11 +71,7 @@ def build_job(config: Config, team: Team = ALONE, *, overwrite: bool = False, qu
             labels,
             shard_size=shard_size,
             class_names=names or (class_numbers(num_classes) if num_classes is not None else None),
-            metadata={
-                "plan": sampler.plan.name,
-                "checkpoint_digest": checkpoint.digest,
-                "arguments": shlex.join(_arguments(config, sampler)),
-            },
+            metadata=provenance(config, sampler, checkpoint.digest),
         )
     return Job(
         sampler,
@@ -160,6 +156,15 @@ def _described(checkpoint: Checkpoint, config: Config) -> Checkpoint:
         )
     known = {"num_classes": checkpoint.num_classes} if checkpoint.num_classes is not None else {}
     return replace(checkpoint, spec=ModelSpec.from_config({**config.model.options(), **known}))
+
+
+def provenance(config: Config, sampler: DiffusionSampler, checkpoint_digest: str) -> dict[str, str]:
+    """Return the texts that all images of a configuration carry: how ``snowmelt inspect`` knows them."""
+    return {
+        "plan": sampler.plan.name,
+        "checkpoint_digest": checkpoint_digest,
+        "arguments": shlex.join(_arguments(config, sampler)),
+    }
 
 
 def _arguments(config: Config, sampler: DiffusionSampler) -> list[str]:
