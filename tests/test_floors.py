@@ -26,7 +26,7 @@ FLOORS = [
     {"adapters"},
     {"generation", "editing", "tuning"},
     {"training", "evaluation", "diagnosis"},
-    {"augment", "distillation"},
+    {"augment", "distillation", "studio"},
     {"cli"},
 ]
 # Beside the floors: these may import core and the names listed only

@@ -24,6 +24,7 @@ from snowmelt.cli.inspect import inspect_command
 from snowmelt.cli.plan import plans
 from snowmelt.cli.run import run
 from snowmelt.cli.sample import sample_command
+from snowmelt.cli.studio import studio_command
 from snowmelt.cli.train import train
 from snowmelt.cli.tune import tune_command
 
@@ -63,6 +64,7 @@ app.command("tune")(tune_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("augment")(augment_command)
+app.command("studio")(studio_command)
 app.command("check")(check_command)
 app.command("import")(import_command)
 app.command("export")(export_command)

@@ -1,0 +1,74 @@
+"""What the views let choose alike: a checkpoint, one of its classes, and a method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from snowmelt.errors import InputError
+from snowmelt.studio.place import Place
+
+__all__ = ["ALL_CLASSES", "checkpoint_choice", "class_choice", "method_choice"]
+
+ALL_CLASSES = -1  # each in turn
+# Some of what can be said; any other method may be typed
+SOLVERS = ["ddim:20", "dpmpp_2m:20", "unipc:10", "dpmpp_2m_sde:30"]
+
+
+def checkpoint_choice(place: Place, label: str = "Checkpoint") -> gr.Dropdown:
+    """Return the choice of a checkpoint; each time the page is loaded, it looks which there are."""
+    names = place.checkpoints()
+    choice = gr.Dropdown(names, value=names[0] if names else None, label=label)
+
+    def look(chosen: str | None) -> gr.Dropdown:
+        names = place.checkpoints()
+        return gr.Dropdown(names, value=chosen if chosen in names else next(iter(names), None))
+
+    page = gr.context.Context.root_block
+    page.load(look, choice, choice, show_progress="hidden", api_visibility="private")
+    return choice
+
+
+def class_choice(place: Place, checkpoint: gr.Dropdown) -> gr.Dropdown:
+    """Return the choice of a class of the chosen checkpoint; an unconditional one has none."""
+    everything = [("all in turn", ALL_CLASSES)]
+    choice = gr.Dropdown(everything, value=ALL_CLASSES, label="Class")
+
+    def look(name: str | None) -> Any:
+        try:
+            model = place.model(name)
+        except InputError:  # the job says so
+            return gr.Dropdown(everything, value=ALL_CLASSES)
+        count = model.base.model.num_classes
+        if count is None:
+            return gr.Dropdown([("none, it has no classes", ALL_CLASSES)], value=ALL_CLASSES)
+        names = [*(model.class_names or [])][:count]
+        labels = [
+            (f"{label}: {names[label]}" if label < len(names) else f"{label}", label)
+            for label in range(count)
+        ]
+        return gr.Dropdown([*everything, *labels], value=ALL_CLASSES)
+
+    gr.on(None, look, checkpoint, choice, show_progress="hidden", api_visibility="private")
+    return choice
+
+
+def method_choice(label: str = "Method") -> gr.Dropdown:
+    """Return the choice of a method: a preset, or any text such as ``dpmpp_2m:20 grid=karras``."""
+    choice = gr.Dropdown(
+        [("the checkpoint's own", "")],
+        value="",
+        label=label,
+        allow_custom_value=True,
+        info="A preset, or solver:steps, such as dpmpp_2m:20",
+    )
+
+    def look() -> gr.Dropdown:
+        from snowmelt.plans import PRESETS
+
+        presets = [(f"{name}: {preset.summary}", name) for name, preset in PRESETS.items()]
+        return gr.Dropdown([("the checkpoint's own", ""), *presets, *((name, name) for name in SOLVERS)])
+
+    gr.context.Context.root_block.load(look, None, choice, show_progress="hidden", api_visibility="private")
+    return choice

@@ -1,0 +1,64 @@
+"""Pictures on the page: they travel in the page itself, so no file is written and none is served."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["data_uri", "download", "grid", "png", "tiles"]
+
+TEMPLATE = """
+<div class="pictures" role="group">
+{{#each value}}<button type="button" class="picture" data-index="{{@index}}" title="{{this.caption}}"><img
+src="{{this.src}}" alt="{{this.caption}}"><span>{{this.caption}}</span></button>{{/each}}
+</div>
+"""
+CHOOSE = """
+element.addEventListener('click', (event) => {
+  const picture = event.target.closest('.picture');
+  if (picture) trigger('select', {index: Number(picture.dataset.index)});
+});
+"""
+
+
+def grid(**options: Any) -> gr.HTML:
+    """Return a grid of pictures, in which one can be chosen by mouse or keyboard.
+
+    Its value comes from `tiles`. ``grid.select(f, ...)`` calls ``f(..., event: gr.EventData)``, and
+    ``event.index`` is the number of the chosen picture.
+    """
+    return gr.HTML([], html_template=TEMPLATE, js_on_load=CHOOSE, apply_default_css=False, **options)
+
+
+def tiles(images: Tensor, captions: Sequence[str]) -> list[dict[str, str]]:
+    """Return images (N, C, H, W) in [-1, 1] as the value of a `grid`."""
+    pairs = zip(images, captions, strict=True)
+    return [{"src": data_uri(png(image)), "caption": caption} for image, caption in pairs]
+
+
+def png(image: Tensor, metadata: dict[str, str] | None = None) -> bytes:
+    """Return one image (C, H, W) in [-1, 1] as a PNG file."""
+    from snowmelt.images import encode_png, to_uint8
+
+    return encode_png(to_uint8(image.detach().cpu()), metadata)
+
+
+def data_uri(data: bytes, kind: str = "image/png") -> str:
+    """Return a file as an address that holds all of it.
+
+    >>> data_uri(b"abc", "text/plain")
+    'data:text/plain;base64,YWJj'
+    """
+    return f"data:{kind};base64,{b64encode(data).decode()}"
+
+
+def download(data: bytes, name: str, text: str, kind: str = "image/png") -> str:
+    """Return a link, as HTML, that saves a file under a name."""
+    return f'<a class="download" download="{escape(name)}" href="{data_uri(data, kind)}">{escape(text)}</a>'

@@ -1,0 +1,1 @@
+"""The views, one file each: a function ``view(place)`` that is called inside its tab."""

@@ -1,0 +1,101 @@
+"""Slow work on the page: it shows how far it is, can be stopped, and says in one sentence what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from snowmelt.errors import InputError, as_input_errors
+
+__all__ = ["Work"]
+
+Changes = dict[Any, Any]  # component: its new value
+
+
+class Work:
+    """The buttons that start and stop a job, and the line that says how far it is.
+
+    Made inside a view, where the buttons shall stand. One job of all views runs at a time.
+
+    Args:
+        start: what the button says.
+
+    Attributes:
+        start: the button.
+        status: the line; a job may set it itself, by `at` and `said`.
+    """
+
+    def __init__(self, start: str) -> None:
+        with gr.Row(elem_classes="work"):
+            self.start = gr.Button(start, variant="primary")
+            self.stop = gr.Button("Stop", interactive=False)
+        self.status = gr.HTML(said(""), elem_classes="status")
+
+    def does(
+        self,
+        job: Callable[..., Iterator[Changes]],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        *,
+        also: Sequence[Callable[..., Any]] = (),
+    ) -> None:
+        """Let the button, and other events, start a job.
+
+        Args:
+            job: called with the inputs' values; yields the new values of some outputs after each step. What
+                the library says of impossible values (InputError, ValueError, TypeError) becomes the line.
+            inputs: components.
+            outputs: components; the line and the buttons need not be named.
+            also: more triggers, such as ``textbox.submit``.
+        """
+
+        def steps(*values: Any) -> Iterator[Changes]:
+            yield {self.status: said("Loading ..."), self.stop: gr.Button(interactive=True)}
+            idle = {self.stop: gr.Button(interactive=False)}
+            try:
+                with as_input_errors():
+                    yield from job(*values)
+            except (InputError, FloatingPointError) as error:
+                yield {self.status: said(f"Error: {error}", alert=True), **idle}
+            else:
+                yield idle
+
+        event = gr.on(
+            [self.start.click, *also],
+            steps,
+            inputs=list(inputs),
+            outputs=[*outputs, self.status, self.stop],
+            show_progress="hidden",
+            concurrency_id="work",
+            concurrency_limit=1,
+            api_visibility="private",
+        )
+        self.stop.click(
+            lambda: (said("Stopped."), gr.Button(interactive=False)),
+            outputs=[self.status, self.stop],
+            cancels=[event],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    def at(self, done: int, total: int, what: str) -> Changes:
+        """Return the change that shows how far the job is: ``work.at(3, 16, "evaluation 3 of 16")``."""
+        bar = f'<progress max="{total}" value="{done}"></progress>'
+        return {self.status: f'<p role="status">{bar} {escape(what)}</p>'}
+
+    def said(self, text: str) -> Changes:
+        """Return the change that says what the job has done."""
+        return {self.status: said(text)}
+
+
+def said(text: str, *, alert: bool = False) -> str:
+    """Return a line of text as HTML that a screen reader reads out; an error is an alert.
+
+    >>> said("2 < 3", alert=True)
+    '<p role="alert">2 &lt; 3</p>'
+    """
+    return f'<p role="{"alert" if alert else "status"}">{escape(text)}</p>'
