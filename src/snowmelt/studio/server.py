@@ -19,11 +19,13 @@ from snowmelt.studio.place import Place
 
 if TYPE_CHECKING:
     import gradio as gr
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["HOST", "Studio", "free_port"]
 
 HOST = "127.0.0.1"
 # What the page may load and talk to: this server. So nothing leaves the machine, whatever Gradio asks for
+# (Content Security Policy, https://www.w3.org/TR/CSP3/)
 POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
@@ -85,8 +87,8 @@ def free_port(port: int) -> int:
             trial.bind((HOST, port))
         except (OSError, OverflowError) as error:
             raise InputError(
-                f"port {port} cannot be used ({getattr(error, 'strerror', None) or error}): give another one, "
-                "such as --port 7870, or --port 0 for any that is free"
+                f"port {port} cannot be used ({getattr(error, 'strerror', None) or error}): give another "
+                "one, such as --port 7870, or --port 0 for any that is free"
             ) from error
         free: int = trial.getsockname()[1]
         return free
@@ -121,6 +123,23 @@ def without_stubs() -> Iterator[None]:
         yield
 
 
+class Policed:
+    """A web application whose answers all say what their page may load."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and its answer back with the policy."""
+
+        async def policed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, policed)
+
+
 def launch(page: gr.Blocks, port: int) -> None:
     """Start the server of a page and return at once."""
     import gradio as gr
@@ -152,7 +171,10 @@ def launch(page: gr.Blocks, port: int) -> None:
         theme=theme,
         css_paths=Path(__file__).with_name("style.css"),
         app_kwargs={
-            # another site's name for this address must not reach it (DNS rebinding)
-            "middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
+            "middleware": [
+                # another site's name for this address must not reach it (DNS rebinding)
+                Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
+                Middleware(Policed),
+            ],
         },
     )

@@ -39,7 +39,7 @@ def view(place: Place) -> None:
         model, wanted = place.model(values[0]), wanted_of(place, *values)
         sampler = model.sampler(wanted.method, wanted.guidance_scale)
         labels, seeds = wanted.images(model)
-        captions = [caption(model.class_names, label) for label in labels or [None] * len(seeds)]
+        captions = [caption(model.class_names, label) for label in labels or (None,) * len(seeds)]
         nfe, began = sampler.plan.nfe, time.perf_counter()
         for done, state in enumerate(
             sampler.trajectory(len(seeds), labels, wanted.guidance_scale, seeds=seeds), 1
