@@ -30,10 +30,19 @@ def checkpoint_choice(place: Place, label: str = "Checkpoint") -> gr.Dropdown:
     return choice
 
 
-def class_choice(place: Place, checkpoint: gr.Dropdown) -> gr.Dropdown:
-    """Return the choice of a class of the chosen checkpoint; an unconditional one has none."""
-    everything = [("all in turn", ALL_CLASSES)]
-    choice = gr.Dropdown(everything, value=ALL_CLASSES, label="Class")
+def class_choice(
+    place: Place, checkpoint: gr.Dropdown, label: str = "Class", otherwise: str = "all in turn"
+) -> gr.Dropdown:
+    """Return the choice of a class of the chosen checkpoint; an unconditional one has none.
+
+    Args:
+        place: what the page may see.
+        checkpoint: the choice of a checkpoint.
+        label: of the choice.
+        otherwise: what -1, which is no class, is called.
+    """
+    everything = [(otherwise, ALL_CLASSES)]
+    choice = gr.Dropdown(everything, value=ALL_CLASSES, label=label)
 
     def look(name: str | None) -> Any:
         try:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import gradio as gr
 
 from snowmelt.studio.place import Place
-from snowmelt.studio.views import sample
+from snowmelt.studio.views import edit, sample
 
 __all__ = ["VIEWS", "build"]
 
 # Called inside its tab, in the order of the tabs
 VIEWS: dict[str, Callable[[Place], None]] = {
     "Sample": sample.view,
+    "Edit": edit.view,
 }
 
 
