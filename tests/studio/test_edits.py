@@ -17,18 +17,8 @@ from snowmelt.errors import InputError
 from snowmelt.images import save_png
 from snowmelt.models.checkpoint_file import write_contents
 from snowmelt.studio.editable import REGIONS, fitted, mask_file, picture_file, region, unpainted
-from snowmelt.studio.edits import (
-    MASK,
-    PICTURE,
-    RESULT,
-    ClassSwap,
-    Edit,
-    Form,
-    Inpainting,
-    Interpolation,
-    Inversion,
-    Variation,
-)
+from snowmelt.studio.editing import MASK, PICTURE, RESULT, Edit, Form
+from snowmelt.studio.edits import ClassSwap, Inpainting, Interpolation, Inversion, Variation
 from snowmelt.studio.follow import follow
 
 FORM = Form(Path("model.pth"), "ddim:3", 2.0)
@@ -38,7 +28,7 @@ EDITS: list[Edit] = [
     Interpolation(Form(Path("model.pth")), (4, 5), num=3),
     Variation(FORM, 7, 0.4, 3, 1),
     Variation(Form(Path("model.pth"), "ddpm:2"), 7, 0.4, 2),
-    ClassSwap(FORM, 1, ((0, "zero"), (2, "two"))),
+    ClassSwap(FORM, 1, (0, 2)),
     Inpainting(FORM, 3, 2, 2, 1),
     Inversion(FORM, 1),
     Inversion(Form(Path("model.pth"), "ddim:3")),
@@ -76,7 +66,7 @@ def on_the_page(edit: Edit, folder: Path) -> torch.Tensor:
 def test_the_command_and_the_lines_make_what_the_page_shows(edit, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     shown = on_the_page(edit, folder)
-    assert len(edit.captions) == len(shown)
+    assert len(edit.captions()) == len(shown)
 
     program, group, *words = shlex.split(edit.command_line())
     assert (program, group) == ("snowmelt", "edit")
@@ -97,7 +87,7 @@ def test_the_command_and_the_lines_make_what_the_page_shows(edit, folder, tmp_pa
         (lambda: Interpolation(FORM, (1, 2), (-1, 2)), "choose both"),
         (lambda: Interpolation(FORM, (1, 2), num=65), "1 to 64 images, got 65"),
         (lambda: ClassSwap(FORM, 1, ()), "shall change into"),
-        (lambda: ClassSwap(FORM, -1, ((0, "zero"),)), "shows now"),
+        (lambda: ClassSwap(FORM, -1, (0,)), "shows now"),
         (lambda: fitted(None, (1, 8, 8)), "no picture to edit"),
         (lambda: unpainted([Image.new("RGBA", (80, 80))], (1, 8, 8)), "nothing is marked"),
         (lambda: unpainted([Image.new("RGBA", (80, 80), "red")], (1, 8, 8)), "whole picture"),
@@ -132,7 +122,7 @@ def test_an_edit_that_nobody_follows_stops(folder):
             Interpolation(FORM, (1, 2), (0, 1), 2)(sampler)
         ended.append(True)
 
-    running = follow(sampler, edit)
+    running = follow(sampler, edit, lambda seen: seen)
     assert next(running).total == 20
     running.close()
     assert not ended
@@ -141,4 +131,4 @@ def test_an_edit_that_nobody_follows_stops(folder):
 def test_what_an_edit_raises_arrives(folder):
     sampler = DiffusionSampler.from_pretrained(folder / "model.pth", use_ema=False)
     with pytest.raises(ValueError, match="class"):
-        list(follow(sampler, Interpolation(FORM, (1, 2), (0, 7))))
+        list(follow(sampler, Interpolation(FORM, (1, 2), (0, 7)), lambda seen: seen))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -71,8 +71,13 @@ class Survey:
         return {"images": of_classes, "values": values, "warnings": list(self.warnings)}
 
 
-def survey(data: DiffusionDataLoader) -> Survey:
+def survey(data: DiffusionDataLoader, tell: Callable[[int, int], None] | None = None) -> Survey:
     """Look at the first epoch.
+
+    Args:
+        data: the images to train on, and those to validate on.
+        tell: called with the number of images that were compared with others so far, and that of all; what
+            it raises ends the work.
 
     Raises:
         InputError: an image cannot be read.
@@ -88,7 +93,7 @@ def survey(data: DiffusionDataLoader) -> Survey:
     values, pictures, has_colour = _seen(data, len(classes))
     warnings = [
         *_of_sizes(dict(zip(classes, counts["train"], strict=True)), data),
-        *_copies(parts, {name: source.items() for name, source in opened.items()}),
+        *_copies(parts, {name: source.items() for name, source in opened.items()}, tell),
         *_of_pixels(data, has_colour),
     ]
     return Survey(
@@ -153,17 +158,26 @@ def _of_sizes(counts: Mapping[str, int], data: DiffusionDataLoader) -> Iterator[
         )
 
 
-def _copies(parts: Mapping[str, ImageSource], items: Mapping[str, list[str]]) -> Iterator[str]:
+def _copies(
+    parts: Mapping[str, ImageSource],
+    items: Mapping[str, list[str]],
+    tell: Callable[[int, int], None] | None = None,
+) -> Iterator[str]:
     """Say which images are equal to others, pixel by pixel, in the size of training.
 
     Args:
         parts: which images may not have copies in each other.
         items: what each image of a part is called.
+        tell: as for `survey`.
     """
+    done, total = 0, sum(map(len, parts.values()))
     first: dict[str, tuple[str, str]] = {}
     copies: dict[tuple[str, str], list[str]] = defaultdict(list)
     for part, source in parts.items():
         for digest, item in zip(source.pixel_digests(), items[part], strict=True):
+            done += 1
+            if tell is not None:
+                tell(done, total)
             if digest in first:
                 there, same = first[digest]
                 copies[part, there].append(f"{item} = {same}")

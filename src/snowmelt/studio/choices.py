@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
 from snowmelt.errors import InputError
@@ -44,23 +42,24 @@ def class_choice(
     everything = [(otherwise, ALL_CLASSES)]
     choice = gr.Dropdown(everything, value=ALL_CLASSES, label=label)
 
-    def look(name: str | None) -> Any:
-        try:
-            model = place.model(name)
-        except InputError:  # the job says so
-            return gr.Dropdown(everything, value=ALL_CLASSES)
-        count = model.base.model.num_classes
-        if count is None:
-            return gr.Dropdown([("none, it has no classes", ALL_CLASSES)], value=ALL_CLASSES)
-        names = [*(model.class_names or [])][:count]
-        labels = [
-            (f"{label}: {names[label]}" if label < len(names) else f"{label}", label)
-            for label in range(count)
-        ]
-        return gr.Dropdown([*everything, *labels], value=ALL_CLASSES)
+    def look(name: str | None) -> gr.Dropdown:
+        return gr.Dropdown([*everything, *class_labels(place, name)], value=ALL_CLASSES)
 
     gr.on(None, look, checkpoint, choice, show_progress="hidden", api_visibility="private")
     return choice
+
+
+def class_labels(place: Place, checkpoint: str | None) -> list[tuple[str, int]]:
+    """Return the classes of a checkpoint, as choices; none of one that cannot be read."""
+    try:
+        model = place.model(checkpoint)
+    except InputError:  # the job says so
+        return []
+    names = model.class_names or []
+    return [
+        (f"{label}: {names[label]}" if label < len(names) else f"{label}", label)
+        for label in range(model.base.model.num_classes or 0)
+    ]
 
 
 def method_choice(label: str = "Method") -> gr.Dropdown:

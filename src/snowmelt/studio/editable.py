@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["REGIONS", "fitted", "mask_file", "picture_file", "region", "unpainted"]
+__all__ = ["REGIONS", "enlarged", "fitted", "mask_file", "picture_file", "region", "shown", "unpainted"]
+
+CANVAS = 480  # pixels of the longer side of a small picture to paint on
 
 # What is painted anew without a brush: shares of the height and the width, from and to
 REGIONS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
@@ -38,6 +40,19 @@ def fitted(picture: Image | None, shape: Sequence[int]) -> Tensor:
     channels, height, width = shape
     pixels = from_picture(picture, channels)
     return from_uint8(resize(pixels, Shape((height, width), channels))).unsqueeze(0)
+
+
+def shown(image: Tensor) -> Image:
+    """Return one image (C, H, W) in [-1, 1] as a Pillow image."""
+    from snowmelt.images import to_picture, to_uint8
+
+    return to_picture(to_uint8(image.detach().cpu()))
+
+
+def enlarged(image: Tensor) -> Image:
+    """Return one image (C, H, W) in [-1, 1] as a Pillow image large enough to be painted on."""
+    factor = max(1, CANVAS // max(image.shape[1:]))
+    return shown(image.repeat_interleave(factor, 1).repeat_interleave(factor, 2))
 
 
 def region(name: str, shape: Sequence[int]) -> Tensor:

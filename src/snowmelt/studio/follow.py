@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Seen", "follow"]
 
 Result = TypeVar("Result")
+Shown = TypeVar("Shown")
 
 SECONDS_BETWEEN = 0.2
 
@@ -61,17 +62,24 @@ class Stopped(Exception):
 
 
 def follow(
-    sampler: DiffusionSampler, edit: Callable[[DiffusionSampler], Result]
-) -> Generator[Seen, None, Result]:
+    sampler: DiffusionSampler, edit: Callable[[DiffusionSampler], Result], show: Callable[[Seen], Shown]
+) -> Generator[Shown, None, Result]:
     """Run an edit in a thread, yield how far it is a few times a second, and return what it returns.
 
     Whoever closes the generator stops the edit at its next evaluation.
 
+    Args:
+        sampler: what the edit is called with.
+        edit: any function of `snowmelt.editing`, with its arguments.
+        show: makes of the newest evaluation what is yielded.
+
     >>> from snowmelt import DiffusionSampler, create_ddpm
     >>> from snowmelt.editing import interpolate
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
-    >>> edit = follow(DiffusionSampler(model, steps=2), lambda sampler: interpolate(sampler, [1, 2], 3))
-    >>> all(seen.done <= seen.total for seen in edit)
+    >>> def edit(sampler):
+    ...     return interpolate(sampler, [1, 2], 3)
+    >>> shares = follow(DiffusionSampler(model, steps=2), edit, lambda seen: seen.done / seen.total)
+    >>> all(share <= 1 for share in shares)
     True
     """
     newest: list[Seen] = []
@@ -88,7 +96,7 @@ def follow(
         while not outcome.done():
             wait([outcome], SECONDS_BETWEEN)
             if newest:
-                yield newest.pop()
+                yield show(newest.pop())
         return outcome.result()
     finally:
         stopped.set()
