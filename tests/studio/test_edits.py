@@ -76,7 +76,7 @@ def test_the_command_and_the_lines_make_what_the_page_shows(edit, folder, tmp_pa
     assert (tmp_path / RESULT).read_bytes() == picture_file(shown, edit.nrow)
 
     names: dict = {}
-    exec(edit.lines(), names)
+    exec(edit.lines("cpu"), names)
     made = names["restored"] if "restored" in names else names["images"]
     assert torch.equal(made, shown[-len(made) :])
 
@@ -122,7 +122,7 @@ def test_an_edit_that_nobody_follows_stops(folder):
             Interpolation(FORM, (1, 2), (0, 1), 2)(sampler)
         ended.append(True)
 
-    running = follow(sampler, edit, lambda seen: seen)
+    running = follow(sampler, edit)
     assert next(running).total == 20
     running.close()
     assert not ended
@@ -131,4 +131,4 @@ def test_an_edit_that_nobody_follows_stops(folder):
 def test_what_an_edit_raises_arrives(folder):
     sampler = DiffusionSampler.from_pretrained(folder / "model.pth", use_ema=False)
     with pytest.raises(ValueError, match="class"):
-        list(follow(sampler, Interpolation(FORM, (1, 2), (0, 7)), lambda seen: seen))
+        list(follow(sampler, Interpolation(FORM, (1, 2), (0, 7))))

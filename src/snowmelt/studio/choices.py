@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import gradio as gr
 
 from snowmelt.errors import InputError
 from snowmelt.studio.place import Place
 
-__all__ = ["ALL_CLASSES", "checkpoint_choice", "class_choice", "method_choice"]
+__all__ = ["ALL_CLASSES", "checkpoint_choice", "class_choice", "method_choice", "when_loaded"]
 
 ALL_CLASSES = -1  # each in turn
 # Some of what can be said; any other method may be typed
@@ -19,13 +22,17 @@ def checkpoint_choice(place: Place, label: str = "Checkpoint") -> gr.Dropdown:
     names = place.checkpoints()
     choice = gr.Dropdown(names, value=names[0] if names else None, label=label)
 
-    def look(chosen: str | None) -> gr.Dropdown:
+    def look() -> gr.Dropdown:
         names = place.checkpoints()
-        return gr.Dropdown(names, value=chosen if chosen in names else next(iter(names), None))
+        return gr.Dropdown(names, value=names[0] if names else None)
 
-    page = gr.context.Context.root_block
-    page.load(look, choice, choice, show_progress="hidden", api_visibility="private")
+    when_loaded(look, choice)
     return choice
+
+
+def when_loaded(look: Callable[[], Any], output: Any) -> None:
+    """Give a component what a function finds out each time the page is loaded."""
+    gr.on(None, look, None, output, show_progress="hidden", api_visibility="private")
 
 
 def class_choice(
@@ -78,5 +85,5 @@ def method_choice(label: str = "Method") -> gr.Dropdown:
         presets = [(f"{name}: {preset.summary}", name) for name, preset in PRESETS.items()]
         return gr.Dropdown([("the checkpoint's own", ""), *presets, *((name, name) for name in SOLVERS)])
 
-    gr.context.Context.root_block.load(look, None, choice, show_progress="hidden", api_visibility="private")
+    when_loaded(look, choice)
     return choice

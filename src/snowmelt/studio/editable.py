@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["REGIONS", "enlarged", "fitted", "mask_file", "picture_file", "region", "shown", "unpainted"]
+__all__ = ["REGIONS", "as_picture", "enlarged", "fitted", "mask_file", "picture_file", "region", "unpainted"]
 
 CANVAS = 480  # pixels of the longer side of a small picture to paint on
 
@@ -42,7 +42,7 @@ def fitted(picture: Image | None, shape: Sequence[int]) -> Tensor:
     return from_uint8(resize(pixels, Shape((height, width), channels))).unsqueeze(0)
 
 
-def shown(image: Tensor) -> Image:
+def as_picture(image: Tensor) -> Image:
     """Return one image (C, H, W) in [-1, 1] as a Pillow image."""
     from snowmelt.images import to_picture, to_uint8
 
@@ -52,7 +52,7 @@ def shown(image: Tensor) -> Image:
 def enlarged(image: Tensor) -> Image:
     """Return one image (C, H, W) in [-1, 1] as a Pillow image large enough to be painted on."""
     factor = max(1, CANVAS // max(image.shape[1:]))
-    return shown(image.repeat_interleave(factor, 1).repeat_interleave(factor, 2))
+    return as_picture(image.repeat_interleave(factor, 1).repeat_interleave(factor, 2))
 
 
 def region(name: str, shape: Sequence[int]) -> Tensor:

@@ -59,11 +59,13 @@ class Form:
         checkpoint: as a command names it.
         method: its text form; "" for the checkpoint's own.
         guidance_scale: 0 for none.
+        device: as for ``--device``.
     """
 
     checkpoint: Path
     method: str = ""
     guidance_scale: float = 0.0
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,15 @@ class Edit(ABC):
         words = ["snowmelt", "edit", self.command, form.checkpoint, *([PICTURE] if self.takes else [])]
         words += ["--method", form.method] if form.method else []
         words += ["--guidance", f"{form.guidance_scale:g}"] if form.guidance_scale else []
+        words += ["--device", form.device] if form.device != "auto" else []
         return shlex.join(map(str, [*words, *self.options(), "--out", RESULT]))
 
-    def lines(self) -> str:
-        """Return Python lines that make the same images."""
+    def lines(self, device: str) -> str:
+        """Return Python lines that make the same images on a device."""
         function, arguments, keywords = self.call()
-        method = f", method={json.dumps(self.form.method)}" if self.form.method else ""
+        sampler = [json.dumps(str(self.form.checkpoint))]
+        sampler += [json.dumps(device)] if device != "cpu" else []
+        sampler += [f"method={json.dumps(self.form.method)}"] if self.form.method else []
         said = [_text(each) for each in arguments]
         said += [f"{name}={_text(each)}" for name, each in (keywords | self._guidance()).items()]
         readers = ["read_images", "read_mask"][: len(self.takes)]
@@ -144,7 +149,7 @@ class Edit(ABC):
             *([f"from snowmelt.editing.pictures import {', '.join(readers)}"] if readers else []),
             *(["from snowmelt.sampling import image_seeds"] if "image_seeds" in "".join(said) else []),
             "",
-            f"sampler = DiffusionSampler.from_pretrained({json.dumps(str(self.form.checkpoint))}{method})",
+            f"sampler = DiffusionSampler.from_pretrained({', '.join(sampler)})",
         ]
         times = f" * {self.times}" if self.times > 1 else ""
         shape = "sampler.model.image_shape"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -11,9 +12,10 @@ if TYPE_CHECKING:
     from snowmelt.plans import Plan, State
     from snowmelt.sampling import DiffusionSampler
 
-__all__ = ["Seen", "follow"]
+__all__ = ["Seen", "follow", "shown", "watch"]
 
 Result = TypeVar("Result")
+News = TypeVar("News")
 Shown = TypeVar("Shown")
 
 SECONDS_BETWEEN = 0.2
@@ -62,42 +64,58 @@ class Stopped(Exception):
 
 
 def follow(
-    sampler: DiffusionSampler, edit: Callable[[DiffusionSampler], Result], show: Callable[[Seen], Shown]
-) -> Generator[Shown, None, Result]:
+    sampler: DiffusionSampler, edit: Callable[[DiffusionSampler], Result]
+) -> Generator[Seen, None, Result]:
     """Run an edit in a thread, yield how far it is a few times a second, and return what it returns.
 
     Whoever closes the generator stops the edit at its next evaluation.
 
-    Args:
-        sampler: what the edit is called with.
-        edit: any function of `snowmelt.editing`, with its arguments.
-        show: makes of the newest evaluation what is yielded.
-
     >>> from snowmelt import DiffusionSampler, create_ddpm
     >>> from snowmelt.editing import interpolate
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
-    >>> def edit(sampler):
-    ...     return interpolate(sampler, [1, 2], 3)
-    >>> shares = follow(DiffusionSampler(model, steps=2), edit, lambda seen: seen.done / seen.total)
-    >>> all(share <= 1 for share in shares)
+    >>> edit = follow(DiffusionSampler(model, steps=2), lambda sampler: interpolate(sampler, [1, 2], 3))
+    >>> all(seen.done <= seen.total for seen in edit)
     True
     """
-    newest: list[Seen] = []
+    return watch(lambda tell: edit(cast("DiffusionSampler", Followed(sampler, tell))))
+
+
+def watch(work: Callable[[Callable[[News], None]], Result]) -> Generator[News, None, Result]:
+    """Run any work in a thread, yield the newest of what it tells, and return what it returns.
+
+    Args:
+        work: called with what it shall tell its news to. Once the generator is closed, that raises `Stopped`.
+    """
+    newest: list[News] = []
     stopped = Event()
 
-    def tell(seen: Seen) -> None:
+    def tell(news: News) -> None:
         if stopped.is_set():
             raise Stopped
-        newest[:] = [seen]
+        newest[:] = [news]
 
     pool = ThreadPoolExecutor(1)
     try:
-        outcome = pool.submit(edit, cast("DiffusionSampler", Followed(sampler, tell)))
+        outcome = pool.submit(work, tell)
         while not outcome.done():
             wait([outcome], SECONDS_BETWEEN)
             if newest:
-                yield show(newest.pop())
+                yield newest.pop()
         return outcome.result()
     finally:
         stopped.set()
         pool.shutdown(wait=False)
+
+
+def shown(
+    running: Generator[News, None, Result], show: Callable[[News], Shown]
+) -> Generator[Shown, None, Result]:
+    """Yield what `show` makes of each of the news, and return what is returned at the end."""
+    with closing(running):
+        while True:
+            try:
+                news = next(running)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            yield show(news)

@@ -12,7 +12,7 @@ import gradio as gr
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["data_uri", "download", "grid", "png", "tiles"]
+__all__ = ["code", "data_uri", "download", "grid", "png", "tiles"]
 
 TEMPLATE = """
 <div class="pictures" role="group">
@@ -62,3 +62,8 @@ def data_uri(data: bytes, kind: str = "image/png") -> str:
 def download(data: bytes, name: str, text: str, kind: str = "image/png") -> str:
     """Return a link, as HTML, that saves a file under a name."""
     return f'<a class="download" download="{escape(name)}" href="{data_uri(data, kind)}">{escape(text)}</a>'
+
+
+def code(text: str) -> str:
+    """Return a command or lines as HTML."""
+    return f'<pre class="lines" tabindex="0"><code>{escape(text)}</code></pre>'

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from snowmelt.errors import InputError
 
@@ -16,11 +16,23 @@ if TYPE_CHECKING:
     from snowmelt.plans import Method
     from snowmelt.sampling import DiffusionSampler
 
-__all__ = ["Loaded", "Place"]
+__all__ = ["Chosen", "Loaded", "Place"]
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 DIFFUSERS = "model_index.json"  # in the folder of a pipeline
 KEPT = 3  # models
+
+
+class Chosen(NamedTuple):
+    """A method that the page names.
+
+    Attributes:
+        method: None for the checkpoint's own.
+        text: how a command says it; "" for the checkpoint's own.
+    """
+
+    method: Method | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,7 @@ class Loaded:
     """A model that is ready to sample.
 
     Attributes:
+        place: where it is from.
         name: what the page calls its checkpoint.
         path: the checkpoint as a command names it.
         digest: of the checkpoint.
@@ -38,6 +51,7 @@ class Loaded:
             several may sample at the same time.
     """
 
+    place: Place
     name: str
     path: Path
     digest: str
@@ -46,19 +60,42 @@ class Loaded:
     averaged: bool
     base: DiffusionSampler
 
-    def sampler(self, method: str | None = None, guidance_scale: float = 0.0) -> DiffusionSampler:
-        """Return a sampler of the model by a method in its text form; None or "" is the checkpoint's own.
+    def chosen(self, text: str | None, steps: int = 0) -> Chosen:
+        """Return the method that a text says, as for ``snowmelt sample --method``.
 
         Args:
-            method: as for ``snowmelt sample --method``.
+            text: None or "" is the checkpoint's own. A plan's file is named as the page names files.
+            steps: in place of the method's own; 0 keeps them.
+
+        Raises:
+            InputError, TypeError, ValueError: the text says no method, or its file lies outside the place.
+        """
+        from snowmelt.plans import Method, read_plan
+
+        text = (text or "").strip()
+        if not text and not steps:
+            return Chosen()
+        if text.endswith(".json"):
+            method, text = Method(table=read_plan(self.place.path(text))), str(self.place.shown(text))
+        else:
+            method = Method.of(text, default=self.method) if text else self.method or Method()
+        if not steps:
+            return Chosen(method, text)
+        method = method.changed(steps=steps)
+        return Chosen(method, str(method))
+
+    def sampler(self, method: Method | str | None = None, guidance_scale: float = 0.0) -> DiffusionSampler:
+        """Return a sampler of the model; by its own method if `method` is None or "".
+
+        Args:
+            method: a method, or its text as for `chosen`.
             guidance_scale: for which ``auto`` looks for a tuned plan.
         """
-        from snowmelt.plans import Method
         from snowmelt.sampling import DiffusionSampler
 
-        if not (method or "").strip():
+        chosen = self.chosen(method).method if isinstance(method, str) else method
+        if chosen is None:
             return self.base
-        chosen = Method.of(method, default=self.method)
         if not chosen.auto:
             return self.base.with_method(chosen)
         return DiffusionSampler.from_pretrained(
@@ -154,6 +191,7 @@ class Place:
             averaged.apply_shadow()
         sampler.networks().eval()
         return Loaded(
+            place=self,
             name=name,
             path=self.shown(name),
             digest=checkpoint.digest,

@@ -9,20 +9,22 @@ from pathlib import Path
 
 from snowmelt.errors import InputError
 from snowmelt.studio.choices import ALL_CLASSES
-from snowmelt.studio.place import Loaded
+from snowmelt.studio.place import Chosen, Loaded
 
 __all__ = ["MOST_IMAGES", "Wanted"]
 
 MOST_IMAGES = 64  # on the page
+CHECKPOINTS_OWN = Chosen()
 
 
 @dataclass(frozen=True)
 class Wanted:
     """Images: of which model, how, and how many.
 
-    Args:
+    Attributes:
         checkpoint: as a command names it.
-        method: its text form; "" for the checkpoint's own.
+        device: as for ``--device``.
+        chosen: the method.
         label: a class, or -1 for all in turn.
         count: how many.
         guidance_scale: as in `DiffusionSampler.sample`.
@@ -30,14 +32,19 @@ class Wanted:
     """
 
     checkpoint: Path
-    method: str = ""
+    device: str = "auto"
+    chosen: Chosen = CHECKPOINTS_OWN
     label: int = ALL_CLASSES
-    count: int = 8
+    count: int = 16
     guidance_scale: float = 0.0
     seed: int = 0
 
     def images(self, model: Loaded) -> tuple[list[int] | None, list[int]]:
-        """Return the label of each image and its seed: those of ``snowmelt sample``."""
+        """Return the label of each image and its seed: those of ``snowmelt sample``.
+
+        Raises:
+            InputError: the model has no such class, or these are too many images for a page.
+        """
         from snowmelt.generation import choose_images
 
         if not 1 <= self.count <= MOST_IMAGES:
@@ -47,26 +54,32 @@ class Wanted:
         labels, seeds, _ = choose_images(classes, self.count, base_seed=self.seed, class_selection=selection)
         return labels, seeds
 
+    def common(self, *subcommand: str) -> list[str]:
+        """Return a command with the checkpoint and how to sample it, as words."""
+        words = ["snowmelt", *subcommand, str(self.checkpoint)]
+        words += ["--method", self.chosen.text] if self.chosen.text else []
+        words += ["--guidance", f"{self.guidance_scale:g}"] if self.guidance_scale else []
+        return words + (["--device", self.device] if self.device != "auto" else [])
+
     def command(self) -> str:
         """Return the command that makes the same images."""
-        words = ["snowmelt", "sample", str(self.checkpoint), "--num", str(self.count)]
-        if self.method:
-            words += ["--method", self.method]
-        if self.label != ALL_CLASSES:
-            words += ["--class", str(self.label)]
-        if self.guidance_scale:
-            words += ["--guidance", f"{self.guidance_scale:g}"]
-        return shlex.join([*words, "--seed", str(self.seed), "--out", "samples.png"])
+        words = [*self.common("sample"), "--num", str(self.count), "--seed", str(self.seed)]
+        words += ["--class", str(self.label)] if self.label != ALL_CLASSES else []
+        return shlex.join([*words, "--out", "samples.png"])
 
-    def lines(self) -> str:
-        """Return Python lines that make the same images."""
-        method = f", method={json.dumps(self.method)}" if self.method else ""
-        selection = "None" if self.label == ALL_CLASSES else f"[{self.label}]"
+    def lines(self, device: str) -> str:
+        """Return Python lines that make the same images on a device."""
+        arguments = [json.dumps(str(self.checkpoint))]
+        arguments += [json.dumps(device)] if device != "cpu" else []
+        arguments += [f"method={json.dumps(self.chosen.text)}"] if self.chosen.text else []
+        if self.chosen.method is not None and self.chosen.method.auto:
+            arguments += [f"guidance_scale={self.guidance_scale:g}"]
+        selection = None if self.label == ALL_CLASSES else [self.label]
         return f"""\
 from snowmelt import DiffusionSampler
 from snowmelt.generation import choose_images
 
-sampler = DiffusionSampler.from_pretrained({json.dumps(str(self.checkpoint))}{method})
+sampler = DiffusionSampler.from_pretrained({", ".join(arguments)})
 labels, seeds, _ = choose_images(
     sampler.model.num_classes, {self.count}, base_seed={self.seed}, class_selection={selection}
 )

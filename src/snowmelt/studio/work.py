@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from snowmelt.errors import InputError, as_input_errors
 
-__all__ = ["Work"]
+if TYPE_CHECKING:
+    from snowmelt.plans import State
+
+__all__ = ["Changes", "Work"]
 
 Changes = dict[Any, Any]  # component: its new value
+SECONDS_BETWEEN = 0.15  # two pictures of a run; more would be sent than seen
 
 
 class Work:
@@ -86,6 +91,28 @@ class Work:
         """Return the change that shows how far the job is: ``work.at(3, 16, "evaluation 3 of 16")``."""
         bar = f'<progress max="{total}" value="{done}"></progress>'
         return {self.status: f'<p role="status">{bar} {escape(what)}</p>'}
+
+    def follow(
+        self, states: Iterable[State], total: int, draw: Callable[[State], Changes], before: str = ""
+    ) -> Generator[Changes, None, tuple[State, float]]:
+        """Show a run while it is made; return its last state, and the seconds that sampling took.
+
+        Args:
+            states: of a sampler's run, at least one.
+            total: how many there are.
+            draw: the changes that show a state; called a few times a second, and not for the last one.
+            before: stands before the number of evaluations.
+        """
+        seconds, drawn = 0.0, 0.0
+        began = time.perf_counter()
+        for done, state in enumerate(states, 1):
+            now = time.perf_counter()
+            seconds += now - began
+            if now - drawn > SECONDS_BETWEEN and done < total:
+                yield {**draw(state), **self.at(done, total, f"{before}evaluation {done} of {total}")}
+                drawn = time.perf_counter()
+            began = time.perf_counter()
+        return state, seconds
 
     def said(self, text: str) -> Changes:
         """Return the change that says what the job has done."""

@@ -12,12 +12,12 @@ import gradio as gr
 from snowmelt.studio.choices import checkpoint_choice, class_choice, class_labels, method_choice
 from snowmelt.studio.editable import (
     REGIONS,
+    as_picture,
     enlarged,
     fitted,
     mask_file,
     picture_file,
     region,
-    shown,
     unpainted,
 )
 from snowmelt.studio.editing import MASK, PICTURE, RESULT, Edit, Form
@@ -29,11 +29,11 @@ from snowmelt.studio.edits import (
     Inversion,
     Variation,
 )
-from snowmelt.studio.follow import Seen, follow
+from snowmelt.studio.follow import Seen, follow, shown
 from snowmelt.studio.pictures import download, grid, tiles
-from snowmelt.studio.place import Place
+from snowmelt.studio.place import Loaded, Place
 from snowmelt.studio.same import same_box
-from snowmelt.studio.work import Work
+from snowmelt.studio.work import Changes, Work
 from snowmelt.text import counted
 
 __all__ = ["view"]
@@ -41,8 +41,6 @@ __all__ = ["view"]
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NONE = "none"  # what no class is called
 BRUSH = "what I brush over"
-
-Changes = dict[Any, Any]  # component: its new value
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,10 @@ class Page:
     picture: gr.Image
     label: gr.Dropdown
 
-    def form(self, checkpoint: str | None, method: str, scale: float | None) -> Form:
-        """Return what all edits are asked for."""
-        return Form(self.place.shown(checkpoint or ""), method.strip(), float(scale or 0))
+    def asked(self, checkpoint: str | None, method: str | None, scale: float | None) -> tuple[Loaded, Form]:
+        """Return the model, and what all edits are asked for; an empty field is 0."""
+        model, scale = self.place.model(checkpoint), float(scale or 0)
+        return model, Form(model.path, model.chosen(method).text, scale, self.place.device)
 
     def class_choice(self, label: str = "Class") -> gr.Dropdown:
         """Return the choice of a class."""
@@ -101,10 +100,11 @@ def view(place: Place) -> None:
 def _take(page: Page, work: Work, *values: Any) -> Generator[Changes]:
     """Sample the picture to edit."""
     *form, label, seed = values
-    sampler = page.place.model(form[0]).sampler(*form[1:])
-    same = Variation(page.form(*form), int(seed), strength=0, num=1, label=label)  # as the seed itself
-    result = yield from follow(sampler, same, lambda seen: _at(work, seen))
-    yield {page.picture: shown(result.images[0]), **work.said(f"The image of seed {int(seed)}")}
+    model, asked = page.asked(*form)
+    sampler = model.sampler(form[1], asked.guidance_scale)
+    same = Variation(asked, int(seed or 0), strength=0, num=1, label=label)  # as the seed itself
+    result = yield from shown(follow(sampler, same), lambda seen: _at(work, seen))
+    yield {page.picture: as_picture(result.images[0]), **work.said(f"The image of seed {same.seed}")}
 
 
 def _at(work: Work, seen: Seen) -> Changes:
@@ -135,9 +135,8 @@ def _works(
 
     def job(checkpoint: str, method: str, scale: float, picture: Any, *values: Any) -> Generator[Changes]:
         own, marked = values[: len(inputs)], values[len(inputs) :]
-        edit = make(page.form(checkpoint, method, scale), *own)
-        model = page.place.model(checkpoint)
-        sampler = model.sampler(method, scale or 0)
+        model, asked = page.asked(checkpoint, method, scale)
+        edit, sampler = make(asked, *own), model.sampler(method, asked.guidance_scale)
         shape = sampler.model.image_shape
         captions = edit.captions(model.class_names)
         given = [fitted(picture, shape)] if edit.takes else []
@@ -148,7 +147,7 @@ def _works(
             under = captions if len(captions) == len(now) else [""] * len(now)
             return {images: tiles(now, under), **_at(work, seen)}
 
-        result = yield from follow(sampler, lambda followed: edit(followed, *given, **known), progress)
+        result = yield from shown(follow(sampler, lambda followed: edit(followed, *given, **known)), progress)
         files = {RESULT: picture_file(result.images, edit.nrow)}
         files |= {PICTURE: picture_file(given[0])} if given else {}
         files |= {MASK: mask_file(known["known"])} if known else {}
@@ -159,8 +158,9 @@ def _works(
         }
 
     def same(checkpoint: str, method: str, scale: float, *values: Any) -> tuple[str, str]:
-        edit = make(page.form(checkpoint, method, scale), *values)
-        return edit.command_line(), edit.lines()
+        model, asked = page.asked(checkpoint, method, scale)
+        edit = make(asked, *values)
+        return edit.command_line(), edit.lines(str(model.base.device))
 
     work.does(job, [*form, page.picture, *inputs, *masks], [images, links])
     same_box(same, [*form, *inputs])

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from snowmelt.studio.choices import checkpoint_choice, class_choice, method_choice
+from snowmelt.studio.made import Made, class_caption
+from snowmelt.studio.one_picture import OnePicture
 from snowmelt.studio.pictures import grid, tiles
-from snowmelt.studio.place import Place
+from snowmelt.studio.place import Loaded, Place
 from snowmelt.studio.same import same_box
 from snowmelt.studio.wanted import MOST_IMAGES, Wanted
-from snowmelt.studio.work import Work
+from snowmelt.studio.work import Changes, Work
 from snowmelt.text import counted
 
-__all__ = ["view"]
+__all__ = ["same", "view"]
 
 
 def view(place: Place) -> None:
@@ -26,56 +27,59 @@ def view(place: Place) -> None:
             checkpoint = checkpoint_choice(place)
             label = class_choice(place, checkpoint)
             method = method_choice()
-            count = gr.Slider(1, MOST_IMAGES, value=16, step=1, label="Images")
+            steps = gr.Number(0, precision=0, minimum=0, label="Steps", info="0 for those of the method")
             scale = gr.Number(0.0, label="Guidance scale", info="0 turns guidance off")
+            count = gr.Slider(1, MOST_IMAGES, value=16, step=1, label="Images")
             seed = gr.Number(0, precision=0, minimum=0, label="Seed")
             work = Work("Sample")
         with gr.Column(scale=2, min_width=280):
-            pictures = grid()
-    form = [checkpoint, method, label, count, scale, seed]
+            pictures, made = grid(elem_id="samples"), gr.State(None)
+            one = OnePicture(pictures, made)
+    form = [checkpoint, method, steps, label, count, scale, seed]
     same_box(lambda *values: same(place, *values), form)
 
-    def job(*values: Any) -> Iterator[dict[Any, Any]]:
-        model, wanted = place.model(values[0]), wanted_of(place, *values)
-        sampler = model.sampler(wanted.method, wanted.guidance_scale)
+    def job(*values: Any) -> Iterator[Changes]:
+        yield {made: None, **one.hidden()}
+        model, wanted = asked(place, *values)
+        sampler = model.sampler(wanted.chosen.method, wanted.guidance_scale)
         labels, seeds = wanted.images(model)
-        captions = [caption(model.class_names, label) for label in labels or (None,) * len(seeds)]
-        nfe, began = sampler.plan.nfe, time.perf_counter()
-        for done, state in enumerate(
-            sampler.trajectory(len(seeds), labels, wanted.guidance_scale, seeds=seeds), 1
-        ):
-            images = sampler.images(state.x0)
-            yield {
-                pictures: tiles(images, captions),
-                **work.at(done, nfe, f"evaluation {done} of {nfe}"),
-            }
-        seconds = time.perf_counter() - began
+        captions = [class_caption(model, label) for label in labels or (None,) * len(seeds)]
+        states = sampler.trajectory(len(seeds), labels, wanted.guidance_scale, seeds=seeds)
+        last, seconds = yield from work.follow(
+            states, sampler.plan.nfe, lambda state: {pictures: tiles(sampler.images(state.x0), captions)}
+        )
+        images = sampler.images(last.x_t)
         yield {
-            pictures: tiles(sampler.images(state.x_t), captions),
+            pictures: tiles(images, captions),
+            made: Made(model, wanted, labels, seeds, images),
             **work.said(
-                f"{counted(len(seeds), 'image')} by {sampler.method} in {seconds:.1f} s "
-                f"({counted(nfe, 'evaluation')} each)"
+                f"{counted(len(seeds), 'image')} by {sampler.plan.name} in {seconds:.2f} s "
+                f"({counted(sampler.plan.nfe, 'evaluation')}). Choose one to see more of it."
             ),
         }
 
-    work.does(job, form, [pictures], also=[seed.submit])
+    work.does(job, form, [pictures, made, one.panel], also=[seed.submit, steps.submit, scale.submit])
 
 
-def wanted_of(
-    place: Place, checkpoint: str, method: str, label: int, count: int, scale: float, seed: int
-) -> Wanted:
-    """Return what the form asks for."""
-    return Wanted(place.shown(checkpoint), method.strip(), label, int(count), float(scale), int(seed))
+def asked(
+    place: Place,
+    checkpoint: str | None,
+    method: str | None,
+    steps: int | None,
+    label: int,
+    count: int,
+    scale: float | None,
+    seed: int | None,
+) -> tuple[Loaded, Wanted]:
+    """Return the model and the images that a form asks for; an empty field is 0."""
+    model = place.model(checkpoint)
+    chosen = model.chosen(method, int(steps or 0))
+    return model, Wanted(
+        model.path, place.device, chosen, int(label), int(count), float(scale or 0), int(seed or 0)
+    )
 
 
 def same(place: Place, *values: Any) -> tuple[str, str]:
     """Return the command and the lines that make the images of a form."""
-    wanted = wanted_of(place, *values)
-    return wanted.command(), wanted.lines()
-
-
-def caption(names: Any, label: int | None) -> str:
-    """Return what stands under a picture: its class."""
-    if label is None:
-        return ""
-    return names[label] if names is not None and label < len(names) else str(label)
+    model, wanted = asked(place, *values)
+    return wanted.command(), wanted.lines(str(model.base.device))

@@ -1,0 +1,155 @@
+"""The panel about one picture of a grid: its seed, its file, its film, and more like it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gradio as gr
+
+from snowmelt.errors import InputError
+from snowmelt.studio.follow import follow
+from snowmelt.studio.made import Made, class_caption
+from snowmelt.studio.pictures import code, data_uri, download, grid, png, tiles
+from snowmelt.studio.work import Changes, Work
+
+__all__ = ["OnePicture"]
+
+VARIATIONS = 8
+MOST_FRAMES = 60  # of a film
+
+
+class OnePicture:
+    """The panel, which shows the picture that is chosen in a grid.
+
+    Args:
+        pictures: the grid.
+        made: the state that holds what the grid shows, a `Made` or None.
+    """
+
+    def __init__(self, pictures: gr.HTML, made: gr.State) -> None:
+        self.number = gr.State(0)
+        with gr.Column(visible=False, elem_classes="one") as self.panel:
+            self.about = gr.HTML()
+            with gr.Row():
+                with gr.Column(min_width=280):
+                    filming = Work("Film: how it came about")
+                    self.film = gr.HTML()
+                with gr.Column(min_width=280):
+                    strength = gr.Slider(0.05, 1, 0.3, step=0.05, label="How different")
+                    varying = Work("More like this")
+                    self.similar = grid()
+                    self.similar_same = gr.HTML()
+        pictures.select(
+            self.choose,
+            made,
+            [self.number, self.panel, self.about, self.film, self.similar, self.similar_same],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        filming.does(lambda *values: self.filmed(filming, *values), [made, self.number], [self.film])
+        varying.does(
+            lambda *values: self.varied(varying, *values),
+            [made, self.number, strength],
+            [self.similar, self.similar_same],
+        )
+
+    def hidden(self) -> Changes:
+        """Return the change that hides the panel."""
+        return {self.panel: gr.Column(visible=False)}
+
+    def choose(self, made: Made | None, event: gr.EventData) -> Changes:
+        """Show the picture that was chosen."""
+        if made is None:  # it is still being made
+            return self.hidden()
+        number: int = event.index
+        return {
+            self.number: number,
+            self.panel: gr.Column(visible=True),
+            self.about: about(made, number),
+            self.film: "",
+            self.similar: [],
+            self.similar_same: "",
+        }
+
+    def filmed(self, work: Work, made: Made | None, number: int) -> Iterator[Changes]:
+        """Film how a picture came about."""
+        from snowmelt.editing.film import each_frame, save_animation
+
+        made = _there(made)
+        wanted, label = made.wanted, made.label(number)
+        sampler = made.model.sampler(wanted.chosen.method, wanted.guidance_scale)
+        labels = None if label is None else [label]
+        states = sampler.trajectory(1, labels, wanted.guidance_scale, seeds=[made.seeds[number]])
+        total = min(sampler.plan.nfe, MOST_FRAMES)
+        frames = []
+        for frame in each_frame(states, sampler.plan.nfe, MOST_FRAMES):
+            frames.append(frame)
+            yield work.at(len(frames), total, f"frame {len(frames)} of {total}")
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "film.webp"
+            save_animation(frames, path)
+            film = path.read_bytes()
+        alt = "above the noisy state, below the image that the model predicts from it"
+        yield {
+            self.film: f'<img class="film" src="{data_uri(film, "image/webp")}" alt="{alt}">'
+            f"<p>{download(film, f'film_{made.seeds[number]}.webp', 'Download the film', 'image/webp')}</p>"
+            + code(made.film_command(number)),
+            **work.said(f"{len(frames)} frames; {alt}."),
+        }
+
+    def varied(self, work: Work, made: Made | None, number: int, strength: float) -> Iterator[Changes]:
+        """Make more pictures like one."""
+        from snowmelt.editing import variations
+
+        made = _there(made)
+        wanted = made.wanted
+        sampler = made.model.sampler(wanted.chosen.method, wanted.guidance_scale)
+        running = follow(
+            sampler,
+            lambda sampler: variations(
+                sampler,
+                made.seeds[number],
+                VARIATIONS,
+                strength=strength,
+                class_label=made.label(number),
+                guidance_scale=wanted.guidance_scale,
+            ),
+        )
+        captions = [f"{index + 1}" for index in range(VARIATIONS)]
+        while True:
+            try:
+                seen = next(running)
+            except StopIteration as end:
+                images = end.value
+                break
+            yield {
+                self.similar: tiles(sampler.images(seen.state.x0), captions),
+                **work.at(seen.done, seen.total, f"evaluation {seen.done} of {seen.total}"),
+            }
+        yield {
+            self.similar: tiles(images, captions),
+            self.similar_same: code(made.variations_command(number, VARIATIONS, strength)),
+            **work.said(f"{VARIATIONS} variations."),
+        }
+
+
+def about(made: Made, number: int) -> str:
+    """Return a picture in large, and what is known of it, as HTML."""
+    image, name = made.images[number], f"sample_{number:04d}.png"
+    caption = class_caption(made.model, made.label(number))
+    facts = {"Class": caption, "Seed": str(made.seeds[number]), "Method": made.provenance["plan"]}
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value != "")
+    file = png(image, made.metadata(number))
+    return (
+        f'<div class="about"><img src="{data_uri(file)}" alt="{escape(caption or name)}">'
+        f"<div><dl>{rows}</dl><p>{download(file, name, 'Download with metadata')}</p></div></div>"
+    )
+
+
+def _there(made: Made | None) -> Made:
+    if made is None:
+        raise InputError("the pictures are being made anew: choose one when they are finished")
+    return made
