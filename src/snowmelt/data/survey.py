@@ -45,7 +45,8 @@ class Survey:
     labels: list[int]
     warnings: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def tables(self) -> tuple[list[list[str]], list[list[str]]]:
+        """Return the images of each class, and the values of each channel, as rows below a header."""
         columns = {**self.parts, "an epoch shows": self.epoch}
         numbers = [[f"{column[i]:,}" for column in columns.values()] for i in range(len(self.classes))]
         rows = [[name, *row] for name, row in zip(self.classes, numbers, strict=True)]
@@ -53,12 +54,13 @@ class Survey:
         measured = [
             [f"channel {i}", *(f"{value:.3f}" for value in row)] for i, row in enumerate(self.values.tolist())
         ]
-        parts = [
-            text_table([["class", *columns], *(rows if len(self.classes) > 1 else rows[-1:])]),
-            text_table([["values", "least", "mean", "deviation", "largest"], *measured]),
-            *(f"! {warning}" for warning in self.warnings),
-        ]
-        return "\n\n".join(parts)
+        return (
+            [["class", *columns], *(rows if len(self.classes) > 1 else rows[-1:])],
+            [["values", "least", "mean", "deviation", "largest"], *measured],
+        )
+
+    def __str__(self) -> str:
+        return "\n\n".join([*map(text_table, self.tables()), *(f"! {warning}" for warning in self.warnings)])
 
     def as_json(self) -> dict[str, object]:
         """Return all but the pictures as plain values."""

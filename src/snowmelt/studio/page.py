@@ -7,7 +7,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from snowmelt.studio.place import Place
-from snowmelt.studio.views import edit, sample
+from snowmelt.studio.views import edit, runs, sample
 
 __all__ = ["VIEWS", "build"]
 
@@ -15,6 +15,7 @@ __all__ = ["VIEWS", "build"]
 VIEWS: dict[str, Callable[[Place], None]] = {
     "Sample": sample.view,
     "Edit": edit.view,
+    "Runs": runs.view,
 }
 
 
