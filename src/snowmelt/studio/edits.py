@@ -121,9 +121,7 @@ class ClassSwap(Edit):
     def call(self, **pictures: Tensor | None) -> Call:
         """Return what is called."""
         images = Said(pictures.get("images"), "images")
-        return Call(
-            "swap_class", [images, [self.label] * self.times, [label for label, _ in self.targets]], {}
-        )
+        return Call("swap_class", [images, [self.label] * self.times, list(self.targets)], {})
 
     def options(self) -> list[object]:
         """Return the options of the command."""

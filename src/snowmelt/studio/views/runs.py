@@ -55,17 +55,10 @@ def _training(place: Place, timer: gr.Timer) -> None:
     picture = gr.HTML(elem_classes="over-time")
     known, count = gr.State(None), gr.State(0)  # what the page shows: a stamp of each run; the last picture
     same_box(lambda names, axis: ("", same(place, names, axis)), [chosen, axis])
-    strip = [number, picture, count]
+    pictures = [number, picture, count]
 
-    def look(
-        known: dict[str, object] | None,
-        count: int,
-        names: list[str],
-        axis: str,
-        run: str,
-        kind: str,
-        number: int,
-    ) -> Any:
+    def look(known: dict[str, object] | None, count: int, names: list[str], axis: str, *strip: Any) -> Any:
+        run, kind, number = strip
         runs = find_runs(place.root)
         stamps = {name: run.stamp for name, run in runs.items()}
         if stamps == known:
@@ -86,13 +79,13 @@ def _training(place: Place, timer: gr.Timer) -> None:
     def first(*values: Any) -> Any:
         return look(None, 0, *values)
 
-    shows = [known, chosen, drawn, numbers, run, *strip]
+    shows = [known, chosen, drawn, numbers, run, *pictures]
     form = [chosen, axis, run, kind, number]
     gr.on(None, first, form, shows, **QUIET)
     timer.tick(look, [known, count, *form], shows, **QUIET)
     live.change(lambda live: gr.Timer(active=live), live, timer, **QUIET)
     gr.on([chosen.input, axis.input], lambda *values: draw(place, *values), [chosen, axis], drawn, **QUIET)
-    gr.on([run.input, kind.input], lambda *values: over_time(place, *values), [run, kind], strip, **QUIET)
+    gr.on([run.input, kind.input], lambda *values: over_time(place, *values), [run, kind], pictures, **QUIET)
     number.input(lambda *values: over_time(place, *values)[1], [run, kind, number], picture, **QUIET)
 
 
