@@ -9,10 +9,10 @@ import gradio as gr
 
 from snowmelt.errors import InputError
 from snowmelt.studio.place import Place
+from snowmelt.studio.wanted import ALL_CLASSES
 
 __all__ = ["ALL_CLASSES", "checkpoint_choice", "class_choice", "method_choice", "when_loaded"]
 
-ALL_CLASSES = -1  # each in turn
 # Some of what can be said; any other method may be typed
 SOLVERS = ["ddim:20", "dpmpp_2m:20", "unipc:10", "dpmpp_2m_sde:30"]
 
@@ -69,11 +69,16 @@ def class_labels(place: Place, checkpoint: str | None) -> list[tuple[str, int]]:
     ]
 
 
-def method_choice(label: str = "Method") -> gr.Dropdown:
-    """Return the choice of a method: a preset, or any text such as ``dpmpp_2m:20 grid=karras``."""
+def method_choice(label: str = "Method", first: str = "") -> gr.Dropdown:
+    """Return the choice of a method: a preset, or any text such as ``dpmpp_2m:20 grid=karras``.
+
+    Args:
+        label: of the choice.
+        first: what is chosen to begin with; "" is the checkpoint's own.
+    """
     choice = gr.Dropdown(
         [("the checkpoint's own", "")],
-        value="",
+        value=first,
         label=label,
         allow_custom_value=True,
         info="A preset, or solver:steps, such as dpmpp_2m:20",

@@ -15,7 +15,7 @@ from snowmelt.studio.wanted import Wanted
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Made", "class_caption"]
+__all__ = ["Made", "captions", "class_caption"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Made:
     def label(self, number: int) -> int | None:
         """Return the class of an image."""
         return self.labels[number] if self.labels is not None else None
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return str(self.wanted.chosen.method or self.model.base.method)
 
     @cached_property
     def provenance(self) -> dict[str, str]:
@@ -84,6 +89,11 @@ def overrides(wanted: Wanted) -> list[str]:
         stated["type"] = stated.pop("solver")
         words.append(f"generation.sampling.sampler={json.dumps(stated)}")
     return words
+
+
+def captions(model: Loaded, labels: Sequence[int] | None, count: int) -> list[str]:
+    """Return what stands under each of some pictures: its class."""
+    return [class_caption(model, label) for label in labels or (None,) * count]
 
 
 def class_caption(model: Loaded, label: int | None) -> str:

@@ -19,6 +19,7 @@ __all__ = ["OnePicture"]
 
 VARIATIONS = 8
 MOST_FRAMES = 60  # of a film
+FILM_SIDE = 128  # pixels of an image in it, at least
 
 
 class OnePicture:
@@ -40,7 +41,7 @@ class OnePicture:
                 with gr.Column(min_width=280):
                     strength = gr.Slider(0.05, 1, 0.3, step=0.05, label="How different")
                     varying = Work("More like this")
-                    self.similar = grid()
+                    self.similar = grid(choose=False)
                     self.similar_same = gr.HTML()
         pictures.select(
             self.choose,
@@ -90,7 +91,7 @@ class OnePicture:
             yield work.at(len(frames), total, f"frame {len(frames)} of {total}")
         with TemporaryDirectory() as folder:
             path = Path(folder) / "film.webp"
-            save_animation(frames, path)
+            save_animation(frames, path, scale=-(-FILM_SIDE // frames[0].x0.shape[-1]))
             film = path.read_bytes()
         alt = "above the noisy state, below the image that the model predicts from it"
         yield {
@@ -140,7 +141,7 @@ def about(made: Made, number: int) -> str:
     """Return a picture in large, and what is known of it, as HTML."""
     image, name = made.images[number], f"sample_{number:04d}.png"
     caption = class_caption(made.model, made.label(number))
-    facts = {"Class": caption, "Seed": str(made.seeds[number]), "Method": made.provenance["plan"]}
+    facts = {"Class": caption, "Seed": str(made.seeds[number]), "Method": made.method}
     rows = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value != "")
     file = png(image, made.metadata(number))
     return (

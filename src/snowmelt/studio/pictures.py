@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["code", "data_uri", "download", "grid", "png", "tiles"]
 
-TEMPLATE = """
+PICTURE = """<img src="{{this.src}}" alt="{{this.caption}}"><span>{{this.caption}}</span>"""
+SHOWN = f"""
+<div class="pictures">
+{{{{#each value}}}}<div class="picture">{PICTURE}</div>{{{{/each}}}}
+</div>
+"""
+CHOSEN = f"""
 <div class="pictures" role="group">
-{{#each value}}<button type="button" class="picture" data-index="{{@index}}" title="{{this.caption}}"><img
-src="{{this.src}}" alt="{{this.caption}}"><span>{{this.caption}}</span></button>{{/each}}
+{{{{#each value}}}}<button type="button" class="picture" data-index="{{{{@index}}}}">{PICTURE}</button>
+{{{{/each}}}}
 </div>
 """
 CHOOSE = """
@@ -28,13 +34,16 @@ element.addEventListener('click', (event) => {
 """
 
 
-def grid(**options: Any) -> gr.HTML:
-    """Return a grid of pictures, in which one can be chosen by mouse or keyboard.
+def grid(*, choose: bool = True, **options: Any) -> gr.HTML:
+    """Return a grid of pictures. Its value comes from `tiles`.
 
-    Its value comes from `tiles`. ``grid.select(f, ...)`` calls ``f(..., event: gr.EventData)``, and
-    ``event.index`` is the number of the chosen picture.
+    Args:
+        choose: one can be chosen, by mouse or keyboard: ``grid.select(f, ...)`` calls
+            ``f(..., event: gr.EventData)``, and ``event.index`` is the number of the picture.
+        options: of `gr.HTML`.
     """
-    return gr.HTML([], html_template=TEMPLATE, js_on_load=CHOOSE, apply_default_css=False, **options)
+    template, script = (CHOSEN, CHOOSE) if choose else (SHOWN, None)
+    return gr.HTML([], html_template=template, js_on_load=script, apply_default_css=False, **options)
 
 
 def tiles(images: Tensor, captions: Sequence[str]) -> list[dict[str, str]]:

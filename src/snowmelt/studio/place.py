@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from snowmelt.errors import InputError
+from snowmelt.text import shortened
 
 if TYPE_CHECKING:
     from snowmelt.plans import Method
@@ -61,28 +62,8 @@ class Loaded:
     base: DiffusionSampler
 
     def chosen(self, text: str | None, steps: int = 0) -> Chosen:
-        """Return the method that a text says, as for ``snowmelt sample --method``.
-
-        Args:
-            text: None or "" is the checkpoint's own. A plan's file is named as the page names files.
-            steps: in place of the method's own; 0 keeps them.
-
-        Raises:
-            InputError, TypeError, ValueError: the text says no method, or its file lies outside the place.
-        """
-        from snowmelt.plans import Method, read_plan
-
-        text = (text or "").strip()
-        if not text and not steps:
-            return Chosen()
-        if text.endswith(".json"):
-            method, text = Method(table=read_plan(self.place.path(text))), str(self.place.shown(text))
-        else:
-            method = Method.of(text, default=self.method) if text else self.method or Method()
-        if not steps:
-            return Chosen(method, text)
-        method = method.changed(steps=steps)
-        return Chosen(method, str(method))
+        """Return the method that a text says, as `Place.chosen`; "" is the checkpoint's own."""
+        return self.place.chosen(text, steps, self.method)
 
     def sampler(self, method: Method | str | None = None, guidance_scale: float = 0.0) -> DiffusionSampler:
         """Return a sampler of the model; by its own method if `method` is None or "".
@@ -139,17 +120,43 @@ class Place:
         """
         try:
             path = (self.folder / name).resolve()
-        except (OSError, ValueError) as error:  # a null byte, or links in a circle
-            raise InputError(f"{name!r} is no path") from error
+            there = path.exists()
+        except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a null byte
+            raise InputError(f"{shortened(name)!r} is no path") from error
         if Path(name).is_absolute() or not path.is_relative_to(self.root):
             raise InputError(f"{name!r} lies outside {self.given}: the studio reads only what is below it")
-        if not path.exists():
+        if not there:
             raise InputError(f"{name!r} is not below {self.given}: it may have been moved or removed")
         return path
 
     def shown(self, name: str) -> Path:
         """Return the path of `name` as the user would write it in a command."""
         return (self.given if self.root.is_dir() else self.given.parent) / name
+
+    def chosen(self, text: str | None, steps: int = 0, own: Method | None = None) -> Chosen:
+        """Return the method that a text says, as for ``snowmelt sample --method``.
+
+        Args:
+            text: None or "" is the checkpoint's own. A plan's file is named as the page names files.
+            steps: in place of the method's own; 0 keeps them.
+            own: the checkpoint's own method, if it has one.
+
+        Raises:
+            InputError, TypeError, ValueError: the text says no method, or its file lies outside.
+        """
+        from snowmelt.plans import Method, read_plan
+
+        text = (text or "").strip()
+        if not text and not steps:
+            return Chosen()
+        if text.endswith(".json"):
+            method, text = Method(table=read_plan(self.path(text))), str(self.shown(text))
+        else:
+            method = Method.of(text or None, default=own)
+        if not steps:
+            return Chosen(method, text)
+        method = method.changed(steps=steps)
+        return Chosen(method, str(method))
 
     def checkpoints(self) -> list[str]:
         """Return the names of all checkpoints, the newest first."""

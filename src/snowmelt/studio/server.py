@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import socket
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -68,12 +70,13 @@ class Studio:
 
     def wait(self, *, show: bool) -> None:
         """Open the page in the browser, if wanted, load what sampling needs, and wait for Ctrl-C."""
-        if show:
-            webbrowser.open(self.url)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
+            if show:
+                webbrowser.open(self.url)
             import snowmelt.sampling  # noqa: F401  (the page stands; now torch is loaded)
 
-            self.page.block_thread()
+            Event().wait()
 
 
 def free_port(port: int) -> int:

@@ -25,6 +25,6 @@ def table(rows: Sequence[Sequence[str]], label: str) -> str:
         for first, *rest in body
     )
     return (
-        f'<div class="wide" role="region" aria-label="{escape(label)}" tabindex="0">'
+        f'<div class="wide numbers" role="region" aria-label="{escape(label)}" tabindex="0">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
     )

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snowmelt.errors import InputError
-from snowmelt.studio.choices import ALL_CLASSES
 from snowmelt.studio.place import Chosen, Loaded
 
-__all__ = ["MOST_IMAGES", "Wanted"]
+__all__ = ["ALL_CLASSES", "MOST_IMAGES", "Wanted"]
 
+ALL_CLASSES = -1  # in place of a class: each in turn
 MOST_IMAGES = 64  # on the page
 CHECKPOINTS_OWN = Chosen()
 
@@ -61,14 +61,14 @@ class Wanted:
         words += ["--guidance", f"{self.guidance_scale:g}"] if self.guidance_scale else []
         return words + (["--device", self.device] if self.device != "auto" else [])
 
-    def command(self) -> str:
+    def command(self, out: str = "samples.png") -> str:
         """Return the command that makes the same images."""
         words = [*self.common("sample"), "--num", str(self.count), "--seed", str(self.seed)]
         words += ["--class", str(self.label)] if self.label != ALL_CLASSES else []
-        return shlex.join([*words, "--out", "samples.png"])
+        return shlex.join([*words, "--out", out])
 
-    def lines(self, device: str) -> str:
-        """Return Python lines that make the same images on a device."""
+    def lines(self, device: str, name: str = "images") -> str:
+        """Return Python lines that make the same images on a device, and give them a name."""
         arguments = [json.dumps(str(self.checkpoint))]
         arguments += [json.dumps(device)] if device != "cpu" else []
         arguments += [f"method={json.dumps(self.chosen.text)}"] if self.chosen.text else []
@@ -83,5 +83,5 @@ sampler = DiffusionSampler.from_pretrained({", ".join(arguments)})
 labels, seeds, _ = choose_images(
     sampler.model.num_classes, {self.count}, base_seed={self.seed}, class_selection={selection}
 )
-images = sampler.sample(len(seeds), labels, {self.guidance_scale:g}, seeds=seeds)
+{name} = sampler.sample(len(seeds), labels, {self.guidance_scale:g}, seeds=seeds)
 """

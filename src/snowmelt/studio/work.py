@@ -35,8 +35,8 @@ class Work:
 
     def __init__(self, start: str) -> None:
         with gr.Row(elem_classes="work"):
-            self.start = gr.Button(start, variant="primary")
-            self.stop = gr.Button("Stop", interactive=False)
+            self.start = gr.Button(start, variant="primary", min_width=120)
+            self.stop = gr.Button("Stop", interactive=False, scale=0, min_width=80)
         self.status = gr.HTML(said(""), elem_classes="status")
 
     def does(

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from snowmelt.errors import InputError
+from snowmelt.studio.choices import when_loaded
 from snowmelt.studio.follow import shown, watch
 from snowmelt.studio.pictures import data_uri, grid, tiles
 from snowmelt.studio.place import Place
@@ -76,12 +77,9 @@ def _training(place: Place, timer: gr.Timer) -> None:
             *over_time(place, run, kind, at),
         ]
 
-    def first(*values: Any) -> Any:
-        return look(None, 0, *values)
-
     shows = [known, chosen, drawn, numbers, run, *pictures]
     form = [chosen, axis, run, kind, number]
-    gr.on(None, first, form, shows, **QUIET)
+    when_loaded(lambda: look(None, 0, [], "step", None, kind.value, 1), shows)
     timer.tick(look, [known, count, *form], shows, **QUIET)
     live.change(lambda live: gr.Timer(active=live), live, timer, **QUIET)
     gr.on([chosen.input, axis.input], lambda *values: draw(place, *values), [chosen, axis], drawn, **QUIET)
@@ -179,7 +177,7 @@ def _reports(place: Place, timer: gr.Timer) -> None:
         return "", f"import webbrowser\nfrom pathlib import Path\n\n{opens}\n"
 
     shows = [known, report, measured, page]
-    gr.on(None, lambda chosen: look(None, chosen), report, shows, **QUIET)
+    when_loaded(lambda: look(None, None), shows)
     timer.tick(look, [known, report], shows, **QUIET)
     report.input(framed, report, page, **QUIET)
     same_box(opened, [report])
@@ -195,13 +193,7 @@ def _data(place: Place) -> None:
     )
     work = Work("Look at the images")
     tables, pictures = gr.HTML(), grid()
-    gr.on(
-        None,
-        lambda: gr.Dropdown(found := sources(place), value=found[0][1]),
-        None,
-        source,
-        **QUIET,
-    )
+    when_loaded(lambda: gr.Dropdown(found := sources(place), value=found[0][1]), source)
 
     def job(name: str | None) -> Generator[Changes]:
         path = described(place, name)

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from snowmelt.studio.choices import checkpoint_choice, class_choice, method_choice
-from snowmelt.studio.made import Made, class_caption
+from snowmelt.studio.made import Made, captions
 from snowmelt.studio.one_picture import OnePicture
 from snowmelt.studio.pictures import grid, tiles
 from snowmelt.studio.place import Loaded, Place
@@ -43,17 +43,17 @@ def view(place: Place) -> None:
         model, wanted = asked(place, *values)
         sampler = model.sampler(wanted.chosen.method, wanted.guidance_scale)
         labels, seeds = wanted.images(model)
-        captions = [class_caption(model, label) for label in labels or (None,) * len(seeds)]
+        below = captions(model, labels, len(seeds))
         states = sampler.trajectory(len(seeds), labels, wanted.guidance_scale, seeds=seeds)
         last, seconds = yield from work.follow(
-            states, sampler.plan.nfe, lambda state: {pictures: tiles(sampler.images(state.x0), captions)}
+            states, sampler.plan.nfe, lambda state: {pictures: tiles(sampler.images(state.x0), below)}
         )
         images = sampler.images(last.x_t)
         yield {
-            pictures: tiles(images, captions),
+            pictures: tiles(images, below),
             made: Made(model, wanted, labels, seeds, images),
             **work.said(
-                f"{counted(len(seeds), 'image')} by {sampler.plan.name} in {seconds:.2f} s "
+                f"{counted(len(seeds), 'image')} by {sampler.method} in {seconds:.2f} s "
                 f"({counted(sampler.plan.nfe, 'evaluation')}). Choose one to see more of it."
             ),
         }
