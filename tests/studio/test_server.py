@@ -6,7 +6,8 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPResponse
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from snowmelt.cli import app
 from snowmelt.errors import InputError
+from snowmelt.studio.place import Place
 from snowmelt.studio.server import HOST, Studio, free_port, prepare
 
 
@@ -57,10 +59,8 @@ def test_no_variable_of_gradio_survives(environment, tmp_path):
     assert ours == {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(tmp_path)}
 
 
-@pytest.fixture(scope="module")
-def studio(gradio, outputs) -> Iterator[Studio]:
-    from snowmelt.studio.place import Place
-
+@contextmanager
+def running(outputs: Path) -> Iterator[Studio]:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setattr(os, "environ", os.environ.copy())
@@ -68,21 +68,30 @@ def studio(gradio, outputs) -> Iterator[Studio]:
             yield studio
 
 
-def ask(studio: Studio, path: str, **headers: str) -> HTTPResponse:
-    connection = HTTPConnection(HOST, studio.port, timeout=60)
-    connection.request("GET", path, headers=headers)
-    return connection.getresponse()
+@pytest.fixture(scope="module")
+def studio(gradio, outputs) -> Iterator[Studio]:
+    with running(outputs) as studio:
+        yield studio
+
+
+def ask(studio: Studio, path: str, **headers: str) -> tuple[int, str]:
+    """Return the status of an answer, and its policy."""
+    with closing(HTTPConnection(HOST, studio.port, timeout=60)) as connection:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.headers["Content-Security-Policy"] or ""
 
 
 def test_the_page_may_load_nothing_from_elsewhere(studio):
-    answer = ask(studio, "/")
-    assert answer.status == 200
-    assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    status, policy = ask(studio, "/")
+    assert status == 200
+    assert "default-src 'self'" in policy
 
 
 def test_another_name_for_this_address_is_refused(studio):
     """So that no site in the same browser can read the page (DNS rebinding)."""
-    assert ask(studio, "/config", Host="example.org").status == 400
+    assert ask(studio, "/config", Host="example.org")[0] == 400
 
 
 def test_it_listens_on_this_machine_alone(studio):
@@ -96,14 +105,13 @@ def test_it_listens_on_this_machine_alone(studio):
 def test_gradio_serves_no_file(studio, outputs, name):
     path = name.format(outputs.parent)
     for route in ("file=", "file/"):
-        assert ask(studio, f"/gradio_api/{route}{quote(path)}").status in (403, 404)
-    assert ask(studio, f"/static/{quote(path)}").status in (403, 404)
+        assert ask(studio, f"/gradio_api/{route}{quote(path)}")[0] in (403, 404)
+    assert ask(studio, f"/static/{quote(path)}")[0] in (403, 404)
 
 
-def test_nothing_is_left_behind(studio):
-    """Runs last: it ends the studio."""
-    folder = Path(studio._temporary.name)
-    assert folder.exists()
-    studio.__exit__(None, None, None)
+def test_nothing_is_left_behind(gradio, outputs):
+    with running(outputs) as studio:
+        folder = Path(studio._temporary.name)
+        assert folder.exists()
     assert not folder.exists()
     free_port(studio.port)

@@ -172,6 +172,7 @@ def launch(page: gr.Blocks, port: int) -> None:
         run_history=False,
         footer_links=[],
         root_path="",
+        max_file_size="50mb",
         theme=theme,
         css_paths=Path(__file__).with_name("style.css"),
         app_kwargs={

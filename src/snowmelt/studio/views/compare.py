@@ -160,7 +160,7 @@ def within(chosen: Chosen, evaluations: int, schedule: NoiseSchedule) -> Chosen:
     >>> from snowmelt.core import RectifiedFlow
     >>> from snowmelt.plans import Method
     >>> within(Chosen(Method("heun")), 8, RectifiedFlow()).text
-    'heun:4'
+    'heun:5'
     """
     method = chosen.method
     if method is None or method.table is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -40,10 +40,10 @@ def view(place: Place) -> None:
     form = [schedule, checkpoint, *methods]
     same_box(lambda *values: same(place, *values), form)
 
-    def job(*values: Any) -> Iterator[Changes]:
-        for number, (name, table) in enumerate(zip("AB", tables, strict=True), 1):
-            yield work.at(number - 1, 2, f"method {name}")
-            yield {table: drawn(plan_of(place, *values[:2], values[1 + number]), name)}
+    def job(schedule: str, checkpoint: str | None, *texts: str | None) -> Iterator[Changes]:
+        for number, (name, table, text) in enumerate(zip("AB", tables, texts, strict=True)):
+            yield work.at(number, 2, f"method {name}")
+            yield {table: drawn(plan_of(place, schedule, checkpoint, text), name)}
         yield work.said("")
 
     work.does(job, form, tables, also=[each.change for each in form])
