@@ -17,6 +17,7 @@ __all__ = ["AXES", "COLOURS", "draw_curves", "draw_panel", "metric_groups"]
 AXES = {"step": "steps", "epoch": "epochs", "images": "images seen"}
 # Of metrics in a panel; of runs, where there are several
 COLOURS = (INK, ACCENT, "#2a8c82", "#b8860b", "#7b4fa3", "#5c8a3a", "#c2588f", "#6b7280")
+STYLES = ("-", "--", ":")
 _NO_METRICS = {*AXES, "seconds"}
 
 
@@ -37,19 +38,17 @@ def draw_panel(panel: Axes, group: Sequence[str], runs: Mapping[str, Rows], axis
 
     Of one run, each metric has a colour; of several, each run has one, and each metric a style.
     """
-    for place, rows in enumerate(runs.values()):
-        for number, name in enumerate(group):
+    for number, name in enumerate(group):
+        style = STYLES[number % len(STYLES)] if len(runs) > 1 else "-"
+        for place, rows in enumerate(runs.values()):
             points = [(row[axis], row[name]) for row in rows if name in row and axis in row]
+            colour = COLOURS[(place if len(runs) > 1 else number) % len(COLOURS)]
+            marker = "." if len(points) == 1 else None
+            line = {"color": colour, "linestyle": style, "linewidth": 1.2, "marker": marker}
             if points:
-                colour, style = (number, "-") if len(runs) == 1 else (place, ("-", "--", ":")[number % 3])
-                panel.plot(
-                    *zip(*points, strict=True),
-                    color=COLOURS[colour % len(COLOURS)],
-                    linestyle=style,
-                    linewidth=1.2,
-                    marker="." if len(points) == 1 else None,
-                    label=name if len(runs) == 1 or place == 0 else None,
-                )
+                panel.plot(*zip(*points, strict=True), **line, label=name if len(runs) == 1 else None)
+        if len(runs) > 1:
+            panel.plot([], [], color="gray", linestyle=style, linewidth=1.2, label=name)
     panel.set_xlabel(AXES[axis], fontsize=8)
     panel.tick_params(which="both", labelsize=7)
     panel.grid(alpha=0.3)

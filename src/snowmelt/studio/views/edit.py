@@ -178,7 +178,7 @@ def _interpolate(page: Page) -> None:
     loop = gr.Checkbox(label="And back again")
 
     def make(form: Form, start: int, end: int, first: int, last: int, num: int, loop: bool) -> Edit:
-        return Interpolation(form, (int(start), int(end)), (first, last), int(num), loop)
+        return Interpolation(form, (int(start or 0), int(end or 0)), (first, last), int(num), loop)
 
     _works(page, "Interpolate", make, [*seeds, *labels, num, loop])
 
@@ -192,7 +192,7 @@ def _vary(page: Page) -> None:
     num = gr.Slider(1, MOST_IMAGES, value=8, step=1, label="Images")
 
     def make(form: Form, seed: int, label: int, strength: float, num: int) -> Edit:
-        return Variation(form, int(seed), strength, int(num), label)
+        return Variation(form, int(seed or 0), strength, int(num), label)
 
     _works(page, "Vary", make, [seed, label, strength, num])
 
@@ -239,13 +239,14 @@ def _inpaint(page: Page) -> None:
         image = fitted(picture, page.place.model(checkpoint).base.model.image_shape)[0]
         return {"background": enlarged(image), "layers": [], "composite": None}
 
-    page.picture.change(laid_out, [page.checkpoint, page.picture], canvas, **QUIET)
+    given = [page.checkpoint, page.picture]
+    gr.on([each.change for each in given], laid_out, given, canvas, **QUIET)
 
     def mask(where: str, drawn: Any, shape: Sequence[int]) -> Any:
         return region(where, shape) if where != BRUSH else unpainted((drawn or {}).get("layers", []), shape)
 
     def make(form: Form, label: int, num: int, passes: int, seed: int) -> Edit:
-        return Inpainting(form, int(seed), int(num), int(passes), label)
+        return Inpainting(form, int(seed or 0), int(num), int(passes), label)
 
     _works(page, "Paint", make, [page.label, num, passes, seed], mask, [where, canvas])
 

@@ -44,16 +44,18 @@ def view(place: Place) -> None:
 
 def _training(place: Place, timer: gr.Timer) -> None:
     """Show the curves and the pictures of training runs, live."""
-    chosen = gr.CheckboxGroup([], label="Runs")
     with gr.Row():
-        axis = gr.Radio(AXES, value="step", label="Over", min_width=200)
-        live = gr.Checkbox(True, label="Live", info="Looks every 2 seconds", min_width=200)
-    drawn, numbers = gr.HTML(), gr.HTML()
-    with gr.Row():
-        run = gr.Dropdown([], label="Pictures of")
-        kind = gr.Radio([*PICTURES], value=next(iter(PICTURES)), label="Show")
-    number = gr.Slider(1, 2, value=1, step=1, label="Over time", visible=False)
-    picture = gr.HTML(elem_classes="over-time")
+        with gr.Column(scale=3, min_width=280):
+            chosen = gr.CheckboxGroup([], label="Runs")
+            with gr.Row():
+                axis = gr.Radio(AXES, value="step", label="Over", min_width=120)
+                live = gr.Checkbox(True, label="Live", info="Looks every 2 seconds", min_width=120)
+            drawn, numbers = gr.HTML(), gr.HTML()
+        with gr.Column(scale=1, min_width=280):
+            run = gr.Dropdown([], label="Pictures of")
+            kind = gr.Radio([*PICTURES], value=next(iter(PICTURES)), label="Show")
+            number = gr.Slider(1, 2, value=1, step=1, label="Over time", visible=False)
+            picture = gr.HTML(elem_classes="over-time")
     known, count = gr.State(None), gr.State(0)  # what the page shows: a stamp of each run; the last picture
     same_box(lambda names, axis: ("", same(place, names, axis)), [chosen, axis])
     pictures = [number, picture, count]
