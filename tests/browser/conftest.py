@@ -129,11 +129,11 @@ class Hand:
         width = self.page.evaluate("document.documentElement.scrollWidth")
         return bool(width <= self.page.viewport_size["width"])
 
-    def picture(self, name: str) -> None:
-        """Write a picture of the page for the documents."""
+    def picture(self, name: str, *, whole: bool = True) -> None:
+        """Write a picture for the documents: of the whole page, or of what the screen shows."""
         self.page.mouse.move(0, 0)
         self.page.wait_for_timeout(300)
-        self.page.screenshot(path=IMAGES / f"studio-{name}.png", full_page=True)
+        self.page.screenshot(path=IMAGES / f"studio-{name}.png", full_page=whole)
 
 
 @pytest.fixture

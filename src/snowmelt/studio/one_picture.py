@@ -36,7 +36,7 @@ class OnePicture:
             self.about = gr.HTML()
             with gr.Row():
                 with gr.Column(min_width=280):
-                    filming = Work("Film: how it came about")
+                    filming = Work("Film")
                     self.film = gr.HTML()
                 with gr.Column(min_width=280):
                     strength = gr.Slider(0.05, 1, 0.3, step=0.05, label="How different")

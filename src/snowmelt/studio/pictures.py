@@ -73,6 +73,7 @@ def download(data: bytes, name: str, text: str, kind: str = "image/png") -> str:
     return f'<a class="download" download="{escape(name)}" href="{data_uri(data, kind)}">{escape(text)}</a>'
 
 
-def code(text: str) -> str:
-    """Return a command or lines as HTML."""
-    return f'<pre class="lines" tabindex="0"><code>{escape(text)}</code></pre>'
+def code(text: str, *, table: bool = False) -> str:
+    """Return a command or lines as HTML; the lines of a table are not broken."""
+    kind = "lines table" if table else "lines"
+    return f'<pre class="{kind}" tabindex="0"><code>{escape(text)}</code></pre>'

@@ -90,7 +90,7 @@ def drawn(plan: Plan, name: str) -> str:
     title = escape(repr(plan).strip("<>"))
     return (
         f'<figure><img src="{picture}" alt="{name}: {title}"></figure>'
-        f"<details><summary>{name}: the numbers</summary>{code(str(plan))}</details>"
+        f"<details><summary>{name}: the numbers</summary>{code(str(plan), table=True)}</details>"
     )
 
 
