@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
@@ -33,23 +32,6 @@ CASES: dict[str, tuple[tuple[Any, ...], Callable[..., Any], str]] = {
     ),
     "Invert": ((PICTURE, 0), lambda form: Inversion(form, 0), "images"),
 }
-
-
-@pytest.fixture
-def start(gradio, place) -> Callable[..., list[dict[Any, Any]]]:
-    """Return what presses a button: it runs the button's job with values, and returns all its changes."""
-    from snowmelt.studio.page import build
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        page = build(place)
-
-    def start(button: str, *values: object) -> list[dict[Any, Any]]:
-        buttons = {key for key, block in page.blocks.items() if getattr(block, "value", None) == button}
-        (job,) = (fn for fn in page.fns.values() if {target[0] for target in fn.targets} & buttons)
-        return list(job.fn(*values))
-
-    return start
 
 
 def texts(changes: list[dict[Any, Any]]) -> str:

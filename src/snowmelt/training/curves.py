@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snowmelt.report import ACCENT, INK, panels
 from snowmelt.training.record import Rows
@@ -44,7 +44,7 @@ def draw_panel(panel: Axes, group: Sequence[str], runs: Mapping[str, Rows], axis
             points = [(row[axis], row[name]) for row in rows if name in row and axis in row]
             colour = COLOURS[(place if len(runs) > 1 else number) % len(COLOURS)]
             marker = "." if len(points) == 1 else None
-            line = {"color": colour, "linestyle": style, "linewidth": 1.2, "marker": marker}
+            line: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": 1.2, "marker": marker}
             if points:
                 panel.plot(*zip(*points, strict=True), **line, label=name if len(runs) == 1 else None)
         if len(runs) > 1:
@@ -52,7 +52,8 @@ def draw_panel(panel: Axes, group: Sequence[str], runs: Mapping[str, Rows], axis
     panel.set_xlabel(AXES[axis], fontsize=8)
     panel.tick_params(which="both", labelsize=7)
     panel.grid(alpha=0.3)
-    panel.legend(fontsize=8, frameon=False)
+    if panel.lines:
+        panel.legend(fontsize=8, frameon=False)
     values = [row[name] for rows in runs.values() for row in rows for name in group if name in row]
     if group[0].endswith("loss") and min(values) > 0:
         panel.set_yscale("log")

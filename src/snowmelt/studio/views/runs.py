@@ -94,11 +94,8 @@ def draw(place: Place, names: Sequence[str], axis: str) -> str:
     runs = find_runs(place.root)
     rows = {name: runs[name].rows for name in names if name in runs and runs[name].rows}
     if not rows:
-        return (
-            "<p>Choose a run.</p>"
-            if runs
-            else f"<p>There is no training run below {escape(str(place.given))} yet.</p>"
-        )
+        nothing = "Choose a run." if runs else f"There is no training run below {place.given} yet."
+        return f"<p>{escape(nothing)}</p>"
     keys = "".join(
         f'<li style="--key: {colour}">{escape(name)}</li>' for name, colour in colours(rows).items()
     )
@@ -122,11 +119,8 @@ def over_time(place: Place, name: str | None, kind: str, number: int | None = No
     pictures = list(runs[name].pictures(kind).items()) if name in runs else []
     count = len(pictures)
     if not pictures:
-        return [
-            gr.Slider(visible=False),
-            "<p>There are no pictures of it yet.</p>" if name in runs else "",
-            0,
-        ]
+        nothing = "<p>There are no pictures of it yet.</p>" if name in runs else ""
+        return [gr.Slider(visible=False), nothing, 0]
     number = min(number or count, count)
     step, path = pictures[number - 1]
     caption = f"After {step:,} steps"
