@@ -27,7 +27,11 @@ def commands(group=GROUP, before: str = "") -> Iterator[tuple[str, object]]:
 
 COMMANDS = dict(commands())
 # Those that only write what they were told to have no figures
-SILENT = {"export", "studio", *(name for name in COMMANDS if name.startswith("edit ") and name != "edit invert")}
+SILENT = {
+    "export",
+    "studio",
+    *(name for name in COMMANDS if name.startswith("edit ") and name != "edit invert"),
+}
 
 
 def test_every_command_has_examples():

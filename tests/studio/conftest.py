@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -49,3 +51,20 @@ def gradio() -> ModuleType:
         warnings.simplefilter("ignore")
         module: ModuleType = pytest.importorskip("gradio", reason="the studio needs gradio")
     return module
+
+
+@pytest.fixture(scope="session")
+def start(gradio, place) -> Callable[..., list[dict[Any, Any]]]:
+    """Return what presses a button: it runs the button's job with values, and returns all its changes."""
+    from snowmelt.studio.page import build
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        page = build(place)
+
+    def start(button: str, *values: object) -> list[dict[Any, Any]]:
+        buttons = {key for key, block in page.blocks.items() if getattr(block, "value", None) == button}
+        (job,) = (fn for fn in page.fns.values() if {target[0] for target in fn.targets} & buttons)
+        return list(job.fn(*values))
+
+    return start

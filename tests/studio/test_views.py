@@ -5,9 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
-import warnings
 from base64 import b64decode
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,23 +19,6 @@ from snowmelt.cli import app
 from snowmelt.images import decode_png, to_uint8
 
 NAME = "run/checkpoints/latest.pth"
-
-
-@pytest.fixture(scope="module")
-def start(gradio, place) -> Callable[..., list[dict[Any, Any]]]:
-    """Return what presses a button: it runs the button's job with values, and returns all its changes."""
-    from snowmelt.studio.page import build
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        page = build(place)
-
-    def start(button: str, *values: object) -> list[dict[Any, Any]]:
-        buttons = {key for key, block in page.blocks.items() if getattr(block, "value", None) == button}
-        (job,) = (fn for fn in page.fns.values() if {target[0] for target in fn.targets} & buttons)
-        return list(job.fn(*values))
-
-    return start
 
 
 def last(changes: list[dict[Any, Any]], kind: type) -> Any:

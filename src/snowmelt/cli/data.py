@@ -55,11 +55,8 @@ def data_command(
 def _config(source: Path, overrides: Sequence[str]) -> Config:
     """Return the configuration of a run; for images, one that takes them as they are."""
     from snowmelt.config import load_config
-    from snowmelt.training.proposal import Look, minimal
+    from snowmelt.training.proposal import as_they_are
 
     if is_config(source):
         return load_config(source, [*overrides, "mode=train"])
-    look = Look.at(str(source))
-    as_they_are = {"image_size": look.side, "in_channels": look.in_channels}
-    words = [f"model.architecture.{key}={value}" for key, value in as_they_are.items()]
-    return load_config("-", [*minimal(look, "1h").words(), *words, *overrides])
+    return as_they_are(str(source), overrides)

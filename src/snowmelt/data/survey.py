@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +45,8 @@ class Survey:
     labels: list[int]
     warnings: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def tables(self) -> tuple[list[list[str]], list[list[str]]]:
+        """Return the images of each class, and the values of each channel, as rows below a header."""
         columns = {**self.parts, "an epoch shows": self.epoch}
         numbers = [[f"{column[i]:,}" for column in columns.values()] for i in range(len(self.classes))]
         rows = [[name, *row] for name, row in zip(self.classes, numbers, strict=True)]
@@ -53,12 +54,13 @@ class Survey:
         measured = [
             [f"channel {i}", *(f"{value:.3f}" for value in row)] for i, row in enumerate(self.values.tolist())
         ]
-        parts = [
-            text_table([["class", *columns], *(rows if len(self.classes) > 1 else rows[-1:])]),
-            text_table([["values", "least", "mean", "deviation", "largest"], *measured]),
-            *(f"! {warning}" for warning in self.warnings),
-        ]
-        return "\n\n".join(parts)
+        return (
+            [["class", *columns], *(rows if len(self.classes) > 1 else rows[-1:])],
+            [["values", "least", "mean", "deviation", "largest"], *measured],
+        )
+
+    def __str__(self) -> str:
+        return "\n\n".join([*map(text_table, self.tables()), *(f"! {warning}" for warning in self.warnings)])
 
     def as_json(self) -> dict[str, object]:
         """Return all but the pictures as plain values."""
@@ -71,8 +73,13 @@ class Survey:
         return {"images": of_classes, "values": values, "warnings": list(self.warnings)}
 
 
-def survey(data: DiffusionDataLoader) -> Survey:
+def survey(data: DiffusionDataLoader, tell: Callable[[int, int], None] | None = None) -> Survey:
     """Look at the first epoch.
+
+    Args:
+        data: the images to train on, and those to validate on.
+        tell: called with the number of images that were compared with others so far, and that of all; what
+            it raises ends the work.
 
     Raises:
         InputError: an image cannot be read.
@@ -88,7 +95,7 @@ def survey(data: DiffusionDataLoader) -> Survey:
     values, pictures, has_colour = _seen(data, len(classes))
     warnings = [
         *_of_sizes(dict(zip(classes, counts["train"], strict=True)), data),
-        *_copies(parts, {name: source.items() for name, source in opened.items()}),
+        *_copies(parts, {name: source.items() for name, source in opened.items()}, tell),
         *_of_pixels(data, has_colour),
     ]
     return Survey(
@@ -153,17 +160,26 @@ def _of_sizes(counts: Mapping[str, int], data: DiffusionDataLoader) -> Iterator[
         )
 
 
-def _copies(parts: Mapping[str, ImageSource], items: Mapping[str, list[str]]) -> Iterator[str]:
+def _copies(
+    parts: Mapping[str, ImageSource],
+    items: Mapping[str, list[str]],
+    tell: Callable[[int, int], None] | None = None,
+) -> Iterator[str]:
     """Say which images are equal to others, pixel by pixel, in the size of training.
 
     Args:
         parts: which images may not have copies in each other.
         items: what each image of a part is called.
+        tell: as for `survey`.
     """
+    done, total = 0, sum(map(len, parts.values()))
     first: dict[str, tuple[str, str]] = {}
     copies: dict[tuple[str, str], list[str]] = defaultdict(list)
     for part, source in parts.items():
         for digest, item in zip(source.pixel_digests(), items[part], strict=True):
+            done += 1
+            if tell is not None:
+                tell(done, total)
             if digest in first:
                 there, same = first[digest]
                 copies[part, there].append(f"{item} = {same}")

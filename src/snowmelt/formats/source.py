@@ -140,12 +140,13 @@ class ImageSource(ABC):
 
     def digests(self) -> list[str]:
         """Return the SHA-256 of what decides each image: of its file, or of its pixels."""
-        return self.pixel_digests()
+        return list(self.pixel_digests())
 
     @final
-    def pixel_digests(self) -> list[str]:
-        """Return the SHA-256 of the pixels of each image, however it is stored."""
-        return [sha256(one.contiguous().numpy().data).hexdigest() for b in self.batches(256) for one in b]
+    def pixel_digests(self) -> Iterator[str]:
+        """Yield the SHA-256 of the pixels of each image, however it is stored."""
+        for batch in self.batches(256):
+            yield from (sha256(image.contiguous().numpy().data).hexdigest() for image in batch)
 
     def stamp(self) -> object:
         """Return plain values that change when an image changes, and also when its file is merely moved.

@@ -35,28 +35,38 @@ def when_loaded(look: Callable[[], Any], output: Any) -> None:
     gr.on(None, look, None, output, show_progress="hidden", api_visibility="private")
 
 
-def class_choice(place: Place, checkpoint: gr.Dropdown) -> gr.Dropdown:
-    """Return the choice of a class of the chosen checkpoint; an unconditional one has none."""
-    everything = [("all in turn", ALL_CLASSES)]
-    choice = gr.Dropdown(everything, value=ALL_CLASSES, label="Class")
+def class_choice(
+    place: Place, checkpoint: gr.Dropdown, label: str = "Class", otherwise: str = "all in turn"
+) -> gr.Dropdown:
+    """Return the choice of a class of the chosen checkpoint; an unconditional one has none.
 
-    def look(name: str | None) -> Any:
-        try:
-            model = place.model(name)
-        except InputError:  # the job says so
-            return gr.Dropdown(everything, value=ALL_CLASSES)
-        count = model.base.model.num_classes
-        if count is None:
-            return gr.Dropdown([("none, it has no classes", ALL_CLASSES)], value=ALL_CLASSES)
-        names = [*(model.class_names or [])][:count]
-        labels = [
-            (f"{label}: {names[label]}" if label < len(names) else f"{label}", label)
-            for label in range(count)
-        ]
-        return gr.Dropdown([*everything, *labels], value=ALL_CLASSES)
+    Args:
+        place: what the page may see.
+        checkpoint: the choice of a checkpoint.
+        label: of the choice.
+        otherwise: what -1, which is no class, is called.
+    """
+    everything = [(otherwise, ALL_CLASSES)]
+    choice = gr.Dropdown(everything, value=ALL_CLASSES, label=label)
+
+    def look(name: str | None) -> gr.Dropdown:
+        return gr.Dropdown([*everything, *class_labels(place, name)], value=ALL_CLASSES)
 
     gr.on(None, look, checkpoint, choice, show_progress="hidden", api_visibility="private")
     return choice
+
+
+def class_labels(place: Place, checkpoint: str | None) -> list[tuple[str, int]]:
+    """Return the classes of a checkpoint, as choices; none of one that cannot be read."""
+    try:
+        model = place.model(checkpoint)
+    except InputError:  # the job says so
+        return []
+    names = model.class_names or []
+    return [
+        (f"{label}: {names[label]}" if label < len(names) else f"{label}", label)
+        for label in range(model.base.model.num_classes or 0)
+    ]
 
 
 def method_choice(label: str = "Method", first: str = "") -> gr.Dropdown:

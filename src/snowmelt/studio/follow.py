@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -11,9 +12,11 @@ if TYPE_CHECKING:
     from snowmelt.plans import Plan, State
     from snowmelt.sampling import DiffusionSampler
 
-__all__ = ["Seen", "follow"]
+__all__ = ["Seen", "follow", "shown", "watch"]
 
 Result = TypeVar("Result")
+News = TypeVar("News")
+Shown = TypeVar("Shown")
 
 SECONDS_BETWEEN = 0.2
 
@@ -74,17 +77,26 @@ def follow(
     >>> all(seen.done <= seen.total for seen in edit)
     True
     """
-    newest: list[Seen] = []
+    return watch(lambda tell: edit(cast("DiffusionSampler", Followed(sampler, tell))))
+
+
+def watch(work: Callable[[Callable[[News], None]], Result]) -> Generator[News, None, Result]:
+    """Run any work in a thread, yield the newest of what it tells, and return what it returns.
+
+    Args:
+        work: called with what it shall tell its news to. Once the generator is closed, that raises `Stopped`.
+    """
+    newest: list[News] = []
     stopped = Event()
 
-    def tell(seen: Seen) -> None:
+    def tell(news: News) -> None:
         if stopped.is_set():
             raise Stopped
-        newest[:] = [seen]
+        newest[:] = [news]
 
     pool = ThreadPoolExecutor(1)
     try:
-        outcome = pool.submit(edit, cast("DiffusionSampler", Followed(sampler, tell)))
+        outcome = pool.submit(work, tell)
         while not outcome.done():
             wait([outcome], SECONDS_BETWEEN)
             if newest:
@@ -93,3 +105,17 @@ def follow(
     finally:
         stopped.set()
         pool.shutdown(wait=False)
+
+
+def shown(
+    running: Generator[News, None, Result], show: Callable[[News], Shown]
+) -> Generator[Shown, None, Result]:
+    """Yield what `show` makes of each of the news, and return what is returned at the end."""
+    with closing(running):
+        while True:
+            try:
+                news = next(running)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            yield show(news)

@@ -9,7 +9,7 @@ from html import escape
 import gradio as gr
 
 from snowmelt.studio.place import Place
-from snowmelt.studio.views import compare, plans, sample
+from snowmelt.studio.views import compare, edit, plans, runs, sample
 
 __all__ = ["VIEWS", "build"]
 
@@ -17,6 +17,8 @@ __all__ = ["VIEWS", "build"]
 VIEWS: dict[str, Callable[[Place], None]] = {
     "Sample": sample.view,
     "Compare": compare.view,
+    "Edit": edit.view,
+    "Runs": runs.view,
     "Plans": plans.view,
 }
 

@@ -30,7 +30,8 @@ HOST = "127.0.0.1"
 # (Content Security Policy, https://www.w3.org/TR/CSP3/)
 POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
+    "style-src 'self' 'unsafe-inline'; worker-src 'self' blob:; "
+    "frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
 )
 
 

@@ -9,6 +9,7 @@ from snowmelt.formats import SPLIT_NAME
 from snowmelt.models import Checkpoint, CheckpointError
 from snowmelt.models.post_hoc import FOLDER
 from snowmelt.training.accelerator import is_first_process
+from snowmelt.training.record import METRICS
 from snowmelt.training.report import REPORT
 from snowmelt.training.resume import newest_first, read_resumable
 
@@ -37,7 +38,7 @@ def remove_run(checkpoints: Path, logs: Path, samples: Path) -> None:
     """Remove what an earlier run has written, and nothing else."""
     files = [
         *newest_first(checkpoints),
-        *(logs / name for name in ("metrics.csv", "losses.png", REPORT)),
+        *(logs / name for name in (METRICS, "losses.png", REPORT)),
         checkpoints / SPLIT_NAME,
         *(checkpoints / FOLDER).glob("ema_*.safetensors"),
         *logs.glob("events.out.tfevents.*"),

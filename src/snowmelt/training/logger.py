@@ -18,11 +18,10 @@ from torch import Tensor
 
 from snowmelt.files import atomic_write
 from snowmelt.images import film_strip, save_grid
+from snowmelt.training.record import METRICS, find_pictures, read_rows, read_table
 from snowmelt.training.trackers import TRACKERS
 
 __all__ = ["DiffusionLogger"]
-
-Row = dict[str, str]
 
 
 class DiffusionLogger:
@@ -58,8 +57,10 @@ class DiffusionLogger:
         self.log_dir = Path(log_dir)
         self.samples_dir = Path(samples_dir) if samples_dir is not None else self.log_dir / "samples"
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        self._csv = self.log_dir / "metrics.csv"
-        self._columns, self._rows = _read_table(self._csv)
+        self._csv = self.log_dir / METRICS
+        self._columns, self._rows = read_table(self._csv)
+        if self._rows:
+            self._rewrite()  # without what was cut off
         names = trackers if tensorboard else ()
         self._trackers = [TRACKERS[name](self.log_dir, run) for name in names]
 
@@ -131,12 +132,11 @@ class DiffusionLogger:
 
     def numbers(self) -> list[dict[str, float]]:
         """Return the rows of ``metrics.csv``, in order: ``step``, ``epoch`` and the metrics."""
-        return [{name: float(value) for name, value in row.items()} for row in self._rows]
+        return read_rows(self._csv)
 
     def pictures(self, name: str) -> dict[int, Path]:
         """Return the paths of the pictures of a name, by step."""
-        found = self.samples_dir.glob(f"{name}_{'[0-9]' * 7}.png")
-        return {int(path.stem.rpartition("_")[2]): path for path in sorted(found)}
+        return find_pictures(self.samples_dir, name)
 
     def plot_losses(self) -> Path | None:
         """Draw the metrics named ``...loss`` to ``losses.png`` and return its path; None without any."""
@@ -184,20 +184,6 @@ class DiffusionLogger:
             writer = csv.DictWriter(file, self._columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)
-
-
-def _read_table(path: Path) -> tuple[list[str], list[Row]]:
-    """Return the columns and the whole rows of a metrics file, dropping a last line that was cut off."""
-    if not path.exists():
-        return [], []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        with atomic_write(path, "w") as file:
-            file.write(whole)
-    reader = csv.DictReader(whole.splitlines())
-    rows = [{name: value for name, value in row.items() if value} for row in reader]
-    return list(reader.fieldnames or ()), rows
 
 
 def _row_length(count: int, class_labels: Sequence[int] | None) -> int:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snowmelt.report import (
-    ACCENT,
-    INK,
     Block,
     Chapter,
     Picture,
     check_report_libraries,
-    panels,
     write_html_report,
 )
+from snowmelt.training.curves import draw_curves, metric_groups
+from snowmelt.training.record import Rows
 
 if TYPE_CHECKING:
     from snowmelt.training.logger import DiffusionLogger
@@ -25,9 +24,6 @@ __all__ = ["REPORT", "write_training_report"]
 
 REPORT = "report.html"
 SHOWN = 4  # grids of samples, from the first to the last
-COLOURS = (INK, ACCENT)
-
-Rows = Sequence[Mapping[str, float]]
 
 
 def write_training_report(
@@ -80,29 +76,10 @@ def _metrics(row: Mapping[str, float]) -> str:
 
 
 def _learned(rows: Rows) -> list[Block]:
-    """Return the curves: losses together, everything else in a panel of its own."""
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in _AXES]
-    losses = [name for name in names if name.endswith("loss")]
-    groups = [group for group in (losses, *([name] for name in names if name not in losses)) if group]
-    if not groups or len(rows) < 2:
+    """Return the curves."""
+    runs = {"": rows}
+    if not metric_groups(runs) or len(rows) < 2:
         return []
-    axis = "images" if all("images" in row for row in rows) else "step"
-    figure, axes = panels(len(groups), 3, (3.6, 2.6), (0.0, 0.0))
-    for panel, group in zip(axes, groups, strict=True):
-        for name, colour in zip(group, COLOURS, strict=False):
-            points = [(row[axis], row[name]) for row in rows if name in row]
-            panel.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=name)
-        panel.set_xlabel({"images": "images seen", "step": "steps"}[axis], fontsize=8)
-        panel.tick_params(which="both", labelsize=7)
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize=8, frameon=False)
-        if group is losses and min(row[name] for name in group for row in rows if name in row) > 0:
-            panel.set_yscale("log")
-        if group == ["learning_rate"]:
-            panel.set_ylim(bottom=0)
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
+    draw_curves(runs).savefig(picture, format="png", dpi=120)
     return [Picture(picture.getvalue(), "curves of loss and metrics", "Losses, learning rate and metrics.")]
-
-
-_AXES = {"step", "epoch", "images", "seconds"}

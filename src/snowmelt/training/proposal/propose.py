@@ -16,7 +16,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from snowmelt.config import Config
+from snowmelt.config import Config, load_config
 from snowmelt.config.model import Model, usual_patch_size
 from snowmelt.config.overriding import merged
 from snowmelt.models import ModelSpec
@@ -25,7 +25,7 @@ from snowmelt.text import counted, seconds_in
 from snowmelt.training.proposal.look import Look
 from snowmelt.training.proposal.speed import faster_precision, images_per_second
 
-__all__ = ["Proposal", "minimal", "propose", "settled"]
+__all__ = ["Proposal", "as_they_are", "minimal", "propose", "settled"]
 
 SIZES = (256, 128, 64, 32, 16, 8)  # pixels a side
 WIDTHS = (32, 48, 64, 96, 128, 192, 256)
@@ -113,6 +113,22 @@ def minimal(look: Look, budget: str) -> Proposal:
         "training": {"budget": budget},
     }
     return Proposal(config, (f"{look}",))
+
+
+def as_they_are(images: str, overrides: Sequence[str] = ()) -> Config:
+    """Return a configuration that takes images as they are: in the size and the colours that they have.
+
+    Args:
+        images: as `open_images` takes them.
+        overrides: changes to it.
+
+    >>> as_they_are("digits:test").model.architecture.image_size
+    8
+    """
+    look = Look.at(images)
+    shape = {"image_size": look.side, "in_channels": look.in_channels}
+    words = [f"model.architecture.{key}={value}" for key, value in shape.items()]
+    return load_config("-", [*minimal(look, "1h").words(), *words, *overrides])
 
 
 def propose(
