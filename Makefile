@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo augment-digits augment-emoji test check format pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
+.PHONY: help demo augment-digits augment-emoji test test-oldest check format pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +26,16 @@ demo: $(VENV)/.train  ## train on real digits, then generate a hundred in a seco
 
 test: $(VENV)/.dev  ## the whole test suite
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+
+$(OLDEST)/.dev: pyproject.toml
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	@touch $@
+
+# What old libraries say of newer ones is no error here
+test-oldest: $(OLDEST)/.dev  ## the suite with the oldest libraries that pyproject.toml allows; TESTS=tests/core takes a part
+	$(OLDEST)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal -W default $(TESTS)
 
 check: $(VENV)/.dev  ## lint, format and types
 	$(BIN)/ruff check
@@ -85,4 +97,4 @@ bench-eyes: $(VENV)/.dev  ## which metric sees what a person sees, on digits, em
 	$(BIN)/python benchmarks/eyes.py
 
 clean:  ## remove the environment, caches and outputs
-	rm -rf $(VENV) outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(OLDEST) outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
