@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageColor
-from torchvision.transforms.v2 import functional
+from torch.nn import functional
+from torchvision.transforms.v2 import functional as peer
 
 from snowmelt.errors import InputError
 from snowmelt.images import (
@@ -202,10 +203,10 @@ def test_images_get_the_shape_that_is_asked_for(size, channels, stored):
 def test_of_a_very_long_picture_the_middle_is_seen_and_little_else_is_enlarged(monkeypatch, long, turn):
     picture = torch.zeros(1, 3, long, dtype=torch.uint8)
     picture[..., long // 2 - 10 : long // 2 + 10 + long % 2] = 200
-    enlarged, resized = [], functional.resize
+    enlarged, resized = [], functional.interpolate
     monkeypatch.setattr(
         functional,
-        "resize",
+        "interpolate",
         lambda images, size, **more: enlarged.append(math.prod(size)) or resized(images, size, **more),
     )
     for height, width in ((12, 20), (1, 2), (9, 5)):
@@ -214,6 +215,17 @@ def test_of_a_very_long_picture_the_middle_is_seen_and_little_else_is_enlarged(m
         assert found.shape == (1, *size)
         assert (found == 200).all()
     assert max(enlarged) <= 8 * 12 * 24
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_resized_as_torchvision_does_it(channels):
+    images = torch.randint(0, 256, (2, channels, 20, 30), dtype=torch.uint8)
+    for stored in (images, images[0]):
+        expected, found = peer.resize(stored, [8, 12], antialias=True), resize(stored, Shape((8, 12)))
+        # Where a processor has no AVX2, torchvision rounds floats
+        assert (found.int() - expected.int()).abs().max() <= 1
+    stored = images.float() / 127.5 - 1
+    assert torch.equal(resize(stored, Shape((8, 12))), peer.resize(stored, [8, 12], antialias=True))
 
 
 def test_colour_turns_gray_as_pillow_does_it():
