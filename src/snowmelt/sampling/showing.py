@@ -26,7 +26,7 @@ def sampler_html(sampler: DiffusionSampler) -> str:
         "classes": model.num_classes or "none",
         "averaged weights": "yes" if sampler.ema is not None else "none",
         "method": sampler.method,
-        "guidance": sampler.guidance.describe(),
+        "guidance": sampler.guidance.name,
         "threshold": sampler.threshold,
         "device": sampler.device,
         "precision": sampler.precision,
