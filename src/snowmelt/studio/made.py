@@ -60,9 +60,10 @@ class Made:
 
         return image_texts(self.provenance, number, self.label(number), self.seeds[number])
 
-    def film_command(self, number: int) -> str:
+    def film_command(self, number: int, max_frames: int, scale: int) -> str:
         """Return the command that films an image."""
         words = [*self.wanted.common("edit", "film"), "--seeds", str(self.seeds[number])]
+        words += ["--max-frames", str(max_frames), "--scale", str(scale)]
         return shlex.join([*words, *self._class_words(number), "--out", "film.webp"])
 
     def variations_command(self, number: int, count: int, strength: float) -> str:

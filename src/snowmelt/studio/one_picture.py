@@ -14,12 +14,14 @@ from snowmelt.studio.follow import follow
 from snowmelt.studio.made import Made, class_caption
 from snowmelt.studio.pictures import code, data_uri, download, grid, png, tiles
 from snowmelt.studio.work import Changes, Work
+from snowmelt.text import counted
 
 __all__ = ["OnePicture"]
 
 VARIATIONS = 8
 MOST_FRAMES = 60  # of a film
 FILM_SIDE = 128  # pixels of an image in it, at least
+FILM = "above the noisy state, below the image that the model predicts from it"
 
 
 class OnePicture:
@@ -89,16 +91,16 @@ class OnePicture:
         for frame in each_frame(states, sampler.plan.nfe, MOST_FRAMES):
             frames.append(frame)
             yield work.at(len(frames), total, f"frame {len(frames)} of {total}")
+        scale = -(-FILM_SIDE // made.images.shape[-1])
         with TemporaryDirectory() as folder:
             path = Path(folder) / "film.webp"
-            save_animation(frames, path, scale=-(-FILM_SIDE // frames[0].x0.shape[-1]))
+            save_animation(frames, path, scale=scale)
             film = path.read_bytes()
-        alt = "above the noisy state, below the image that the model predicts from it"
+        save = download(film, f"film_{made.seeds[number]}.webp", "Download the film", "image/webp")
         yield {
-            self.film: f'<img class="film" src="{data_uri(film, "image/webp")}" alt="{alt}">'
-            f"<p>{download(film, f'film_{made.seeds[number]}.webp', 'Download the film', 'image/webp')}</p>"
-            + code(made.film_command(number)),
-            **work.said(f"{len(frames)} frames; {alt}."),
+            self.film: f'<img class="film" src="{data_uri(film, "image/webp")}" alt="{FILM}"><p>{save}</p>'
+            + code(made.film_command(number, MOST_FRAMES, scale)),
+            **work.said(f"{counted(total, 'frame')}: {FILM}."),
         }
 
     def varied(self, work: Work, made: Made | None, number: int, strength: float) -> Iterator[Changes]:
@@ -139,10 +141,12 @@ class OnePicture:
 
 def about(made: Made, number: int) -> str:
     """Return a picture in large, and what is known of it, as HTML."""
-    image, name = made.images[number], f"sample_{number:04d}.png"
+    from snowmelt.formats.writer import sample_name
+
+    image, name = made.images[number], sample_name(number)
     caption = class_caption(made.model, made.label(number))
     facts = {"Class": caption, "Seed": str(made.seeds[number]), "Method": made.method}
-    rows = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value != "")
+    rows = "".join(f"<dt>{fact}</dt><dd>{escape(value)}</dd>" for fact, value in facts.items() if value)
     file = png(image, made.metadata(number))
     return (
         f'<div class="about"><img src="{data_uri(file)}" alt="{escape(caption or name)}">'

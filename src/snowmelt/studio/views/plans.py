@@ -98,29 +98,21 @@ def same(place: Place, schedule: str, checkpoint: str | None, *texts: str | None
     """Return the commands, and the lines, that draw the same plans."""
     if schedule != OF_CHECKPOINT:
         where, own = ["--schedule", schedule], "None"
-        lines = [
-            "from snowmelt import Method",
-            "from snowmelt.core import make_schedule",
-            "from snowmelt.plans.drawing import draw_plan",
-            "",
-            f"schedule = make_schedule({json.dumps(schedule)})",
-        ]
+        imports = "from snowmelt import Method\nfrom snowmelt.core import make_schedule"
+        chosen = f"schedule = make_schedule({json.dumps(schedule)})"
     else:
         path, own = str(place.model(checkpoint).path), "checkpoint.method"
         where = ["--checkpoint", path]
-        lines = [
-            "from snowmelt import Checkpoint, Method",
-            "from snowmelt.plans.drawing import draw_plan",
-            "",
-            f"checkpoint = Checkpoint.read({json.dumps(path)})",
-            "schedule = checkpoint.spec.make_schedule()",
-        ]
-    commands = []
+        imports = "from snowmelt import Checkpoint, Method"
+        chosen = (
+            f"checkpoint = Checkpoint.read({json.dumps(path)})\nschedule = checkpoint.spec.make_schedule()"
+        )
+    commands, lines = [], [f"{imports}\nfrom snowmelt.plans.drawing import draw_plan\n", chosen]
     for name, text in zip("ab", texts, strict=True):
         said = place.chosen(text).text
-        commands.append(
-            shlex.join(["snowmelt", "plan", "show", *said.split(), *where, "--plot", f"{name}.png"])
-        )
-        lines.append(f"method = Method.of({json.dumps(said or None) if said else None}, default={own})")
+        words = [said] if said.endswith(".json") else said.split()
+        commands.append(shlex.join(["snowmelt", "plan", "show", *words, *where, "--plot", f"{name}.png"]))
+        method = json.dumps(said) if said else "None"
+        lines.append(f"method = Method.of({method}, default={own})")
         lines.append(f'draw_plan(method.plan(schedule), "{name}.png")')
     return "\n".join(commands), "\n".join(lines) + "\n"
