@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from html import escape
 
 import gradio as gr
 
 from snowmelt.studio.place import Place
+from snowmelt.studio.server import in_loop
 from snowmelt.studio.views import compare, edit, plans, runs, sample
 
 __all__ = ["VIEWS", "build"]
@@ -25,11 +25,10 @@ VIEWS: dict[str, Callable[[Place], None]] = {
 
 def build(place: Place) -> gr.Blocks:
     """Return the page of a place."""
-    # Outside a running event loop, Gradio makes one for each page, and never closes it
-    return asyncio.run(_built(place))
+    return in_loop(_built, place)
 
 
-async def _built(place: Place) -> gr.Blocks:
+def _built(place: Place) -> gr.Blocks:
     page = gr.Blocks(title="snowmelt studio", analytics_enabled=False)
     with page:
         gr.HTML(f"<h1>snowmelt studio <small>{escape(str(place.given))}</small></h1>", elem_classes="head")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import signal
 import socket
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import mock
 
 from snowmelt.errors import InputError, optional
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     import gradio as gr
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["HOST", "Studio", "free_port"]
+__all__ = ["HOST", "Studio", "free_port", "in_loop"]
+
+Result = TypeVar("Result")
 
 HOST = "127.0.0.1"
 # What the page may load and talk to: this server. So nothing leaves the machine, whatever Gradio asks for
@@ -59,7 +62,7 @@ class Studio:
         from snowmelt.studio.page import build
 
         self.page = build(self.place)
-        launch(self.page, self.port)
+        in_loop(launch, self.page, self.port)
         return self
 
     def __exit__(
@@ -125,6 +128,15 @@ def without_stubs() -> Iterator[None]:
 
     with mock.patch("inspect.getfile", hidden):
         yield
+
+
+def in_loop(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function inside an event loop: where none runs, Gradio makes some and never closes them."""
+
+    async def called() -> Result:
+        return function(*arguments)
+
+    return asyncio.run(called())
 
 
 class Policed:
