@@ -6,11 +6,7 @@ OLDEST := .venv-oldest
 TESTS ?=
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo augment-digits augment-emoji test test-studio check format docs pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
-=======
-.PHONY: help demo augment-digits augment-emoji test test-oldest check format pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
->>>>>>> release
+.PHONY: help demo augment-digits augment-emoji test test-oldest test-studio check format docs pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,15 +27,6 @@ demo: $(VENV)/.train  ## train on real digits, then generate a hundred in a seco
 test: $(VENV)/.dev  ## the whole test suite
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-<<<<<<< HEAD
-$(VENV)/.browser: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --editable '.[browser]'
-	command -v chromium || command -v chromium-browser || command -v google-chrome || $(BIN)/playwright install chromium
-	@touch $@
-
-test-studio: $(VENV)/.browser  ## the studio in a real browser; makes the pictures in docs/studio.md again
-	$(BIN)/python -m pytest tests/browser --override-ini addopts="--import-mode=importlib -q"
-=======
 $(OLDEST)/.dev: pyproject.toml
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet uv
@@ -49,7 +36,14 @@ $(OLDEST)/.dev: pyproject.toml
 # What old libraries say of newer ones is no error here
 test-oldest: $(OLDEST)/.dev  ## the suite with the oldest libraries that pyproject.toml allows; TESTS=tests/core takes a part
 	$(OLDEST)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal -W default $(TESTS)
->>>>>>> release
+
+$(VENV)/.browser: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	command -v chromium || command -v chromium-browser || command -v google-chrome || $(BIN)/playwright install chromium
+	@touch $@
+
+test-studio: $(VENV)/.browser  ## the studio in a real browser; makes the pictures in docs/studio.md again
+	$(BIN)/python -m pytest tests/browser --override-ini addopts="--import-mode=importlib -q"
 
 check: $(VENV)/.dev  ## lint, format and types
 	$(BIN)/ruff check
