@@ -130,12 +130,12 @@ figure.savefig("curves.png")
 
 def _run(root: Path, metrics: Path) -> Run:
     """Return the run whose metrics these are. Its configuration says where the pictures are."""
-    config = metrics.with_name(CONFIG)
-    config = config if config.is_file() and not config.is_symlink() else None
+    beside = metrics.with_name(CONFIG)
+    config = beside if beside.is_file() and not beside.is_symlink() else None
     logs, samples = _subdirs(config, changed(config)) if config is not None else ("logs", "samples")
     depth = len(Path(logs).parts)
-    beside = metrics.parent.parts[-depth:] == Path(logs).parts and metrics.parent != root
-    folder = metrics.parents[depth] if beside else metrics.parent
+    in_logs = metrics.parent.parts[-depth:] == Path(logs).parts and metrics.parent != root
+    folder = metrics.parents[depth] if in_logs else metrics.parent
     pictures = (folder / samples).resolve()
     if not pictures.is_relative_to(root):  # whatever the file says
         pictures = folder / "samples"

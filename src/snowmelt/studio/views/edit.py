@@ -38,7 +38,7 @@ from snowmelt.text import counted
 
 __all__ = ["view"]
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 NONE = "none"  # what no class is called
 BRUSH = "what I brush over"
 
@@ -239,8 +239,8 @@ def _inpaint(page: Page) -> None:
         image = fitted(picture, page.place.model(checkpoint).base.model.image_shape)[0]
         return {"background": enlarged(image), "layers": [], "composite": None}
 
-    given = [page.checkpoint, page.picture]
-    gr.on([each.change for each in given], laid_out, given, canvas, **QUIET)
+    changes = [page.checkpoint.change, page.picture.change]
+    gr.on(changes, laid_out, [page.checkpoint, page.picture], canvas, **QUIET)
 
     def mask(where: str, drawn: Any, shape: Sequence[int]) -> Any:
         return region(where, shape) if where != BRUSH else unpainted((drawn or {}).get("layers", []), shape)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -20,6 +20,9 @@ from snowmelt.studio.seen import described, look, sources
 from snowmelt.studio.seen import lines as data_lines
 from snowmelt.studio.tables import table
 from snowmelt.studio.work import Changes, Work
+
+if TYPE_CHECKING:
+    from snowmelt.data.survey import Survey
 
 __all__ = ["view"]
 
@@ -193,10 +196,14 @@ def _data(place: Place) -> None:
 
     def job(name: str | None) -> Generator[Changes]:
         path = described(place, name)
-        found = yield from shown(
-            watch(lambda tell: look(place, path, tell)),
-            lambda news: work.at(*news, f"image {news[0]:,} of {news[1]:,}"),
-        )
+
+        def looks(tell: Callable[[tuple[int, int]], None]) -> Survey:
+            return look(place, path, tell)
+
+        def progress(news: tuple[int, int]) -> Changes:
+            return work.at(news[0], news[1], f"image {news[0]:,} of {news[1]:,}")
+
+        found = yield from shown(watch(looks), progress)
         per_class = max(1, MOST_PICTURES // len(found.classes))
         first = [i for i, label in enumerate(found.labels) if i - found.labels.index(label) < per_class]
         counts, values = found.tables()
