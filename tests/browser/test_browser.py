@@ -55,7 +55,7 @@ def test_slow_work_can_be_stopped_and_another_begun(page: Page, hand: Any) -> No
     expect(page.get_by_text("Stopped.")).to_be_visible()
     hand.say("Method", "ddim:2")
     hand.press("Sample")
-    expect(page.get_by_text("16 images by ddim:2")).to_be_visible()
+    expect(page.get_by_text("16 images by ddim:2 in")).to_be_visible()
 
 
 def test_compare(page: Page, hand: Any) -> None:

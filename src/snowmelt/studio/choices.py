@@ -13,9 +13,6 @@ from snowmelt.studio.wanted import ALL_CLASSES
 
 __all__ = ["ALL_CLASSES", "checkpoint_choice", "class_choice", "method_choice", "when_loaded"]
 
-# Some of what can be said; any other method may be typed
-SOLVERS = ["ddim:20", "dpmpp_2m:20", "unipc:10", "dpmpp_2m_sde:30"]
-
 
 def checkpoint_choice(place: Place, label: str = "Checkpoint") -> gr.Dropdown:
     """Return the choice of a checkpoint; each time the page is loaded, it looks which there are."""
@@ -88,7 +85,8 @@ def method_choice(label: str = "Method", first: str = "") -> gr.Dropdown:
         from snowmelt.plans import PRESETS
 
         presets = [(f"{name}: {preset.summary}", name) for name, preset in PRESETS.items()]
-        return gr.Dropdown([("the checkpoint's own", ""), *presets, *((name, name) for name in SOLVERS)])
+        # No solvers among them: Enter takes the first that contains what is typed, ddim:20 for ddim:2
+        return gr.Dropdown([("the checkpoint's own", ""), *presets])
 
     when_loaded(look, choice)
     return choice
