@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from snowmelt import DiffusionSampler
@@ -20,15 +21,18 @@ NAME = "run/checkpoints/latest.pth"
 
 def test_checkpoints_are_listed_newest_first_and_only_those_below(tmp_path):
     root = tmp_path / "outputs"
-    for age, name in enumerate(["old.pth", "a/new.safetensors", ".hidden/no.pth", "pipe/model_index.json"]):
+    for age, name in enumerate(["old.pth", "a/new.pth", ".hidden/no.pth", "pipe/model_index.json"]):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
         os.utime(root / name, (age, age))
     os.utime(root / "pipe", (9, 9))
     (root / "pipe" / "weights.safetensors").touch()  # a part of the pipeline
     (tmp_path / "outside.pth").touch()
+    safetensors.torch.save_file(
+        {"w": torch.ones(1)}, root / "classifier.safetensors"
+    )  # samples nothing
     (root / "link.pth").symlink_to(tmp_path / "outside.pth")
-    assert Place(root).checkpoints() == ["pipe", "a/new.safetensors", "old.pth"]
+    assert Place(root).checkpoints() == ["pipe", "a/new.pth", "old.pth"]
     assert Place(root / "old.pth").checkpoints() == ["old.pth"]
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Chosen", "Loaded", "Place"]
 
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 DIFFUSERS = "model_index.json"  # in the folder of a pipeline
 KEPT = 3  # models
 
@@ -211,13 +210,15 @@ class Place:
 
 def _checkpoints(root: Path) -> Iterator[Path]:
     """Yield the checkpoints below a folder; a pipeline's folder is one."""
+    from snowmelt.models.checkpoint_file import may_be_checkpoint
+
     for folder, folders, files in os.walk(root):
         if DIFFUSERS in files:
             folders.clear()
             yield Path(folder)
             continue
         folders[:] = [each for each in folders if not each.startswith(".")]
-        yield from (Path(folder, each) for each in files if each.endswith(CHECKPOINT_SUFFIXES))
+        yield from (path for each in files if may_be_checkpoint(path := Path(folder, each)))
 
 
 def _stamp(path: Path) -> object:

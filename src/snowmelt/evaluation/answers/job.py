@@ -38,6 +38,7 @@ from snowmelt.formats import ImageSource, open_images
 from snowmelt.formats.classes import renumber_classes
 from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
+from snowmelt.models.checkpoint_file import SUFFIXES
 from snowmelt.plans import Method
 from snowmelt.precision import check_precision
 from snowmelt.report import check_report_libraries
@@ -46,7 +47,6 @@ from snowmelt.text import counted
 
 __all__ = ["EvaluationJob"]
 
-CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".safetensors"})
 MODEL_FILES = ("model_index.json", "config.json")  # of a folder of diffusers
 SAMPLED_TOGETHER = 256
 SELECTED = "selected"
@@ -328,4 +328,4 @@ class EvaluationJob:
 def _is_model(path: Path) -> bool:
     if path.is_dir():
         return any((path / name).is_file() for name in MODEL_FILES)
-    return path.suffix in CHECKPOINTS
+    return path.suffix in SUFFIXES
