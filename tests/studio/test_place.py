@@ -28,9 +28,7 @@ def test_checkpoints_are_listed_newest_first_and_only_those_below(tmp_path):
     os.utime(root / "pipe", (9, 9))
     (root / "pipe" / "weights.safetensors").touch()  # a part of the pipeline
     (tmp_path / "outside.pth").touch()
-    safetensors.torch.save_file(
-        {"w": torch.ones(1)}, root / "classifier.safetensors"
-    )  # samples nothing
+    safetensors.torch.save_file({"w": torch.ones(1)}, root / "classifier.safetensors")  # samples nothing
     (root / "link.pth").symlink_to(tmp_path / "outside.pth")
     assert Place(root).checkpoints() == ["pipe", "a/new.pth", "old.pth"]
     assert Place(root / "old.pth").checkpoints() == ["old.pth"]
