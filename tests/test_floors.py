@@ -131,10 +131,11 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 LIBRARY = {"PIL": "pillow", "pydantic_core": "pydantic", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 # What each extra is for. Other packages do with what sampling needs
 NEEDS = {
-    "cli": {"cli", "config", "data", "editing", "formats", "generation", "images"},
+    "cli": {"cli", "config", "data", "diagnosis", "editing", "formats", "generation", "images"},
     "report": {"report"},
     "train": {"augment", "training"},
     "evaluate": {"evaluation"},
+    "studio": {"studio"},
 }
 OWN = {*sys.stdlib_module_names, "snowmelt"}
 OTHERS = {"diffusers", "mlflow"}  # there when such an object is made, or was asked for before

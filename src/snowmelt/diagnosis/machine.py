@@ -28,7 +28,7 @@ from snowmelt.text import text_table
 
 __all__ = ["Library", "Machine", "examine"]
 
-NOT_FOR_USERS = {"all", "dev"}  # extras that bring nothing of their own
+NOT_FOR_USERS = {"all", "browser", "dev"}  # extras that bring nothing of their own, or are for tests
 ROOM = 2**30  # bytes that the cache should have: an array of prepared images, say
 DRIVER = Path("/proc/driver/nvidia/version")
 IMAGES = 8  # of a step of the network whose precision is tried
