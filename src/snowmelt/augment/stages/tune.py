@@ -22,6 +22,7 @@ __all__ = ["TUNE"]
 
 SAMPLED_TOGETHER = 256
 SHOWN = 80
+NOISES = 32  # to learn the few levels of a plan from, and as many to decide: a job has little time for it
 
 
 def _run(job: AugmentJob, anew: bool) -> str:
@@ -54,6 +55,8 @@ def _run(job: AugmentJob, anew: bool) -> str:
             [settings.nfe],
             best,
             "levels",
+            num_noises=NOISES,
+            num_held_out=NOISES,
             seed=settings.seed,
             show_progress=not job.quiet,
         ).run()
