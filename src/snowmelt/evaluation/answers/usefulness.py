@@ -50,6 +50,7 @@ from snowmelt.text import counted
 __all__ = ["Arm", "SeedPair", "Usefulness", "usefulness", "usefulness_chapter"]
 
 FEW_SEEDS = 3
+SMALLEST_GAIN = 0.0005  # what three decimals show
 REAL, GENERATED = "real", "generated"
 
 
@@ -183,10 +184,10 @@ class Usefulness:
 
         The variance of the gain is that between seeds, over their number, and that between test images, over
         theirs. Its interval ends above 0 where it is below (gain / 1.96)^2. None where a benefit was shown,
-        or none was seen.
+        or none was seen that three decimals show.
         """
         gain = self.gain.balanced_accuracy
-        if gain.low > 0 or gain.value <= 0:
+        if gain.low > 0 or gain.value < SMALLEST_GAIN:
             return None
         gains = [each.gain for each in self.paired()]
         seeds, images = len(gains), sum(self.tested_images.values())
@@ -199,7 +200,7 @@ class Usefulness:
             needed = counted(math.ceil(images * of_images / (wanted - of_seeds)), "test image")
         else:
             times = (of_images + of_seeds) / wanted
-            needed = f"{times:.0f} times as many seeds and test images"
+            needed = f"{times:,.0f} times as many seeds and test images"
         return (
             f"A gain of {gain.value:+.3f} would be shown by about {needed}; here are {seeds} and {images:,}"
         )
