@@ -34,6 +34,7 @@ FLOORS = [
 ]
 # Beside the floors: these may import core and the names listed only
 BESIDE = {
+    "checkpoint_header": set(),
     "networks": set(),
     "errors": set(),
     "progress": set(),

@@ -105,8 +105,10 @@ class Hand:
         """Go to a view; where it has no room, by the menu of the tabs."""
         tab = self.page.get_by_role("tab", name=name, exact=True)
         if not tab.is_visible():
-            self.page.locator(".overflow-menu > button").first.click()
-            tab = self.page.locator(".overflow-dropdown button", has_text=name)
+            inside = self.page.locator(".overflow-dropdown button", has_text=name)
+            menu = self.page.locator(".overflow-menu", has=inside).locator("visible=true").first
+            menu.locator("> button").click()
+            tab = menu.locator(inside)
         tab.click()
 
     def press(self, name: str) -> None:

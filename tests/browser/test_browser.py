@@ -30,7 +30,7 @@ def test_sample(page: Page, hand: Any, tmp_path: Path) -> None:
         page.get_by_role("link", name="Download with metadata").click()
     file = tmp_path / download.value.suggested_filename
     download.value.save_as(file)
-    assert "snowmelt generate - generation.checkpoint=" in inspect(file)
+    assert "snowmelt generate - generation.checkpoint=" in inspect(file).text
     hand.press("Film")
     expect(page.locator("img.film")).to_be_visible()
     hand.press("More like this")

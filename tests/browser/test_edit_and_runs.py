@@ -81,7 +81,7 @@ def test_a_run_is_watched_while_it_trains(page: Page, hand: Any, run: DiffusionL
     expect(row).to_contain_text("30")
     run.log_metrics({"train_loss": 0.01, "learning_rate": 0.1}, 12345)
     expect(row).to_contain_text("12,345")
-    expect(page.locator(".over-time")).to_be_visible()
+    expect(page.locator(".over-time").first).to_be_visible()
     hand.picture("runs")
 
 

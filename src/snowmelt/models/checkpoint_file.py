@@ -17,15 +17,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from snowmelt.checkpoint_header import HEADER
 from snowmelt.digest import content_digest
 from snowmelt.files import atomic_write
 from snowmelt.models.weights import CheckpointError, CheckpointNotFoundError
 from snowmelt.text import some
 
-__all__ = ["SUFFIXES", "may_be_checkpoint", "read_contents", "write_contents"]
+__all__ = ["read_contents", "write_contents"]
 
-SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
-_HEADER = "snowmelt"  # of a safetensors file: what of it is no tensor
 # What those keys hold that sampling reads
 _KINDS: dict[str, type] = {
     "format_version": int,
@@ -47,19 +46,6 @@ _ONLY_FOR_TRAINING = (
     "rng_state",
     "ema_tracked",
 )
-
-
-def may_be_checkpoint(path: Path) -> bool:
-    """Return whether a file looks like a checkpoint, by its name and, in safetensors, by its header alone."""
-    if path.suffix not in SUFFIXES:
-        return False
-    if path.suffix != ".safetensors":
-        return True
-    try:
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            return _HEADER in (file.metadata() or {})
-    except (safetensors.SafetensorError, OSError):
-        return False
 
 
 def write_contents(contents: Mapping[str, Any], path: Path) -> None:
@@ -275,7 +261,7 @@ def _to_safetensors(contents: Mapping[str, Any]) -> bytes:
         return value
 
     plain = split(contents, "")
-    return safetensors.torch.save(tensors, metadata={_HEADER: json.dumps(plain)})
+    return safetensors.torch.save(tensors, metadata={HEADER: json.dumps(plain)})
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -293,7 +279,7 @@ def _read_safetensors(path: Path) -> Any:
             return tensors[value["tensor"]]
         return {key: join(item) for key, item in value.items()}
 
-    if _HEADER not in metadata:
+    if HEADER not in metadata:
         if any(name.startswith("model_state_dict.") for name in tensors):
             raise CheckpointError(
                 f"{path} is damaged: it holds the tensors of a checkpoint of snowmelt, but no description of "
@@ -301,7 +287,7 @@ def _read_safetensors(path: Path) -> Any:
             )
         return tensors
     try:
-        return join(json.loads(metadata[_HEADER]))
+        return join(json.loads(metadata[HEADER]))
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise _broken(path, error) from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
+from snowmelt.checkpoint_header import may_be_checkpoint
 from snowmelt.errors import InputError
 from snowmelt.text import shortened
 
@@ -210,8 +211,6 @@ class Place:
 
 def _checkpoints(root: Path) -> Iterator[Path]:
     """Yield the checkpoints below a folder; a pipeline's folder is one."""
-    from snowmelt.models.checkpoint_file import may_be_checkpoint
-
     for folder, folders, files in os.walk(root):
         if DIFFUSERS in files:
             folders.clear()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from snowmelt._version import __version__
+from snowmelt.checkpoint_header import SUFFIXES
 from snowmelt.errors import InputError
 from snowmelt.evaluation.answers.answers import Answers
 from snowmelt.evaluation.answers.novelty import novelty
@@ -38,7 +39,6 @@ from snowmelt.formats import ImageSource, open_images
 from snowmelt.formats.classes import renumber_classes
 from snowmelt.images import BACKGROUND
 from snowmelt.models import Checkpoint
-from snowmelt.models.checkpoint_file import SUFFIXES
 from snowmelt.plans import Method
 from snowmelt.precision import check_precision
 from snowmelt.report import check_report_libraries
