@@ -22,7 +22,8 @@ def figures(as_json: bool) -> Iterator[Show]:
     """Give a function that shows what was found.
 
     Its arguments are the figures, and the text that tells them; None where a person gets none. With
-    `as_json`, standard output gets the figures and nothing else, whoever prints.
+    `as_json`, standard output gets the figures and nothing else, whoever prints. Figures that take time to
+    find may be a function, which is called for JSON alone.
 
     >>> with figures(True) as show:
     ...     print("This goes to standard error.")
@@ -40,7 +41,7 @@ def figures(as_json: bool) -> Iterator[Show]:
         from snowmelt.json_files import plain
 
         if as_json:
-            text = dumps(plain(found), indent=2, default=str)
+            text = dumps(plain(found() if callable(found) else found), indent=2, default=str)
         if text is not None:
             print(text, file=output, flush=True)
 

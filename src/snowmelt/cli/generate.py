@@ -75,4 +75,4 @@ def generate_from(
     if not quiet and job.writer is not None:
         typer.echo(f"Saved {counted(job.num_samples, 'individual sample')} to: {job.folder}")
     if team.rank == 0:
-        show(inspect(job.folder).figures, None)
+        show(lambda: inspect(job.folder).figures, None)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import gradio as gr
 
 from snowmelt.errors import InputError
-from snowmelt.studio.follow import follow
+from snowmelt.studio.follow import follow, shown
 from snowmelt.studio.made import Made, class_caption
 from snowmelt.studio.pictures import code, data_uri, download, grid, png, tiles
 from snowmelt.studio.work import Changes, Work
@@ -122,16 +122,13 @@ class OnePicture:
             ),
         )
         captions = [f"{index + 1}" for index in range(VARIATIONS)]
-        while True:
-            try:
-                seen = next(running)
-            except StopIteration as end:
-                images = end.value
-                break
-            yield {
+        images = yield from shown(
+            running,
+            lambda seen: {
                 self.similar: tiles(sampler.images(seen.state.x0), captions),
                 **work.at(seen.done, seen.total, f"evaluation {seen.done} of {seen.total}"),
-            }
+            },
+        )
         yield {
             self.similar: tiles(images, captions),
             self.similar_same: code(made.variations_command(number, VARIATIONS, strength)),
