@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 TESTS ?=
+# A peer. Tests import its samplers alone, and some of what the rest of it depends on wants numpy 1
+PEER := 'k-diffusion>=0.1.1'
 
 .DEFAULT_GOAL := help
 .PHONY: help demo augment-digits augment-emoji test test-oldest test-studio check format docs pictures bench-start bench-solvers bench-tune bench-generate bench-network bench-training bench-recipes bench-transfer bench-distill bench-kills bench-machines bench-eval bench-eyes clean
@@ -19,6 +21,7 @@ $(VENV)/.train: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.train
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps $(PEER)
 	@touch $@
 
 demo: $(VENV)/.train  ## train on real digits, then generate a hundred in a second process
@@ -31,6 +34,7 @@ $(OLDEST)/.dev: pyproject.toml
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet uv
 	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --no-deps $(PEER)
 	@touch $@
 
 # What old libraries say of newer ones is no error here

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -82,7 +83,7 @@ class Moments:
 
     def save(self, path: str | Path) -> None:
         """Write an npz file with ``mu``, ``sigma`` and ``count``, whole or not at all."""
-        count = {} if self.count is None else {"count": np.int64(self.count)}
+        count: dict[str, Any] = {} if self.count is None else {"count": np.int64(self.count)}
         with atomic_write(path) as file:
             np.savez(file, mu=self.mean, sigma=self.covariance, **count)
 
