@@ -122,8 +122,9 @@ def test_the_data_set_holds_each_real_image_once_and_the_chosen_ones(job):
 def test_what_is_done_is_not_done_again(job):
     data, out, _ = job
     before = files(out)
-    said = augment(data, out)
-    assert said.count("(done)") == len(STAGES)
+    result = CliRunner().invoke(app, ["augment", str(data), "--out", str(out), "--json"])
+    assert result.stderr.count("(done)") == len(STAGES)
+    assert list(json.loads(result.stdout)["stages"]) == list(STAGES)
     assert files(out) == before
 
 

@@ -137,7 +137,8 @@ def test_finished_cells_are_not_made_again(finished, tmp_path, monkeypatch):
     before = (tmp_path / "out" / "results.json").read_bytes()
     assert done(finished[0], out, "--quiet") == ""
     assert (tmp_path / "out" / "results.json").read_bytes() == before
-    done(finished[0], out, "compare.metrics=[precision]")  # nor does another metric need images
+    found = json.loads(run(finished[0], out, "compare.metrics=[precision]", "--json").stdout)
+    assert len(found["cells"]) == 6  # nor does another metric need images
     assert {row["metric"] for row in rows(tmp_path / "compare.yaml")} == {"precision"}
 
 

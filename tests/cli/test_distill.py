@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,10 @@ def run(*arguments: object):
 
 def test_a_student_is_made_and_sampled(teacher, tmp_path):
     short = ("--pairs", 32, "--images", 32, "--method", "ddim:2", "--precision", "fp32")
-    result = run("distill", teacher, "--steps", 1, 2, "--guidance", 2, *short)
+    result = run("distill", teacher, "--steps", 1, 2, "--guidance", 2, "--json", *short)
     assert result.exit_code == 0, result.output
     student = teacher.parent / "distilled" / "latest.pth"
-    assert str(student) in result.output
+    assert json.loads(result.stdout) == {"checkpoint": str(student), "steps": [1, 2]}
     assert Checkpoint.read(student).config["distillation"]["steps"] == [1, 2]
     sampled = run("sample", student, "--num", 2, "--out", tmp_path / "a.png")
     assert "2 images by ddim:2 (2 evaluations)" in sampled.output

@@ -92,13 +92,19 @@ def test_no_ema_judges_the_standard_weights(folder, tmp_path):
     arguments = ("--num-samples", 12, "--method", "ddim:2", "--metrics", "fid", "--no-classes", "--no-cache")
     checkpoint, path = Checkpoint.read(folder / "model.pth"), tmp_path / "model.pth"
     checkpoint.write(path)
-    plain = done(path, *DIGITS, *arguments, "--no-ema")
+
+    def fid(*more: str) -> float:
+        result = run(path, *DIGITS, *arguments, "--json", *more)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)["overall"]["fid"]["value"]
+
+    plain = fid("--no-ema")
     ema = EMA(checkpoint.model())
     for value in ema.shadow.values():
         value.normal_()
     replace(checkpoint, ema=ema.state_dict()).write(path)
-    assert done(path, *DIGITS, *arguments, "--no-ema") == plain
-    assert done(path, *DIGITS, *arguments) != plain
+    assert fid("--no-ema") == plain
+    assert fid() != plain
 
 
 def test_what_was_made_and_computed_is_kept(folder, tmp_path):

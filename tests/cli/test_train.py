@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import re
 import shutil
@@ -218,8 +219,15 @@ def test_a_dry_run_says_what_is_ahead_and_writes_nothing(tmp_path):
 
 
 def test_a_run_says_once_how_long_it_will_take(tmp_path):
-    said = train(tmp_path, "training.epochs=6", "training.checkpointing.save_frequency=6")
-    assert said.count("the 12 steps of this run about") == 1
+    more = ("training.epochs=6", "training.checkpointing.save_frequency=6", "--json")
+    result = CliRunner().invoke(app, words(tmp_path, *more))
+    assert result.stderr.count("the 12 steps of this run about") == 1
+    assert json.loads(result.stdout) == {
+        "checkpoints": str(tmp_path / "checkpoints"),
+        "images": 2160,
+        "steps": 12,
+        "epochs": 6,
+    }
 
 
 def test_too_few_batches_for_the_processes_are_bad_input(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -133,8 +134,9 @@ def test_averages_that_began_at_another_step_do_not_mix(walked, tmp_path):
 def test_the_command_writes_what_samples(walked, tmp_path):
     folder, _ = walked
     out = tmp_path / "wide.safetensors"
-    done = CliRunner().invoke(app, ["ema", str(folder), "--width", "0.2", "--out", str(out)])
+    done = CliRunner().invoke(app, ["ema", str(folder), "--width", "0.2", "--out", str(out), "--json"])
     assert (done.exit_code, out.exists()) == (0, True), done.output
+    assert json.loads(done.stdout) == {"checkpoint": str(out), "width": 0.2}
     ema = Checkpoint.read(out).averaged(make_model())
     assert (ema.width, ema.num_updates) == (0.2, 480)
     wrong = {"snapshots": [str(tmp_path), "--width", "0.2"], "0.2886": [str(folder), "--width", "0.3"]}

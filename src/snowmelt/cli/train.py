@@ -153,7 +153,12 @@ def train_from(config: Config, show: Show, *, overwrite: bool = False, dry_run: 
         return
     folder, done = run.run(), run.trainer.progress
     if is_first_process():
-        found = {"folder": folder, "images": done.images, "steps": done.global_step, "epochs": done.epoch}
+        found = {
+            "checkpoints": folder,
+            "images": done.images,
+            "steps": done.global_step,
+            "epochs": done.epoch,
+        }
         show(found, None)
 
 
