@@ -30,7 +30,7 @@ from snowmelt.images import to_uint8
 from snowmelt.sampling import image_seeds
 from snowmelt.training.length import Length
 
-GUIDANCE, STEPS, TEACHING = 2.0, (1, 2, 4), "dpmpp_2m:12"
+GUIDANCE, STEPS = 2.0, (1, 2, 4)
 UNTUNED = (
     "ddim:{}",
     "dpmpp_2m:{}",
@@ -106,8 +106,11 @@ def rows(
     yield judge.measured("teacher, quality", quality.plan.nfe, quality, GUIDANCE)
     truth, _ = judge.made(quality, GUIDANCE)
 
+    teacher = Teacher(Checkpoint.read(checkpoint), GUIDANCE)
+    yield judge.measured(
+        f"teacher, {teacher.sampler.method}", teacher.sampler.plan.nfe, teacher.sampler, GUIDANCE
+    )
     began = time.process_time()
-    teacher = Teacher(Checkpoint.read(checkpoint), GUIDANCE, TEACHING)
     student = Distillation(teacher, out, STEPS, Length.of(images=seen), pairs=pairs).run()
     print(f"distilled in {time.process_time() - began:.0f} CPU seconds", flush=True)
     students = DiffusionSampler.from_pretrained(student)

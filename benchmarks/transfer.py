@@ -24,7 +24,7 @@ from PIL import Image
 from recipes import changed, recipe_for, save_as_folders, training
 
 from snowmelt import Checkpoint, DiffusionSampler, DiffusionTrainer
-from snowmelt.evaluation import TensorSource, extract_features, make_extractor
+from snowmelt.evaluation import Features, TensorSource, extract_features, make_extractor
 from snowmelt.evaluation.answers.novelty import novelty
 from snowmelt.evaluation.answers.usefulness import usefulness
 from snowmelt.evaluation.metrics import c2st, kid
@@ -33,6 +33,7 @@ from snowmelt.images import from_uint8, save_grid, to_uint8
 
 SIDE, A_CLASS, MADE = 32, 30, 60  # pixels, tuning images of a class, generated images of a class
 METHOD, GUIDANCE = "dpmpp_2m:12", 2.0
+CLASSIFIER_STEPS = 100  # of 64 images: 27 passes over the few
 # What tuning is told of its start; None starts from nothing
 ARMS: dict[str, dict[str, Any] | None] = {
     "from nothing": None,
@@ -99,26 +100,33 @@ class Judge:
         tuned_on: the few images.
         unseen: those that nobody sees.
         useful: train classifiers too, which takes minutes for each run.
+
+    `like_few` are the figures of the few images themselves.
     """
 
     def __init__(self, tuned_on: TensorSource, unseen: TensorSource, *, useful: bool) -> None:
         self.useful = useful
         self.few, self.unseen, self.extractor = tuned_on, unseen, make_extractor("imagenet")
         self.of_few, self.of_unseen = (extract_features(each, self.extractor) for each in (tuned_on, unseen))
+        self.like_few = self._distances(self.of_few)
 
-    def __call__(self, made: TensorSource) -> dict[str, float]:
-        """Return the figures of generated images, or of others beside them."""
-        features = extract_features(made, self.extractor)
+    def _distances(self, features: Features) -> dict[str, float]:
         news = novelty(features, self.of_few, self.of_unseen)
-        figures = {
+        return {
             "c2st": c2st(features, self.of_unseen).value,
             "kid x 100": 100 * kid(features, self.of_unseen, subsets=20).value,
             "nearest": news.distances.median().item(),
             "copies": news.copy_rate.value,
         }
+
+    def __call__(self, made: TensorSource) -> dict[str, float]:
+        """Return the figures of generated images."""
+        figures = self._distances(extract_features(made, self.extractor))
         if not self.useful:
             return figures
-        useful = usefulness(made, self.few, self.unseen, extractor=self.extractor, seeds=range(3), steps=300)
+        useful = usefulness(
+            made, self.few, self.unseen, extractor=self.extractor, seeds=range(3), steps=CLASSIFIER_STEPS
+        )
         gain = useful.gain.balanced_accuracy
         return {**figures, "useful": gain.value, "useful from": gain.low, "useful to": gain.high}
 
@@ -166,7 +174,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     large, few, unseen = parts()
     judge = Judge(few, unseen, useful=not arguments.no_usefulness)
-    rows: list[dict[str, Any]] = [{"run": "the tuning images", "minutes": 0.0, **judge(few)}]
+    rows: list[dict[str, Any]] = [{"run": "the tuning images", "minutes": 0.0, **judge.like_few}]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name, source in (("large", large), ("few", few)):
@@ -178,7 +186,7 @@ def main() -> None:
             rows.append({"run": name, "minutes": minutes, **judge(made)})
             print(json.dumps(rows[-1]), flush=True)
             with atomic_write(arguments.out / "transfer.csv", "w") as file:
-                writer = csv.DictWriter(file, list(rows[-1]))
+                writer = csv.DictWriter(file, list(rows[-1]), restval="")
                 writer.writeheader()
                 writer.writerows(rows)
     print(table(rows))
@@ -186,10 +194,11 @@ def main() -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the rows as Markdown."""
-    heads = list(rows[0])
+    heads = list(rows[-1])
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
     for row in rows:
-        cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()]
+        values = [row.get(head, "") for head in heads]
+        cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -51,6 +51,7 @@ def test_a_student_is_made_and_sampled(teacher, tmp_path):
         (("--budget", "soon"), "a time such as 90s, 30m, 2h"),
         (("--budget", "1m", "--images", "100"), "give one"),
         (("--images", "100"), "--pairs"),
+        (("--critic", "-1"), "0 or more, got -1"),
         (("--method", "ddpm"), "draws noise"),
         (("--method", "nothing"), "unknown"),
     ],

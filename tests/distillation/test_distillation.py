@@ -12,6 +12,7 @@ import torch
 from snowmelt import Checkpoint, DiffusionModel, DiffusionSampler, DiffusionTrainer, create_model
 from snowmelt.core import RectifiedFlow
 from snowmelt.distillation import Distillation, Pairs, Teacher, make_student, student_rows
+from snowmelt.distillation.critic import Critic, Judgement
 from snowmelt.distillation.loss import TIMES, PairLoss
 from snowmelt.distillation.student import student_method
 from snowmelt.errors import InputError
@@ -95,12 +96,13 @@ def test_noise_of_other_images_costs():
     assert loss.item() == pytest.approx(2 * STD**2, rel=0.2)  # of the difference of two independent images
 
 
-def loss_of(model, noise, images, rows) -> torch.Tensor:
+def loss_of(model, noise, images, rows, judgement=None, *, learns=True) -> torch.Tensor:
     pairs = Pairs(noise, images, torch.zeros(len(noise), dtype=torch.int64))
     trainer = DiffusionTrainer(model, pairs, torch.optim.SGD(model.parameters()), use_ema=False)
     share = torch.arange(1, len(noise) + 1, dtype=torch.float64) / len(noise)
     draws = Draws(share, torch.zeros(len(noise), dtype=torch.bool), [0] * len(noise))
-    return PairLoss(rows)(trainer, images, torch.zeros(len(noise)), noise, draws=draws)
+    loss = PairLoss(rows, judgement)
+    return loss(trainer, images, torch.zeros(len(noise)), noise, draws=draws, learns=learns)
 
 
 def test_training_leads_to_the_teachers_images_of_noise_that_it_has_not_seen():
@@ -131,6 +133,43 @@ def test_every_evaluation_of_every_number_of_steps_counts_alike():
         0.5: 200,
         0.25: 100,
     }
+
+
+# -- the critic ----------------------------------------------------------------------------------------
+
+
+def test_a_critic_drives_averages_apart():
+    """Black and white images, and a student that makes them gray: nearer to gray is dearer."""
+    torch.manual_seed(0)
+    judgement = Judgement(Critic(1, 2), weight=0.5)
+    for _ in range(40):
+        images = torch.randint(0, 2, (32, 1, 8, 8)) * 2.0 - 1
+        gray = (0.3 * images).requires_grad_()
+        cost = judgement(gray, images, torch.arange(32) % 2)
+    (gradient,) = torch.autograd.grad(cost.sum(), gray)
+    assert cost.shape == (32,)
+    assert ((gray - 0.1 * gradient.sign()).abs().mean() > gray.abs().mean() + 0.05).item()
+    assert not any(p.grad is None for p in judgement.critic.parameters())  # of its own step
+
+
+def test_nobody_judges_what_is_validated():
+    schedule, noise = RectifiedFlow(), torch.randn(8, 1, 4, 4)
+    model = DiffusionModel(Straight(schedule, 0.1), schedule, "flow", image_shape=(1, 4, 4))
+    judged = [Judgement(Critic(1, None), weight=1.0), None]
+    validated = [
+        loss_of(model, noise, MEAN + STD * noise, [1.0], judgement, learns=False) for judgement in judged
+    ]
+    assert validated[0] == validated[1]
+    assert loss_of(model, noise, MEAN + STD * noise, [1.0], judged[0]) != validated[0]
+
+
+def test_a_critic_changes_what_a_student_learns(finished, tmp_path):
+    distil(tmp_path, IMAGES, critic=0.0).run()
+    without, with_critic = (Checkpoint.read(each / "latest.pth") for each in (tmp_path, finished))
+    assert "loss_state_dict" in with_critic.training
+    assert not without.training["loss_state_dict"]
+    assert without.weights.keys() == with_critic.weights.keys()
+    assert any(not torch.equal(without.weights[key], with_critic.weights[key]) for key in without.weights)
 
 
 # -- the teacher ---------------------------------------------------------------------------------------
@@ -204,6 +243,7 @@ def test_a_run_that_is_stopped_ends_with_the_same_bits(finished, tmp_path, monke
         ("from 1 to 16, such as 1 2 4; got none", {"steps": []}),
         ("are 2 to 65,536, got 1", {"pairs": 1}),
         ("the number of pairs must be given", {"pairs": None}),
+        ("the weight of the critic is 0 or more, got nan", {"critic": float("nan")}),
     ],
 )
 def test_what_makes_no_sense_is_refused(message, wrong, tmp_path):

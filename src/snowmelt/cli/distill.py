@@ -46,7 +46,7 @@ def distill_command(
         str | None,
         typer.Option(
             "--method",
-            help="How the teacher samples: deterministic, such as dpmpp_2m:12. Default: the checkpoint's own "
+            help="How the teacher samples: deterministic, such as quality. Default: the checkpoint's own "
             "method; if it has none, balanced.",
         ),
     ] = None,
@@ -58,6 +58,14 @@ def distill_command(
             help="Images that the teacher makes for the student. Default: those of a third of the time.",
         ),
     ] = None,
+    critic: Annotated[
+        float,
+        typer.Option(
+            "--critic",
+            help="Weight of a critic, which tells the student's images from the teacher's and so sees blur. "
+            "0: none.",
+        ),
+    ] = 0.02,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of the student. Default: distilled, beside the checkpoint."),
@@ -91,6 +99,7 @@ def distill_command(
                 [*(integers(steps, "--steps") or []), *(more or [])],
                 length,
                 pairs=pairs,
+                critic=critic,
                 precision=precision,
                 overwrite=overwrite,
                 show_progress=not quiet,

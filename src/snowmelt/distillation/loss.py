@@ -10,17 +10,19 @@ https://arxiv.org/abs/2209.03003, algorithm 1): two ways hardly cross, so that x
 holds x0 fixed may be long. At pure noise one step is all there is, and the student learns the teacher's map
 itself (Luhman and Luhman 2021, https://arxiv.org/abs/2101.02388).
 
-Only those levels are learned at which a student is asked, each as often as it is.
+Only those levels are learned at which a student is asked, each as often as it is. Beside the squared error, a
+critic may say how far the student's images look like the teacher's (`snowmelt.distillation.critic`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from snowmelt.distillation.critic import Judgement
 from snowmelt.precision import autocast
 from snowmelt.training.draws import Draws
 from snowmelt.training.loss import denoising_loss
@@ -40,10 +42,12 @@ class PairLoss:
 
     Args:
         rows: the times at which the student is asked, as `student_rows` returns them.
+        judgement: says what else the student's images cost; None for nothing.
     """
 
-    def __init__(self, rows: Sequence[float]) -> None:
+    def __init__(self, rows: Sequence[float], judgement: Judgement | None = None) -> None:
         self.rows = torch.tensor(rows, dtype=torch.float64)
+        self.judgement = judgement
 
     def __call__(
         self,
@@ -63,21 +67,40 @@ class PairLoss:
             class_labels: (B,).
             noise: what the teacher made them of, like `x0`.
             draws: of the step: its times choose a row for each image.
-            learns: is the same for validation.
+            learns: False for validation, where nobody judges.
         """
         device, model = trainer.accelerator.device, trainer.model
         x0, class_labels, noise = (each.to(device, non_blocking=True) for each in (x0, class_labels, noise))
-        t = self.times(draws.times)
+        t, labels = self.times(draws.times), class_labels if model.num_classes else None
+
+        def judged(x: Tensor) -> Tensor:
+            assert self.judgement is not None
+            return self.judgement(x.clamp(-1, 1) if model.bounded else x, x0, labels)
+
         with autocast(device, settle_precision(trainer).precision):
             return denoising_loss(
                 model,
                 x0,
-                class_labels if model.num_classes else None,
+                labels,
                 t=t,
                 eps=noise,
                 network=trainer.forward,
                 weighting=trainer.objective["weighting"],
+                judged=judged if learns and self.judgement is not None else None,
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is learned beside the student; empty without a critic."""
+        if self.judgement is None:
+            return {}
+        critic, optimizer = self.judgement.critic, self.judgement.optimizer
+        return {"critic": critic.state_dict(), "optimizer": optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned; a critic that is not in there begins anew."""
+        if self.judgement is not None and state:
+            self.judgement.critic.load_state_dict(state["critic"])
+            self.judgement.optimizer.load_state_dict(state["optimizer"])
 
     def times(self, uniform: Tensor) -> Tensor:
         """Return the row of each image, chosen by numbers (B,) that are uniform in (0, 1]."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snowmelt.distillation.critic import Critic, Judgement
 from snowmelt.distillation.loss import TIMES, PairLoss
 from snowmelt.distillation.pair_file import NAME, read_images, write_images
 from snowmelt.distillation.pairs import Pairs
@@ -36,6 +37,7 @@ __all__ = ["Distillation"]
 
 TEACHING = 1 / 3  # of the time: what the teacher may take
 FEW, MOST = 1_000, 65_536  # pairs
+CRITIC = 0.02  # weight of its judgement
 MEMORY = 0.25  # of what is free: what the pairs may take
 BATCH, RATE, WIDTH, WARMUP = 64, 1e-3, 0.1, 1_000  # of the training: images, rate, average, images
 SHOWN = 10  # images of each row of the picture
@@ -55,6 +57,7 @@ class Distillation:
             time needs it.
         batch_size: of the student's training.
         learning_rate: at its beginning; it falls to zero in a straight line.
+        critic: weight of a critic's judgement, >= 0; 0 for the squared error alone.
         precision: of the student's training, as for `snowmelt.DiffusionTrainer`.
         overwrite: remove what is in the folder, and start anew.
         show_progress: show bars.
@@ -73,6 +76,7 @@ class Distillation:
         pairs: int | None = None,
         batch_size: int = BATCH,
         learning_rate: float = RATE,
+        critic: float = CRITIC,
         precision: str = "fp32",
         overwrite: bool = False,
         show_progress: bool = False,
@@ -80,9 +84,12 @@ class Distillation:
         self.teacher, self.folder, self.steps = teacher, Path(folder), check_steps(steps)
         self.length, self.num_pairs = length, pairs
         self.batch_size, self.learning_rate, self.precision = batch_size, learning_rate, precision
+        self.critic = critic
         self.show_progress = show_progress
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise InputError("a distillation is the work of one process: start it without torchrun")
+        if not critic >= 0:
+            raise InputError(f"the weight of the critic is 0 or more, got {critic:g}")
         if pairs is None and not length.by_clock:
             raise InputError("without a length of time, the number of pairs must be given (--pairs)")
         if pairs is not None and not 2 <= pairs <= MOST:
@@ -122,7 +129,9 @@ class Distillation:
         torch.manual_seed(teacher.seed)
         student = make_student(teacher.checkpoint).to(teacher.sampler.device)
         names = teacher.checkpoint.class_names
+        critic = Critic(student.image_shape[0], student.num_classes).to(teacher.sampler.device)
         noise, labels = teacher.noise(numbers), teacher.labels(numbers)
+        more = {"critic": self.critic, "source": str(teacher.checkpoint.source)}
         return DiffusionTrainer(
             student,
             Pairs(noise, images, labels, self.batch_size, names, teacher.seed),
@@ -134,11 +143,11 @@ class Distillation:
             gradient_clip_norm=1.0,
             rate_schedule="linear",
             warmup=WARMUP,
-            loss=PairLoss(self.rows),
+            loss=PairLoss(self.rows, Judgement(critic, self.critic) if self.critic else None),
             weighting=usual_weighting(student.parameterization),
             times=TIMES,
             method=student_method(self.steps[-1]),
-            config={"distillation": {**self.about, "source": str(teacher.checkpoint.source)}},
+            config={"distillation": self.about | more},
         )
 
     def _images(self) -> Tensor:

@@ -54,7 +54,7 @@ class Teacher:
         if self.sampler.plan.stochastic:
             raise InputError(
                 f"the teacher's method {self.sampler.method} draws noise on its way, so that no image "
-                "belongs to a noise: take a deterministic one, such as balanced or dpmpp_2m:12"
+                "belongs to a noise: take a deterministic one, such as balanced or quality"
             )
         self.sampler.check(self.request(range(1)))
 

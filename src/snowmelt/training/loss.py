@@ -43,6 +43,7 @@ def denoising_loss(
     times: Times = USUAL,
     uncertainty: Callable[[Tensor], Tensor] | None = None,
     importance: Tensor | None = None,
+    judged: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Return the mean squared error of the network's prediction at random times and noise, a scalar.
 
@@ -64,6 +65,7 @@ def denoising_loss(
         times: how noise levels are drawn.
         uncertainty: u(lam), to learn beside the network; see `snowmelt.training.Uncertainty`.
         importance: (B,), how much each image counts; None for all alike.
+        judged: E[x0 | x_t] as the network sees it, like `x0` -> (B,), what is added to each image's error.
 
     >>> from snowmelt import create_ddpm
     >>> model = create_ddpm(image_size=8, in_channels=1, model_channels=32)
@@ -84,7 +86,7 @@ def denoising_loss(
     output = (network or model.network)(model.parameterization.input_scale(level) * x_t, time, *labels)
     y, variance = model.split(output.to(x0.dtype))
     target = model.parameterization.target(x0, eps, level)
-    if weight is None and uncertainty is None and variance is None and importance is None:
+    if all(each is None for each in (weight, uncertainty, variance, importance, judged)):
         return mse_loss(y, target)
     error = (y - target).square().flatten(1).mean(1)
     if weight is not None:
@@ -96,6 +98,8 @@ def denoising_loss(
     if variance is not None:
         predicted = model.parameterization.x0(x_t, y.detach(), level)
         error = error + variance_loss(model, t, x0, predicted, variance)
+    if judged is not None:
+        error = error + judged(model.parameterization.x0(x_t, y, level))
     return (error if importance is None else importance * error).mean()
 
 

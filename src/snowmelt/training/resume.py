@@ -56,7 +56,7 @@ def check_resumable(state: Mapping[str, Any], parts: Mapping[str, object], sourc
 
     Args:
         state: what the checkpoint holds, by its keys.
-        parts: what is to take its state from there: optimizer, scheduler, scaler, uncertainty.
+        parts: what is to take its state from there: optimizer, scheduler, scaler, uncertainty, loss.
         source: the checkpoint's file, for the message.
 
     Raises:
@@ -218,7 +218,7 @@ def restore(
 ) -> None:
     """Do what `DiffusionTrainer.load_checkpoint` says."""
     state, path = checkpoint.training, checkpoint.source
-    reset = dict.fromkeys(("optimizer", "scaler", "uncertainty"), reset_optimizer)
+    reset = dict.fromkeys(("optimizer", "scaler", "uncertainty", "loss"), reset_optimizer)
     reset["scheduler"] = reset_scheduler
     parts = {name: part for name, part in trainer.parts.items() if not reset[name]}
     check_resumable(state, parts, path)
@@ -255,12 +255,12 @@ def _load_averages(trainer: DiffusionTrainer, checkpoint: Checkpoint) -> None:
 
 
 def _load_parts(trainer: DiffusionTrainer, state: Mapping[str, Any], parts: Mapping[str, object]) -> None:
-    """Take the states of optimizer, uncertainty and loss scale, where they are not reset."""
+    """Take the states of optimizer, uncertainty, loss and loss scale, where they are not reset."""
     if "optimizer" in parts:
         moments = state["optimizer_state_dict"]
         trainer.optimizer.load_state_dict(with_options(trainer.optimizer, moments))
-    if "uncertainty" in parts:
-        trainer.parts["uncertainty"].load_state_dict(state["uncertainty_state_dict"])
+    for name in parts.keys() & {"uncertainty", "loss"}:
+        trainer.parts[name].load_state_dict(state[f"{name}_state_dict"])
     if "scaler" in parts and "scaler_state_dict" in state:
         trainer.accelerator.scaler.load_state_dict(state["scaler_state_dict"])
 

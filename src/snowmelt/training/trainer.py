@@ -189,7 +189,7 @@ class DiffusionTrainer(BaseTrainer):
         self.an_epoch = Epoch.of(dataloader, self.process, accumulation)
         # What has a state of its own, besides model and EMA; under these names in checkpoints
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": self.accelerator.scaler}
-        parts["uncertainty"] = uncertainty
+        parts |= {"uncertainty": uncertainty, "loss": loss if hasattr(loss, "state_dict") else None}
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.rate = LearningRate(optimizer, RateSchedule.of(rate_schedule), warmup, scheduler)
         prepare_optimizer(self)
