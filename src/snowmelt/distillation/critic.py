@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 __all__ = ["Critic"]
 
-WIDTH = 48  # channels of the first layer; twice as many in those that follow
+WIDTH = 24  # channels of the first layer; twice as many in those that follow
 RATE, BETAS = 1e-3, (0.0, 0.99)  # without momentum, as its opponent moves
 
 
