@@ -45,6 +45,7 @@ def test_the_moments_of_an_unfused_optimizer_go_on_in_a_fused_one(tmp_path):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="an older torch has no Muon of its own")
 def test_muon_takes_a_kernel_as_a_matrix_and_leaves_the_rest_to_adamw():
     """Beside torch's own Muon, which takes matrices only, and AdamW."""
     generator = torch.Generator().manual_seed(0)
