@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from snowmelt import Checkpoint
 from snowmelt.errors import InputError
 from snowmelt.training.accelerator import fsdp_asked_for, make_accelerator
-from snowmelt.training.sharding import divides
+from snowmelt.training.sharding import ON_PROCESSORS, divides
 
 # Of 360 images, the last step of an epoch has 40
 STEPS = [160, 160, 40]
@@ -87,6 +88,8 @@ def shape(tree: Any) -> Any:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, torchrun) -> Path:
     """One process alone, two that go on with its run or begin their own, and one that goes on with theirs."""
+    if not ON_PROCESSORS:
+        pytest.skip("this torch divides nothing among processors")
     folder = tmp_path_factory.mktemp("runs")
     here: dict[str, Any] = {}
     exec(LEARN, here)
@@ -141,6 +144,14 @@ def test_two_processes_hold_half_each_and_write_the_files_of_one(name, runs):
     assert shape(two_file.weights) == shape(one_file.weights)
     assert shape(two_file.ema) == shape(one_file.ema)
     assert parts[1]["evaluated"] == {}
+
+
+def test_a_torch_that_cannot_divide_among_processors_is_named(monkeypatch):
+    monkeypatch.setattr("snowmelt.training.sharding.ON_PROCESSORS", False)
+    two = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
+    assert not divides(two, "none")
+    with pytest.raises(InputError, match="newer torch than"):
+        divides(two, "fsdp")
 
 
 def test_a_process_alone_holds_all(monkeypatch):

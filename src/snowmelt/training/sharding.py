@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SHARDINGS", "blocks", "divide", "divides", "shared", "whole_sampler"]
 
 SHARDINGS = ("none", "fsdp")
+ON_PROCESSORS = hasattr(torch.cpu.Stream, "record_event")  # which `fully_shard` calls, and torch 2.6 lacks
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:
@@ -86,7 +87,10 @@ def divides(accelerator: Accelerator, sharding: str) -> bool:
     """
     if sharding not in SHARDINGS:
         raise InputError(f"sharding must be one of {', '.join(SHARDINGS)}, got {sharding!r}")
-    return (sharding == "fsdp" or fsdp_asked_for()) and accelerator.num_processes > 1
+    wanted = (sharding == "fsdp" or fsdp_asked_for()) and accelerator.num_processes > 1
+    if wanted and accelerator.device.type == "cpu" and not ON_PROCESSORS:
+        raise InputError(f"FSDP on processors needs a newer torch than {torch.__version__}")
+    return wanted
 
 
 class Shared(NamedTuple):
