@@ -15,11 +15,14 @@ Diffusion Models into Conditional GANs) have a critic beside a teacher's pairs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Critic"]
+__all__ = ["Critic", "Judgement"]
 
 WIDTH = 24  # channels of the first layer; twice as many in those that follow
 RATE, BETAS = 1e-3, (0.0, 0.99)  # without momentum, as its opponent moves
@@ -94,3 +97,12 @@ class Judgement:
             cost: Tensor = -self.weight * self.critic(x, class_labels).flatten(1).mean(1)
             self.critic.requires_grad_(True)
         return cost
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has been learned."""
+        return {"critic": self.critic.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.critic.load_state_dict(state["critic"])
+        self.optimizer.load_state_dict(state["optimizer"])

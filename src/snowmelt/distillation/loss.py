@@ -91,16 +91,12 @@ class PairLoss:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is learned beside the student; empty without a critic."""
-        if self.judgement is None:
-            return {}
-        critic, optimizer = self.judgement.critic, self.judgement.optimizer
-        return {"critic": critic.state_dict(), "optimizer": optimizer.state_dict()}
+        return self.judgement.state_dict() if self.judgement is not None else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned; a critic that is not in there begins anew."""
         if self.judgement is not None and state:
-            self.judgement.critic.load_state_dict(state["critic"])
-            self.judgement.optimizer.load_state_dict(state["optimizer"])
+            self.judgement.load_state_dict(state)
 
     def times(self, uniform: Tensor) -> Tensor:
         """Return the row of each image, chosen by numbers (B,) that are uniform in (0, 1]."""
