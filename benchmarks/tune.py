@@ -1,13 +1,13 @@
 """How near tuned plans come to the teacher, on noises that they have not seen: ``make bench-tune``.
 
-For each number of evaluations, the best untuned plan and the three methods of `snowmelt tune` are measured on
-fresh noises and labels: distance from the teacher, its ratio to the untuned plan's, and the processor seconds
-by the end of each method, which goes on from where the cheaper one has arrived. KID at six evaluations says
-what the distance means for images. It compares with real images: those of the teacher, of the best untuned
-plan and of the tuned table, with 95 % intervals.
+For each number of evaluations, the best untuned plan and the stages of `snowmelt tune` are measured on fresh
+noises and labels: distance from the teacher, its ratio to the untuned plan's, and the processor seconds by
+the end of each stage, which goes on from where the one before it has arrived. KID says what the distance
+means for images. It compares with real images: those of the teacher, of the best untuned plan, of the tuned
+table and of the table that features have decided, with 95 % intervals.
 
     python benchmarks/tune.py                                  the demo's network (make demo)
-    python benchmarks/tune.py --checkpoint emoji.pth --real emoji/ --nfe 6 --fresh 64
+    python benchmarks/tune.py --checkpoint emoji.pth --real emoji/ --train emoji/ --nfe 6 --fresh 64
 """
 
 from __future__ import annotations
@@ -15,77 +15,75 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from snowmelt import Checkpoint, DiffusionSampler
 from snowmelt.evaluation import TensorSource, extract_features, make_extractor
-from snowmelt.evaluation.features import Features
+from snowmelt.evaluation.features import Extractor, classifier
+from snowmelt.evaluation.features.smooth import smooth_features
 from snowmelt.evaluation.metrics import kid
-from snowmelt.formats import open_images
+from snowmelt.formats import ImageSource, open_images
 from snowmelt.images import to_uint8
 from snowmelt.plans import Plan
-from snowmelt.tuning import METHODS, Job, Lesson, Progress, Tuned, tune
+from snowmelt.tuning import Job, Lesson, Progress, Tuned, tune
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "outputs" / "digits" / "checkpoints" / "best_model.pth"
 FRESH_SEED = 1000
-KID_NFE = 6
+JUDGED = ("table", "features")
 
 
 def fresh_lesson(job: Job, count: int) -> Lesson:
     """Return noises that no plan was tuned on, with the teacher's images."""
-    fresh = Job(
-        job.checkpoint,
-        job.sampler,
-        job.nfes,
-        job.guidance_scale,
-        num_noises=count,
-        num_held_out=0,
-        seed=FRESH_SEED,
-    )
-    return fresh.lesson()[1]
+    return replace(job, num_noises=count, num_held_out=0, seed=FRESH_SEED).lesson()[1]
 
 
 def measure(job: Job, fresh: int) -> dict[int, Tuned]:
-    """Print a line for each number of evaluations and method; return what was found."""
+    """Print a line for each number of evaluations and stage; return what was found."""
     found: dict[int, Tuned] = {}
     with job.ready():
         _, lesson = job.lesson()
         unseen = fresh_lesson(job, fresh)
+        in_pixels = unseen.through(None, fresh)
         for nfe in job.nfes:
-            began, ended = time.process_time(), dict.fromkeys(METHODS, 0.0)
+            began, ended = time.process_time(), dict[str, float]()
 
             def clock(step: Progress, began: float = began, ended: dict[str, float] = ended) -> None:
                 ended[step.stage] = round(time.process_time() - began, 1)
 
             parts = lesson[: job.num_noises], lesson[job.num_noises :]
             tuned = tune(*parts, nfe, "table", loss=job.loss, report=clock)
-            untuned = unseen.distance(tuned.start.plan)
-            for method, plan in tuned.stages.items():
-                now = unseen.distance(plan)
+            untuned = in_pixels.distance(tuned.start.plan)
+            for stage, plan in tuned.stages.items():
+                now = in_pixels.distance(plan)
                 figures = {"untuned": untuned, "tuned": now, "ratio": now / untuned}
-                line = {"nfe": nfe, "method": method, **{k: round(v, 4) for k, v in figures.items()}}
-                line |= {"cpu_seconds": ended[method], "start": str(tuned.start.method)}
+                if job.features is not None:
+                    figures["ratio_of_features"] = unseen.distance(plan) / unseen.distance(tuned.start.plan)
+                line = {"nfe": nfe, "stage": stage, **{k: round(v, 4) for k, v in figures.items()}}
+                line |= {"cpu_seconds": ended[stage], "start": str(tuned.start.method)}
                 print(json.dumps(line), flush=True)
             found[nfe] = tuned
     return found
 
 
-def kids(job: Job, plans: dict[str, Plan], real: Features, extractor: Any, count: int) -> None:
-    """Print the KID of what each plan makes of the same seeds and labels."""
+def kids(job: Job, plans: dict[str, Plan], real: ImageSource, judges: list[Extractor], count: int) -> None:
+    """Print the KID of what each plan makes of the same seeds and labels, by each judge."""
     labels = [place % (job.sampler.model.num_classes or 1) for place in range(count)]
     given = labels if job.sampler.model.num_classes else None
+    references = [extract_features(real, judge) for judge in judges]
     for name, plan in plans.items():
         made = job.sampler.with_method(plan).sample(
             count, given, job.guidance_scale, seeds=range(FRESH_SEED, FRESH_SEED + count)
         )
         images = TensorSource(to_uint8(made).cpu(), labels)
-        value = kid(extract_features(images, extractor), real, subset_size=500)
-        low, high = round(value.low, 5), round(value.high, 5)
-        print(json.dumps({"plan": name, "kid": round(value.value, 5), "low": low, "high": high}), flush=True)
+        for judge, reference in zip(judges, references, strict=True):
+            value = kid(extract_features(images, judge), reference, subset_size=500)
+            figures = {"kid": value.value, "low": value.low, "high": value.high}
+            line = {"plan": name, "judge": judge.name.partition("-")[0]}
+            print(json.dumps(line | {k: round(v, 5) for k, v in figures.items()}), flush=True)
 
 
 def main() -> None:
@@ -95,9 +93,13 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", type=Path, default=DEMO)
     parser.add_argument("--real", default="digits:test", help="images for KID")
+    parser.add_argument(
+        "--train", default="digits:train", help="images that the judge classifier learns from"
+    )
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--nfe", type=int, nargs="+", default=[4, 5, 6, 8])
     parser.add_argument("--loss", default="huber")
+    parser.add_argument("--features", default="imagenet", help="of the last stage; pixels leaves it out")
     parser.add_argument("--noises", type=int, default=96, help="to learn from, and as many to decide")
     parser.add_argument("--fresh", type=int, default=256, help="noises to measure on")
     parser.add_argument("--images", type=int, default=1000, help="for KID; 0 leaves it out")
@@ -111,18 +113,20 @@ def main() -> None:
         given.nfe,
         given.guidance,
         loss=given.loss,
+        features=None if given.features == "pixels" else smooth_features(given.features),
         num_noises=given.noises,
         num_held_out=given.noises,
     )
     found = measure(job, given.fresh)
-    if given.images and KID_NFE in found:
+    if given.images:
         with job.ready():
             teacher = job.lesson()[0]
-        extractor = make_extractor("imagenet")
-        real = extract_features(open_images(given.real), extractor)
-        at = found[KID_NFE]
-        plans = {"teacher": teacher.plan, "untuned": at.start.plan, "tuned": at.plan}
-        kids(job, plans, real, extractor, given.images)
+        plans = {"teacher": teacher.plan}
+        for nfe, at in found.items():
+            plans[f"untuned {nfe}"] = at.start.plan
+            plans |= {f"{stage} {nfe}": plan for stage, plan in at.stages.items() if stage in JUDGED}
+        judges = [make_extractor("imagenet"), classifier(open_images(given.train))]
+        kids(job, plans, open_images(given.real), judges, given.images)
 
 
 if __name__ == "__main__":

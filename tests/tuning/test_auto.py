@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,35 @@ def test_what_is_wrong_is_said_before_any_work(tuned):
         assert (result.exit_code, said in result.output) == (2, True), result.output
 
 
+class Edges(torch.nn.Module):
+    def forward(self, images):
+        return images.diff(dim=-1).flatten(1)
+
+
+def test_features_of_a_file_decide_in_the_end(tuned, tmp_path):
+    file, out = tmp_path / "edges.pt", tmp_path / "plans"
+    with warnings.catch_warnings():  # torch announces a successor of TorchScript
+        warnings.simplefilter("ignore")
+        torch.jit.script(Edges()).save(str(file))
+    options = ["--guidance", "2", "--num", "8", "--held-out", "8", "--method", "levels", "--out", out]
+    result = run("tune", tuned[0], "--nfe", "3", *options, "--features", file)
+    assert result.exit_code == 0, result.output
+    assert f"The distances are those of the features {file}." in " ".join(result.output.split("\n"))
+    found = read_tuned(out / "nfe3_guidance2.json")
+    assert found.provenance["features"].startswith("edges.pt-")
+    assert found.provenance["curve"][-1]["stage"] == "features"
+    assert found.distance < found.untuned_distance
+    sampler = DiffusionSampler.from_pretrained(tuned[0], method=str(out / "nfe3_guidance2.json"))
+    assert sampler.sample(1, [0], 2.0).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["classifier", "inception", "other.onnx", "unknown"])
+def test_features_that_cannot_lead_a_search_are_refused(tuned, name):
+    result = run("tune", tuned[0], "--features", name)
+    assert (result.exit_code, name in result.output) == (2, True), result.output
+    assert "take imagenet" in " ".join(result.output.split())
+
+
 def test_ctrl_c_writes_what_was_found(tuned, tmp_path, monkeypatch):
     from snowmelt.tuning import job as job_module
 
@@ -217,7 +247,7 @@ def test_the_summary_says_which_number_to_take():
     def said(tolerance, *tuned):
         files = [Path("plan.json")] * len(tuned)
         outcome = Outcome(teacher, tolerance, tuned, files, [1.0] * len(tuned), interrupted=False)
-        return summary(outcome, Path("model.plans"))
+        return summary(outcome, Path("model.plans"), "pixels")
 
     assert "Take 2 evaluations: that is within 0.1500 of the teacher" in said(0.15, better)
     assert "None of them comes within 0.0500" in said(0.05, better)

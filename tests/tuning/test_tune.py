@@ -126,13 +126,24 @@ def test_the_same_lesson_gives_the_same_bits(mixture, tuned):
     assert tune(*mixture[:2], 4, "table").plan == tuned["table"].plan
 
 
-def test_a_loss_of_features_sees_the_features_alone(mixture):
-    """Spoil what they do not see, and nothing changes."""
-    seen = [replace(each, features=lambda images: images[:, :1]) for each in mixture[:2]]
-    spoilt = [replace(each, images=each.images * torch.tensor([1.0, -5.0])) for each in seen]
-    found, other = tune(*seen, 3, "levels"), tune(*spoilt, 3, "levels")
-    assert found.gained
-    assert (found.start.plan, found.curve) == (other.start.plan, other.curve)
+def test_features_have_the_last_word(mixture, tuned):
+    """Images lead the search as they would alone. What features say of its end can only fall from there."""
+    seen = [each.through(lambda images: 3 * images[:, :1].sin(), 40) for each in mixture[:2]]
+    found, alone = tune(*seen, 4, "levels"), tuned["levels"]
+    by_images = [step for step in found.curve if step.stage != "features"]
+    assert tuple(by_images) == alone.curve
+    assert found.distance == seen[1].distance(found.plan) < seen[1].distance(alone.plan)
+    assert found.start_distance == seen[1].distance(alone.start.plan)
+
+
+def test_interrupted_before_features_it_still_measures_by_them(mixture):
+    def stop(step):
+        raise KeyboardInterrupt
+
+    seen = [each.through(lambda images: images.sin(), 40) for each in mixture[:2]]
+    found = tune(*seen, 4, report=stop)
+    assert found.interrupted
+    assert found.distance == seen[1].distance(found.plan) <= found.start_distance
 
 
 def test_the_hubers_weight_is_its_slope():

@@ -14,6 +14,11 @@ from snowmelt.cli.parsing import integers
 from snowmelt.text import text_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import Tensor
+
     from snowmelt.tuning import Outcome
 
 __all__ = ["tune_command"]
@@ -37,6 +42,14 @@ def tune_command(
     loss: Annotated[
         str, typer.Option("--loss", help="huber, or squares, which counts the worst images most.")
     ] = "huber",
+    features: Annotated[
+        str,
+        typer.Option(
+            "--features",
+            help="What of the images is compared in the end: pixels, imagenet (sharper images; needs "
+            "'snowmelt[evaluate]'), timm:MODEL, or a TorchScript file .pt or .ts.",
+        ),
+    ] = "pixels",
     num: Annotated[int, typer.Option("--num", min=8, help="Noises that the plans learn from.")] = 96,
     held_out: Annotated[
         int, typer.Option("--held-out", min=8, help="Other noises, which decide what is kept.")
@@ -74,6 +87,7 @@ def tune_command(
             guidance,
             method,
             loss,
+            _seen(features, sampler.device),
             num_noises=num,
             num_held_out=held_out,
             seed=seed,
@@ -82,12 +96,20 @@ def tune_command(
         )
         job.check()
         outcome = job.run()
-        show(outcome.to_dict(), summary(outcome, job.place) if not quiet else None)
+        show(outcome.to_dict(), summary(outcome, job.place, features) if not quiet else None)
         if outcome.interrupted:
             raise KeyboardInterrupt
 
 
-def summary(outcome: Outcome, folder: Path) -> str:
+def _seen(features: str, device: str | torch.device) -> Callable[[Tensor], Tensor] | None:
+    if features == "pixels":
+        return None
+    from snowmelt.evaluation.features.smooth import smooth_features
+
+    return smooth_features(features, device)
+
+
+def summary(outcome: Outcome, folder: Path, features: str) -> str:
     """Return the figures as a table, and which number of evaluations to take."""
     rows = [["evaluations", "untuned", "tuned", "ratio", "seconds", "best untuned plan"]]
     for each, seconds in zip(outcome.tuned, outcome.seconds, strict=True):
@@ -100,6 +122,8 @@ def summary(outcome: Outcome, folder: Path) -> str:
         for each in outcome.tuned
         if not each.gained
     ]
+    if features != "pixels":
+        lines.append(f"The distances are those of the features {features}.")
     near = f"within {outcome.tolerance:.4f} of the teacher ({outcome.teacher.method}), as near as balanced"
     if outcome.recommended is None:
         lines.append(f"None of them comes {near}: auto takes the one with the most evaluations.")

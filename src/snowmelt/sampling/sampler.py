@@ -386,11 +386,15 @@ class DiffusionSampler:
             x0: (B, C, H, W), what a plan arrived at.
             padded: as for `run`.
         """
-        if not self.bounded:
-            pieces = MicroBatches(lambda z, *_: self.model.decode(z), self.micro_batch, padded=padded)
-            with torch.no_grad(), eval_mode(self.model):
-                x0 = pieces(x0, self.plan.end)
-        return finite(x0).clamp(-1, 1)  # looked at once, when all is done: a run itself waits for nothing
+        return finite(self.decoded(x0, padded=padded)).clamp(-1, 1)  # looked at once: a run waits for nothing
+
+    def decoded(self, x0: Tensor, *, padded: bool = True) -> Tensor:
+        """Return last states, decoded if they are latents, whatever their values are; as for `images`."""
+        if self.bounded:
+            return x0
+        pieces = MicroBatches(lambda z, *_: self.model.decode(z), self.micro_batch, padded=padded)
+        with torch.no_grad(), eval_mode(self.model):
+            return pieces(x0, self.plan.end)
 
     def _states(self, request: Request, *, swap: bool = True) -> Generator[State]:
         noise = SeededNoise(request.seeds, self.model.image_shape, self.device)

@@ -99,7 +99,8 @@ class Job:
         guidance_scale: as for `DiffusionSampler.sample`.
         method: a key of `METHODS`.
         loss: a key of `LOSSES`.
-        features: what of the images (N, C, H, W), before any decoder, is compared; None compares the images.
+        features: what of the images (N, C, H, W) in [-1, 1], after any decoder, is compared in the end; its
+            `name`, if it has one, goes into the record. None compares the images, before any decoder.
         num_noises: how many the plans learn from.
         num_held_out: how many others decide what is kept.
         seed: of the noises.
@@ -205,7 +206,13 @@ class Job:
         parts = list(lesson.parts(sampler.micro_batch))
         bar = progress(parts, "The teacher's images", show=self.show_progress, unit="batch", leave=False)
         images = torch.cat([part.run(teacher.plan) for part in bar])
-        return teacher, replace(lesson, images=images, features=self.features)
+        features = self._features if self.features is not None else None
+        return teacher, replace(lesson, images=images).through(features, sampler.micro_batch)
+
+    def _features(self, x0: Tensor) -> Tensor:
+        """Return the features of last states, whatever a plan has made of them."""
+        assert self.features is not None
+        return self.features(self.sampler.decoded(x0, padded=False).clamp(-1, 1))
 
     def _denoiser(self) -> Denoiser:
         """Return the guided network; guidance that depends on the plan has no meaning for a table."""
@@ -213,7 +220,7 @@ class Job:
         return composed(self.sampler, plan, self.guidance_scale, padded=False)
 
     def _tune(self, lesson: Lesson, held_out: Lesson, nfe: int) -> Tuned:
-        what, total = f"{counted(nfe, 'evaluation')}", most_steps(self.method)
+        what, total = counted(nfe, "evaluation"), most_steps(self.method, self.features is not None)
         with progress(None, what, show=self.show_progress, total=total, unit="step") as bar:
 
             def report(step: Progress) -> None:
@@ -237,6 +244,7 @@ class Job:
             "start": str(tuned.start.method),
             "method": self.method,
             "loss": self.loss,
+            "features": getattr(self.features, "name", None) if self.features is not None else "images",
             "seed": self.seed,
             "noises": [self.num_noises, self.num_held_out],
             "curve": [step._asdict() for step in tuned.curve],

@@ -102,7 +102,7 @@ def _equations(form: Form, now: Step, lesson: Lesson, objective: Objective) -> _
         nudged.append(form.make(numbers))
     count = len(nudged)
     matrix, gradient = torch.zeros(count, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
-    for part in lesson.parts(max(1, MOST_NUMBERS // (count * lesson.images[0].numel()))):
+    for part in lesson.parts(max(1, MOST_NUMBERS // (count * lesson.compared))):
         recorded = _Recorded.of(now.plan, part)
         r = part.residual(recorded.images)
         columns = [(part.residual(recorded.rerun(plan)) - r) / NUDGE for plan in nudged]

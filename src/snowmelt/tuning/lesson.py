@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from snowmelt.core import NoiseSchedule
@@ -25,6 +26,7 @@ class Lesson:
         class_labels: (N,) integers, or None.
         images: (N, ...), what the teacher makes of the noises, before any decoder.
         features: images (N, ...) -> (N, ...), what of the images is compared; None compares the images.
+        seen: (N, ...), the features of `images`; `through` finds them.
 
     >>> import torch
     >>> from snowmelt.core import RectifiedFlow
@@ -42,13 +44,28 @@ class Lesson:
     class_labels: Tensor | None
     images: Tensor
     features: Callable[[Tensor], Tensor] | None = None
+    seen: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.noise)
 
     def __getitem__(self, part: slice) -> Lesson:
         labels = None if self.class_labels is None else self.class_labels[part]
-        return replace(self, noise=self.noise[part], class_labels=labels, images=self.images[part])
+        seen = None if self.seen is None else self.seen[part]
+        return replace(self, noise=self.noise[part], class_labels=labels, images=self.images[part], seen=seen)
+
+    def through(self, features: Callable[[Tensor], Tensor] | None, size: int) -> Lesson:
+        """Return the same noises, compared through `features` of the images, found `size` at a time.
+
+        None compares the images.
+        """
+        seen = torch.cat([features(part.images) for part in self.parts(size)]) if features else None
+        return replace(self, features=features, seen=seen)
+
+    @property
+    def compared(self) -> int:
+        """How many numbers of each image are compared."""
+        return (self.images if self.seen is None else self.seen)[0].numel()
 
     def parts(self, size: int) -> Iterator[Lesson]:
         """Yield the lesson in pieces of at most `size` noises."""
@@ -59,9 +76,10 @@ class Lesson:
         return integrate(plan, self.denoiser, self.noise, self.class_labels)
 
     def residual(self, images: Tensor) -> Tensor:
-        """Return how features of images differ from those of the teacher's, (N, D)."""
-        seen = self.features or (lambda images: images)
-        return (seen(images) - seen(self.images)).flatten(1)
+        """Return how images, or their features, differ from the teacher's, (N, D)."""
+        if self.features is None or self.seen is None:
+            return (images - self.images).flatten(1)
+        return (self.features(images) - self.seen).flatten(1)
 
     def distance(self, plan: Plan) -> float:
         """Return the distance of the plan's images from the teacher's: the root mean square of `residual`."""

@@ -14,7 +14,7 @@ from snowmelt.plans.words import lookup
 from snowmelt.tuning.forms import Form, level_form, schedule_form, table_form
 from snowmelt.tuning.least_squares import Objective, least_squares
 from snowmelt.tuning.lesson import Lesson
-from snowmelt.tuning.losses import LOSSES
+from snowmelt.tuning.losses import LOSSES, Loss
 from snowmelt.tuning.untuned import FEW, Start, best_starts
 
 __all__ = ["METHODS", "Progress", "Tuned", "most_steps", "tune"]
@@ -32,16 +32,22 @@ class Effort(NamedTuple):
 
 
 # Few numbers need few noises
-EFFORTS = {"schedule": Effort(4, 0.25), "levels": Effort(8, 0.5), "table": Effort(10, 1.0)}
+EFFORTS = {
+    "schedule": Effort(4, 0.25),
+    "levels": Effort(8, 0.5),
+    "table": Effort(10, 1.0),
+    "features": Effort(4, 1.0),
+}
 
 
 class Progress(NamedTuple):
     """A step of a search.
 
     Attributes:
-        stage: which numbers are free: a key of `METHODS`.
+        stage: which numbers are free: a key of `METHODS`. ``features`` has those of the stage before it.
         loss: on the noises that it learns from.
-        held_out: distance from the teacher on the noises that it does not.
+        held_out: distance from the teacher on the noises that it does not: of features in the stage
+            ``features``, else of images.
     """
 
     stage: str
@@ -55,11 +61,11 @@ class Tuned:
 
     Attributes:
         plan: the best on held-out noises; the start itself, if nothing was better.
-        distance: its distance from the teacher on held-out noises.
+        distance: its distance from the teacher on held-out noises, as the lesson compares.
         start: the best untuned plan.
         start_distance: the same for it.
         curve: every step of every search.
-        stages: the best plan by the end of each stage, by its key in `METHODS`.
+        stages: the best plan by the end of each stage.
         interrupted: Ctrl-C stopped the search, and this is the best until then.
     """
 
@@ -88,12 +94,15 @@ def tune(
 ) -> Tuned:
     """Return the best plan of `nfe` evaluations that the search finds.
 
+    Images lead the search. Where the lesson compares features, a last stage goes on from there through them,
+    and they decide what is kept.
+
     Args:
         lesson: what it learns from.
         held_out: other noises, which decide when to stop and what to keep.
         nfe: number of evaluations, >= 2.
         method: what is free, by cost: a key of `METHODS`.
-        loss: a key of `LOSSES`; Huber's scale is the start's distance.
+        loss: a key of `LOSSES`; Huber's scale is the distance where a search starts.
         report: is told of every step.
 
     Raises:
@@ -101,27 +110,34 @@ def tune(
     """
     free = lookup("method", method, METHODS)
     loss_function = lookup("loss", loss, LOSSES)
-    starts = best_starts(lesson, nfe, STARTS) if nfe > 1 else []
+    in_images, held_out_images = (each.through(None, len(each)) for each in (lesson, held_out))
+    starts = best_starts(in_images, nfe, STARTS) if nfe > 1 else []
     if not starts:
         raise ValueError(
             f"a plan to tune takes 2 evaluations or more, and at most one a trained step: got {nfe}"
         )
-    objective = Objective(loss_function, max(starts[0].distance, SMALLEST))
-    start_distance = held_out.distance(starts[0].plan)
-    search = _Search(lesson, held_out, objective, report, starts[0].plan, start_distance)
+    start = starts[0]
+    objective = Objective(loss_function, max(start.distance, SMALLEST))
+    distance = held_out_images.distance(start.plan)
+    search = _Search(in_images, held_out_images, objective, report, start.plan, distance)
+    interrupted = False
     try:
-        free(search, starts)
+        form = free(search, starts)
+        if lesson.features is not None:
+            search = search.through(lesson, held_out, loss_function)
+            search.improve("features", form)
     except KeyboardInterrupt:
-        search.interrupted = True
-    plan = search.plan if search.plan is starts[0].plan else replace(search.plan, name=f"tuned {method}")
+        interrupted = True
+    distances = held_out.distance(start.plan), held_out.distance(search.plan)
+    gained = distances[1] < distances[0]
     return Tuned(
-        plan,
-        search.distance,
-        starts[0],
-        start_distance,
+        replace(search.plan, name=f"tuned {method}") if gained else start.plan,
+        min(distances),
+        start,
+        distances[0],
         tuple(search.curve),
         search.stages,
-        search.interrupted,
+        interrupted,
     )
 
 
@@ -137,7 +153,12 @@ class _Search:
     distance: float
     curve: list[Progress] = field(default_factory=list)
     stages: dict[str, Plan] = field(default_factory=dict)
-    interrupted: bool = False
+
+    def through(self, lesson: Lesson, held_out: Lesson, loss: Loss) -> _Search:
+        """Return a search that goes on from this one's plan, and compares as `lesson` does."""
+        objective = Objective(loss, max(lesson.distance(self.plan), SMALLEST))
+        distance = held_out.distance(self.plan)
+        return replace(self, lesson=lesson, held_out=held_out, objective=objective, distance=distance)
 
     def improve(self, stage: str, form: Form) -> tuple[float, Form]:
         """Return the form at the best numbers that the search finds, and its distance on held-out noises."""
@@ -184,7 +205,7 @@ METHODS: dict[str, Callable[[_Search, Sequence[Start]], Form]] = {
 }
 
 
-def most_steps(method: str) -> int:
+def most_steps(method: str, features: bool) -> int:
     """Return how many steps `tune` reports at the most."""
-    stages = list(METHODS)[: list(METHODS).index(method) + 1]
+    stages = [*list(METHODS)[: list(METHODS).index(method) + 1], *(["features"] if features else [])]
     return sum((EFFORTS[stage].steps + 1) * (STARTS if stage == "schedule" else 1) for stage in stages)
