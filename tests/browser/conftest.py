@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studio")
     root = Path(__file__).parents[2]
     config = root / "configs" / "diffusion" / "digits.yaml"
-    words = [sys.executable, "-m", "snowmelt", "train", str(config), "--quiet"]
+    words = [sys.executable, "-m", "snowmelt", "train", str(config)]
     subprocess.run(
         [*words, f"output.base_dir={folder}/outputs/digits", "training.budget=2m"], check=True, cwd=root
     )

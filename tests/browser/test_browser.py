@@ -49,13 +49,14 @@ def test_what_is_wrong_is_a_sentence(page: Page, hand: Any) -> None:
 
 def test_slow_work_can_be_stopped_and_another_begun(page: Page, hand: Any) -> None:
     hand.say("Method", "ddim:900")
+    hand.say("number input for Images", "64")
     hand.press("Sample")
     expect(page.get_by_text(re.compile("evaluation .* of 900")).first).to_be_visible()
     hand.press("Stop")
     expect(page.get_by_text("Stopped.")).to_be_visible()
     hand.say("Method", "ddim:2")
     hand.press("Sample")
-    expect(page.get_by_text("16 images by ddim:2 in")).to_be_visible()
+    expect(page.get_by_text("64 images by ddim:2 in")).to_be_visible()
 
 
 def test_compare(page: Page, hand: Any) -> None:

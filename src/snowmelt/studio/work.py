@@ -58,7 +58,7 @@ class Work:
         """
 
         def steps(*values: Any) -> Iterator[Changes]:
-            yield {self.status: said("Loading ..."), self.stop: gr.Button(interactive=True)}
+            yield self._running(said("Loading ..."))
             idle = {self.stop: gr.Button(interactive=False)}
             try:
                 with as_input_errors():
@@ -78,19 +78,23 @@ class Work:
             concurrency_limit=1,
             api_visibility="private",
         )
-        self.stop.click(
+        # What the job had sent before it was stopped has arrived by then, and does not write over this
+        self.stop.click(None, cancels=[event]).then(
             lambda: (said("Stopped."), gr.Button(interactive=False)),
             outputs=[self.status, self.stop],
-            cancels=[event],
             queue=False,
             show_progress="hidden",
             api_visibility="private",
         )
 
+    def _running(self, status: str) -> Changes:
+        """Return the change that shows a line, and that there is something to stop."""
+        return {self.status: status, self.stop: gr.Button(interactive=True)}
+
     def at(self, done: int, total: int, what: str) -> Changes:
         """Return the change that shows how far the job is: ``work.at(3, 16, "evaluation 3 of 16")``."""
         bar = f'<progress max="{total}" value="{done}"></progress>'
-        return {self.status: f'<p role="status">{bar} {escape(what)}</p>'}
+        return self._running(f'<p role="status">{bar} {escape(what)}</p>')
 
     def follow(
         self, states: Iterable[State], total: int, draw: Callable[[State], Changes], before: str = ""
