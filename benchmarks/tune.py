@@ -7,7 +7,7 @@ means for images. It compares with real images: those of the teacher, of the bes
 table and of the table that features have decided, with 95 % intervals.
 
     python benchmarks/tune.py                                  the demo's network (make demo)
-    python benchmarks/tune.py --checkpoint emoji.pth --real emoji/ --train emoji/ --nfe 6 --fresh 64
+    python benchmarks/tune.py --checkpoint emoji.pth --real emoji/ --nfe 6 --fresh 64
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import torch
 
 from snowmelt import Checkpoint, DiffusionSampler
 from snowmelt.evaluation import TensorSource, extract_features, make_extractor
-from snowmelt.evaluation.features import Extractor, classifier
 from snowmelt.evaluation.features.smooth import smooth_features
 from snowmelt.evaluation.metrics import kid
 from snowmelt.formats import ImageSource, open_images
@@ -69,21 +68,20 @@ def measure(job: Job, fresh: int) -> dict[int, Tuned]:
     return found
 
 
-def kids(job: Job, plans: dict[str, Plan], real: ImageSource, judges: list[Extractor], count: int) -> None:
-    """Print the KID of what each plan makes of the same seeds and labels, by each judge."""
+def kids(job: Job, plans: dict[str, Plan], real: ImageSource, count: int) -> None:
+    """Print the KID of what each plan makes of the same seeds and labels."""
     labels = [place % (job.sampler.model.num_classes or 1) for place in range(count)]
     given = labels if job.sampler.model.num_classes else None
-    references = [extract_features(real, judge) for judge in judges]
+    extractor = make_extractor("imagenet")
+    reference = extract_features(real, extractor)
     for name, plan in plans.items():
         made = job.sampler.with_method(plan).sample(
             count, given, job.guidance_scale, seeds=range(FRESH_SEED, FRESH_SEED + count)
         )
         images = TensorSource(to_uint8(made).cpu(), labels)
-        for judge, reference in zip(judges, references, strict=True):
-            value = kid(extract_features(images, judge), reference, subset_size=500)
-            figures = {"kid": value.value, "low": value.low, "high": value.high}
-            line = {"plan": name, "judge": judge.name.partition("-")[0]}
-            print(json.dumps(line | {k: round(v, 5) for k, v in figures.items()}), flush=True)
+        value = kid(extract_features(images, extractor), reference, subset_size=500)
+        figures = {"kid": value.value, "low": value.low, "high": value.high}
+        print(json.dumps({"plan": name, **{k: round(v, 5) for k, v in figures.items()}}), flush=True)
 
 
 def main() -> None:
@@ -125,8 +123,7 @@ def main() -> None:
         for nfe, at in found.items():
             plans[f"untuned {nfe}"] = at.start.plan
             plans |= {f"{stage} {nfe}": plan for stage, plan in at.stages.items() if stage in JUDGED}
-        judges = [make_extractor("imagenet"), classifier(open_images(given.train))]
-        kids(job, plans, open_images(given.real), judges, given.images)
+        kids(job, plans, open_images(given.real), given.images)
 
 
 if __name__ == "__main__":

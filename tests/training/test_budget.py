@@ -15,7 +15,7 @@ from snowmelt.models import ModelSpec
 from snowmelt.text import duration, seconds_in
 from snowmelt.training import clock
 from snowmelt.training.proposal import Look, propose, settled
-from snowmelt.training.proposal.propose import LEAST
+from snowmelt.training.proposal.propose import LEAST, Candidate
 
 CPU = torch.device("cpu")
 RATE = 1e-3
@@ -83,6 +83,22 @@ def speed(spec, batch_size, device):
     """A machine for which a pixel and a channel cost always the same."""
     pixels = (spec.image_size[0] // spec.network_options["patch_size"]) ** 2
     return 3e8 / (pixels * spec.network_options["model_channels"] ** 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_network_is_counted_once():
+    """Dozens of proposals look at the same networks."""
+    weights, known = Candidate.weights.func, {}
+
+    def counted(candidate):
+        key = repr(candidate.spec)
+        if key not in known:
+            known[key] = weights(candidate)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Candidate, "weights", property(counted))
+        yield
 
 
 def look(side, channels=3, classes=None):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from snowmelt.errors import InputError, as_input_errors
 from snowmelt.files import check_writable
 from snowmelt.images import save_grid
 from snowmelt.models import Checkpoint
-from snowmelt.plans import Method, Plan, integrate
+from snowmelt.plans import Method, Plan, State, last_state, trajectory
 from snowmelt.plans.words import lookup
 from snowmelt.progress import progress
 from snowmelt.sampling import DiffusionSampler, SeededNoise, image_seeds
@@ -195,19 +195,31 @@ class Job:
         labels = torch.tensor(self._labels, device=sampler.device) if self._labels else None
         few = Method("ipndm", max(self.nfes), "tuned").plan(schedule)
         noise = few.prior_std * SeededNoise(seeds, sampler.model.image_shape, sampler.device)()
-        denoiser = self._denoiser()
-
-        def run(plan: Plan) -> Tensor:
-            return integrate(plan, denoiser, noise[:FEW], labels[:FEW] if labels is not None else None)
-
-        wanted = TEACHER_SHARE * distance(run(few), run(fine_plan(schedule, FIRST_STEPS).plan))
-        teacher = find_teacher(schedule, run, wanted)
-        lesson = Lesson(denoiser, schedule, noise, labels, torch.empty_like(noise))
+        lesson = Lesson(self._denoiser(), schedule, noise, labels, torch.empty_like(noise))
+        teacher = self._teacher(lesson[:FEW], few)
         parts = list(lesson.parts(sampler.micro_batch))
         bar = progress(parts, "The teacher's images", show=self.show_progress, unit="batch", leave=False)
         images = torch.cat([part.run(teacher.plan) for part in bar])
         features = self._features if self.features is not None else None
         return teacher, replace(lesson, images=images).through(features, sampler.micro_batch)
+
+    def _teacher(self, lesson: Lesson, student: Plan) -> Teacher:
+        """Return a plan beside whose error that of `student` is large."""
+        with progress(
+            None, "Looking for a teacher", show=self.show_progress, unit="evaluation", leave=False
+        ) as bar:
+
+            @cache
+            def run(plan: Plan) -> Tensor:
+                return last_state(counted_states(plan))
+
+            def counted_states(plan: Plan) -> Iterator[State]:
+                for state in trajectory(plan, lesson.denoiser, lesson.noise, lesson.class_labels):
+                    bar.update()
+                    yield state
+
+            wanted = TEACHER_SHARE * distance(run(student), run(fine_plan(lesson.schedule, FIRST_STEPS).plan))
+            return find_teacher(lesson.schedule, run, wanted)
 
     def _features(self, x0: Tensor) -> Tensor:
         """Return the features of last states, whatever a plan has made of them."""
