@@ -212,6 +212,23 @@ def test_features_of_a_file_decide_in_the_end(tuned, tmp_path):
     assert sampler.sample(1, [0], 2.0).isfinite().all()
 
 
+def test_features_see_latents_decoded(tuned, tmp_path):
+    checkpoint, shapes = Checkpoint.read(tuned[0]), set()
+    model = checkpoint.model().with_decoder(torch.nn.Upsample(scale_factor=2))
+
+    def features(images):
+        shapes.add(tuple(images.shape[1:]))
+        assert images.abs().max() <= 1
+        return images.mean(dim=(2, 3))
+
+    job = Job(
+        checkpoint, DiffusionSampler(model), [2], 2.0, "levels", "huber", features, 8, 8, folder=tmp_path
+    )
+    found = job.run().tuned[0]
+    assert shapes == {(1, 8, 8)}
+    assert found.distance <= found.start_distance
+
+
 @pytest.mark.parametrize("name", ["classifier", "inception", "other.onnx", "unknown"])
 def test_features_that_cannot_lead_a_search_are_refused(tuned, name):
     result = run("tune", tuned[0], "--features", name)

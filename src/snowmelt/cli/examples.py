@@ -23,7 +23,7 @@ EXAMPLES: dict[str, list[str]] = {
     ],
     "run": ["snowmelt run configs/diffusion/digits.yaml --overwrite"],
     "distill": [f"snowmelt distill {LATEST} --steps 1 2 4 --guidance 2 --budget 30m"],
-    "tune": [f"snowmelt tune {LATEST} --nfe 4,6,8 --guidance 2"],
+    "tune": [f"snowmelt tune {LATEST} --nfe 4,6,8 --guidance 2 --features imagenet"],
     "evaluate": [
         "snowmelt evaluate outputs/digits/generated --real digits:test --train digits:train --out report",
         f"snowmelt evaluate {LATEST} --real digits:test --num-samples 500 --json",
