@@ -206,7 +206,7 @@ class Job:
     def _teacher(self, lesson: Lesson, student: Plan) -> Teacher:
         """Return a plan beside whose error that of `student` is large."""
         with progress(
-            None, "Looking for a teacher", show=self.show_progress, unit="evaluation", leave=False
+            None, "Looking for a teacher", show=self.show_progress, unit=" evaluations", leave=False
         ) as bar:
 
             @cache
