@@ -40,11 +40,11 @@ def fresh_lesson(job: Job, count: int) -> Lesson:
     return replace(job, num_noises=count, num_held_out=0, seed=FRESH_SEED).lesson()[1]
 
 
-def measure(job: Job, fresh: int) -> dict[int, Tuned]:
-    """Print a line for each number of evaluations and stage; return what was found."""
+def measure(job: Job, fresh: int) -> tuple[Plan, dict[int, Tuned]]:
+    """Print a line for each number of evaluations and stage; return the teacher and what was found."""
     found: dict[int, Tuned] = {}
     with job.ready():
-        _, lesson = job.lesson()
+        teacher, lesson = job.lesson()
         unseen = fresh_lesson(job, fresh)
         in_pixels = unseen.through(None, fresh)
         for nfe in job.nfes:
@@ -65,7 +65,7 @@ def measure(job: Job, fresh: int) -> dict[int, Tuned]:
                 line |= {"cpu_seconds": ended[stage], "start": str(tuned.start.method)}
                 print(json.dumps(line), flush=True)
             found[nfe] = tuned
-    return found
+    return teacher.plan, found
 
 
 def kids(job: Job, plans: dict[str, Plan], real: ImageSource, count: int) -> None:
@@ -91,9 +91,6 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", type=Path, default=DEMO)
     parser.add_argument("--real", default="digits:test", help="images for KID")
-    parser.add_argument(
-        "--train", default="digits:train", help="images that the judge classifier learns from"
-    )
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--nfe", type=int, nargs="+", default=[4, 5, 6, 8])
     parser.add_argument("--loss", default="huber")
@@ -115,11 +112,9 @@ def main() -> None:
         num_noises=given.noises,
         num_held_out=given.noises,
     )
-    found = measure(job, given.fresh)
+    teacher, found = measure(job, given.fresh)
     if given.images:
-        with job.ready():
-            teacher = job.lesson()[0]
-        plans = {"teacher": teacher.plan}
+        plans = {"teacher": teacher}
         for nfe, at in found.items():
             plans[f"untuned {nfe}"] = at.start.plan
             plans |= {f"{stage} {nfe}": plan for stage, plan in at.stages.items() if stage in JUDGED}
